@@ -1,0 +1,416 @@
+import datetime
+
+from google.protobuf import struct_pb2 as _struct_pb2
+from google.protobuf import timestamp_pb2 as _timestamp_pb2
+from google.protobuf.internal import containers as _containers
+from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
+from google.protobuf import descriptor as _descriptor
+from google.protobuf import message as _message
+from collections.abc import Iterable as _Iterable, Mapping as _Mapping
+from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
+
+DESCRIPTOR: _descriptor.FileDescriptor
+
+class QueueStatus(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    QUEUE_STATUS_UNSPECIFIED: _ClassVar[QueueStatus]
+    QUEUE_STATUS_NONE: _ClassVar[QueueStatus]
+    QUEUE_STATUS_QUEUED: _ClassVar[QueueStatus]
+    QUEUE_STATUS_PROCESSING: _ClassVar[QueueStatus]
+    QUEUE_STATUS_COMPLETED: _ClassVar[QueueStatus]
+    QUEUE_STATUS_FAILED: _ClassVar[QueueStatus]
+
+class EnrichmentResult(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    ENRICHMENT_RESULT_UNSPECIFIED: _ClassVar[EnrichmentResult]
+    ENRICHMENT_RESULT_FOUND: _ClassVar[EnrichmentResult]
+    ENRICHMENT_RESULT_NOTHING_FOUND: _ClassVar[EnrichmentResult]
+
+class OutcomeReason(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    OUTCOME_REASON_UNSPECIFIED: _ClassVar[OutcomeReason]
+    OUTCOME_REASON_UNCHANGED: _ClassVar[OutcomeReason]
+    OUTCOME_REASON_NOT_FOUND: _ClassVar[OutcomeReason]
+    OUTCOME_REASON_ILLEGAL_TRANSITION: _ClassVar[OutcomeReason]
+    OUTCOME_REASON_IN_FLIGHT: _ClassVar[OutcomeReason]
+    OUTCOME_REASON_STALE_VERSION: _ClassVar[OutcomeReason]
+QUEUE_STATUS_UNSPECIFIED: QueueStatus
+QUEUE_STATUS_NONE: QueueStatus
+QUEUE_STATUS_QUEUED: QueueStatus
+QUEUE_STATUS_PROCESSING: QueueStatus
+QUEUE_STATUS_COMPLETED: QueueStatus
+QUEUE_STATUS_FAILED: QueueStatus
+ENRICHMENT_RESULT_UNSPECIFIED: EnrichmentResult
+ENRICHMENT_RESULT_FOUND: EnrichmentResult
+ENRICHMENT_RESULT_NOTHING_FOUND: EnrichmentResult
+OUTCOME_REASON_UNSPECIFIED: OutcomeReason
+OUTCOME_REASON_UNCHANGED: OutcomeReason
+OUTCOME_REASON_NOT_FOUND: OutcomeReason
+OUTCOME_REASON_ILLEGAL_TRANSITION: OutcomeReason
+OUTCOME_REASON_IN_FLIGHT: OutcomeReason
+OUTCOME_REASON_STALE_VERSION: OutcomeReason
+
+class Item(_message.Message):
+    __slots__ = ("id", "status", "queue_status", "result", "error", "attempts", "version", "batch_id", "next_attempt_time", "data")
+    ID_FIELD_NUMBER: _ClassVar[int]
+    STATUS_FIELD_NUMBER: _ClassVar[int]
+    QUEUE_STATUS_FIELD_NUMBER: _ClassVar[int]
+    RESULT_FIELD_NUMBER: _ClassVar[int]
+    ERROR_FIELD_NUMBER: _ClassVar[int]
+    ATTEMPTS_FIELD_NUMBER: _ClassVar[int]
+    VERSION_FIELD_NUMBER: _ClassVar[int]
+    BATCH_ID_FIELD_NUMBER: _ClassVar[int]
+    NEXT_ATTEMPT_TIME_FIELD_NUMBER: _ClassVar[int]
+    DATA_FIELD_NUMBER: _ClassVar[int]
+    id: str
+    status: str
+    queue_status: QueueStatus
+    result: EnrichmentResult
+    error: str
+    attempts: int
+    version: int
+    batch_id: str
+    next_attempt_time: _timestamp_pb2.Timestamp
+    data: _struct_pb2.Struct
+    def __init__(self, id: _Optional[str] = ..., status: _Optional[str] = ..., queue_status: _Optional[_Union[QueueStatus, str]] = ..., result: _Optional[_Union[EnrichmentResult, str]] = ..., error: _Optional[str] = ..., attempts: _Optional[int] = ..., version: _Optional[int] = ..., batch_id: _Optional[str] = ..., next_attempt_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., data: _Optional[_Union[_struct_pb2.Struct, _Mapping]] = ...) -> None: ...
+
+class StatusEvent(_message.Message):
+    __slots__ = ("item_id", "version", "kind", "previous_status", "status", "previous_queue_status", "queue_status", "attempt", "error", "next_attempt_time", "step", "fraction", "batch_id", "cause_batch_id", "reason", "event_time")
+    ITEM_ID_FIELD_NUMBER: _ClassVar[int]
+    VERSION_FIELD_NUMBER: _ClassVar[int]
+    KIND_FIELD_NUMBER: _ClassVar[int]
+    PREVIOUS_STATUS_FIELD_NUMBER: _ClassVar[int]
+    STATUS_FIELD_NUMBER: _ClassVar[int]
+    PREVIOUS_QUEUE_STATUS_FIELD_NUMBER: _ClassVar[int]
+    QUEUE_STATUS_FIELD_NUMBER: _ClassVar[int]
+    ATTEMPT_FIELD_NUMBER: _ClassVar[int]
+    ERROR_FIELD_NUMBER: _ClassVar[int]
+    NEXT_ATTEMPT_TIME_FIELD_NUMBER: _ClassVar[int]
+    STEP_FIELD_NUMBER: _ClassVar[int]
+    FRACTION_FIELD_NUMBER: _ClassVar[int]
+    BATCH_ID_FIELD_NUMBER: _ClassVar[int]
+    CAUSE_BATCH_ID_FIELD_NUMBER: _ClassVar[int]
+    REASON_FIELD_NUMBER: _ClassVar[int]
+    EVENT_TIME_FIELD_NUMBER: _ClassVar[int]
+    item_id: str
+    version: int
+    kind: str
+    previous_status: str
+    status: str
+    previous_queue_status: QueueStatus
+    queue_status: QueueStatus
+    attempt: int
+    error: str
+    next_attempt_time: _timestamp_pb2.Timestamp
+    step: str
+    fraction: float
+    batch_id: str
+    cause_batch_id: str
+    reason: str
+    event_time: _timestamp_pb2.Timestamp
+    def __init__(self, item_id: _Optional[str] = ..., version: _Optional[int] = ..., kind: _Optional[str] = ..., previous_status: _Optional[str] = ..., status: _Optional[str] = ..., previous_queue_status: _Optional[_Union[QueueStatus, str]] = ..., queue_status: _Optional[_Union[QueueStatus, str]] = ..., attempt: _Optional[int] = ..., error: _Optional[str] = ..., next_attempt_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., step: _Optional[str] = ..., fraction: _Optional[float] = ..., batch_id: _Optional[str] = ..., cause_batch_id: _Optional[str] = ..., reason: _Optional[str] = ..., event_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ...) -> None: ...
+
+class BatchProgress(_message.Message):
+    __slots__ = ("batch_id", "total", "queued", "processing", "completed", "failed", "dequeued", "rate_per_second", "expected_end_time", "done")
+    BATCH_ID_FIELD_NUMBER: _ClassVar[int]
+    TOTAL_FIELD_NUMBER: _ClassVar[int]
+    QUEUED_FIELD_NUMBER: _ClassVar[int]
+    PROCESSING_FIELD_NUMBER: _ClassVar[int]
+    COMPLETED_FIELD_NUMBER: _ClassVar[int]
+    FAILED_FIELD_NUMBER: _ClassVar[int]
+    DEQUEUED_FIELD_NUMBER: _ClassVar[int]
+    RATE_PER_SECOND_FIELD_NUMBER: _ClassVar[int]
+    EXPECTED_END_TIME_FIELD_NUMBER: _ClassVar[int]
+    DONE_FIELD_NUMBER: _ClassVar[int]
+    batch_id: str
+    total: int
+    queued: int
+    processing: int
+    completed: int
+    failed: int
+    dequeued: int
+    rate_per_second: float
+    expected_end_time: _timestamp_pb2.Timestamp
+    done: bool
+    def __init__(self, batch_id: _Optional[str] = ..., total: _Optional[int] = ..., queued: _Optional[int] = ..., processing: _Optional[int] = ..., completed: _Optional[int] = ..., failed: _Optional[int] = ..., dequeued: _Optional[int] = ..., rate_per_second: _Optional[float] = ..., expected_end_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., done: _Optional[bool] = ...) -> None: ...
+
+class Batch(_message.Message):
+    __slots__ = ("batch_id", "resource", "status", "actor", "reason", "create_time", "requested_count", "changed_count", "queued_count")
+    BATCH_ID_FIELD_NUMBER: _ClassVar[int]
+    RESOURCE_FIELD_NUMBER: _ClassVar[int]
+    STATUS_FIELD_NUMBER: _ClassVar[int]
+    ACTOR_FIELD_NUMBER: _ClassVar[int]
+    REASON_FIELD_NUMBER: _ClassVar[int]
+    CREATE_TIME_FIELD_NUMBER: _ClassVar[int]
+    REQUESTED_COUNT_FIELD_NUMBER: _ClassVar[int]
+    CHANGED_COUNT_FIELD_NUMBER: _ClassVar[int]
+    QUEUED_COUNT_FIELD_NUMBER: _ClassVar[int]
+    batch_id: str
+    resource: str
+    status: str
+    actor: str
+    reason: str
+    create_time: _timestamp_pb2.Timestamp
+    requested_count: int
+    changed_count: int
+    queued_count: int
+    def __init__(self, batch_id: _Optional[str] = ..., resource: _Optional[str] = ..., status: _Optional[str] = ..., actor: _Optional[str] = ..., reason: _Optional[str] = ..., create_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., requested_count: _Optional[int] = ..., changed_count: _Optional[int] = ..., queued_count: _Optional[int] = ...) -> None: ...
+
+class OutcomeCount(_message.Message):
+    __slots__ = ("reason", "count")
+    REASON_FIELD_NUMBER: _ClassVar[int]
+    COUNT_FIELD_NUMBER: _ClassVar[int]
+    reason: OutcomeReason
+    count: int
+    def __init__(self, reason: _Optional[_Union[OutcomeReason, str]] = ..., count: _Optional[int] = ...) -> None: ...
+
+class Outcome(_message.Message):
+    __slots__ = ("item_id", "reason", "status", "queue_status", "version")
+    ITEM_ID_FIELD_NUMBER: _ClassVar[int]
+    REASON_FIELD_NUMBER: _ClassVar[int]
+    STATUS_FIELD_NUMBER: _ClassVar[int]
+    QUEUE_STATUS_FIELD_NUMBER: _ClassVar[int]
+    VERSION_FIELD_NUMBER: _ClassVar[int]
+    item_id: str
+    reason: OutcomeReason
+    status: str
+    queue_status: QueueStatus
+    version: int
+    def __init__(self, item_id: _Optional[str] = ..., reason: _Optional[_Union[OutcomeReason, str]] = ..., status: _Optional[str] = ..., queue_status: _Optional[_Union[QueueStatus, str]] = ..., version: _Optional[int] = ...) -> None: ...
+
+class ItemSelection(_message.Message):
+    __slots__ = ("entries",)
+    class Entry(_message.Message):
+        __slots__ = ("id", "expected_version")
+        ID_FIELD_NUMBER: _ClassVar[int]
+        EXPECTED_VERSION_FIELD_NUMBER: _ClassVar[int]
+        id: str
+        expected_version: int
+        def __init__(self, id: _Optional[str] = ..., expected_version: _Optional[int] = ...) -> None: ...
+    ENTRIES_FIELD_NUMBER: _ClassVar[int]
+    entries: _containers.RepeatedCompositeFieldContainer[ItemSelection.Entry]
+    def __init__(self, entries: _Optional[_Iterable[_Union[ItemSelection.Entry, _Mapping]]] = ...) -> None: ...
+
+class BatchUpdateStatusRequest(_message.Message):
+    __slots__ = ("resource", "items", "ids", "filter", "status", "request_id", "allow_partial", "validate_only", "cancel_in_flight", "actor", "reason")
+    RESOURCE_FIELD_NUMBER: _ClassVar[int]
+    ITEMS_FIELD_NUMBER: _ClassVar[int]
+    IDS_FIELD_NUMBER: _ClassVar[int]
+    FILTER_FIELD_NUMBER: _ClassVar[int]
+    STATUS_FIELD_NUMBER: _ClassVar[int]
+    REQUEST_ID_FIELD_NUMBER: _ClassVar[int]
+    ALLOW_PARTIAL_FIELD_NUMBER: _ClassVar[int]
+    VALIDATE_ONLY_FIELD_NUMBER: _ClassVar[int]
+    CANCEL_IN_FLIGHT_FIELD_NUMBER: _ClassVar[int]
+    ACTOR_FIELD_NUMBER: _ClassVar[int]
+    REASON_FIELD_NUMBER: _ClassVar[int]
+    resource: str
+    items: ItemSelection
+    ids: ItemIds
+    filter: str
+    status: str
+    request_id: str
+    allow_partial: bool
+    validate_only: bool
+    cancel_in_flight: bool
+    actor: str
+    reason: str
+    def __init__(self, resource: _Optional[str] = ..., items: _Optional[_Union[ItemSelection, _Mapping]] = ..., ids: _Optional[_Union[ItemIds, _Mapping]] = ..., filter: _Optional[str] = ..., status: _Optional[str] = ..., request_id: _Optional[str] = ..., allow_partial: _Optional[bool] = ..., validate_only: _Optional[bool] = ..., cancel_in_flight: _Optional[bool] = ..., actor: _Optional[str] = ..., reason: _Optional[str] = ...) -> None: ...
+
+class ItemIds(_message.Message):
+    __slots__ = ("ids",)
+    IDS_FIELD_NUMBER: _ClassVar[int]
+    ids: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, ids: _Optional[_Iterable[str]] = ...) -> None: ...
+
+class BatchUpdateStatusResponse(_message.Message):
+    __slots__ = ("batch", "outcomes", "outcome_counts", "next_outcomes_page_token", "resume_token", "replayed")
+    BATCH_FIELD_NUMBER: _ClassVar[int]
+    OUTCOMES_FIELD_NUMBER: _ClassVar[int]
+    OUTCOME_COUNTS_FIELD_NUMBER: _ClassVar[int]
+    NEXT_OUTCOMES_PAGE_TOKEN_FIELD_NUMBER: _ClassVar[int]
+    RESUME_TOKEN_FIELD_NUMBER: _ClassVar[int]
+    REPLAYED_FIELD_NUMBER: _ClassVar[int]
+    batch: Batch
+    outcomes: _containers.RepeatedCompositeFieldContainer[Outcome]
+    outcome_counts: _containers.RepeatedCompositeFieldContainer[OutcomeCount]
+    next_outcomes_page_token: str
+    resume_token: str
+    replayed: bool
+    def __init__(self, batch: _Optional[_Union[Batch, _Mapping]] = ..., outcomes: _Optional[_Iterable[_Union[Outcome, _Mapping]]] = ..., outcome_counts: _Optional[_Iterable[_Union[OutcomeCount, _Mapping]]] = ..., next_outcomes_page_token: _Optional[str] = ..., resume_token: _Optional[str] = ..., replayed: _Optional[bool] = ...) -> None: ...
+
+class WatchStatusRequest(_message.Message):
+    __slots__ = ("resource", "ids", "batch_id", "filter", "resume_token", "skip_snapshot", "end_when_done", "skip_progress")
+    RESOURCE_FIELD_NUMBER: _ClassVar[int]
+    IDS_FIELD_NUMBER: _ClassVar[int]
+    BATCH_ID_FIELD_NUMBER: _ClassVar[int]
+    FILTER_FIELD_NUMBER: _ClassVar[int]
+    RESUME_TOKEN_FIELD_NUMBER: _ClassVar[int]
+    SKIP_SNAPSHOT_FIELD_NUMBER: _ClassVar[int]
+    END_WHEN_DONE_FIELD_NUMBER: _ClassVar[int]
+    SKIP_PROGRESS_FIELD_NUMBER: _ClassVar[int]
+    resource: str
+    ids: ItemIds
+    batch_id: str
+    filter: str
+    resume_token: str
+    skip_snapshot: bool
+    end_when_done: bool
+    skip_progress: bool
+    def __init__(self, resource: _Optional[str] = ..., ids: _Optional[_Union[ItemIds, _Mapping]] = ..., batch_id: _Optional[str] = ..., filter: _Optional[str] = ..., resume_token: _Optional[str] = ..., skip_snapshot: _Optional[bool] = ..., end_when_done: _Optional[bool] = ..., skip_progress: _Optional[bool] = ...) -> None: ...
+
+class WatchStatusResponse(_message.Message):
+    __slots__ = ("resume_token", "snapshot", "snapshot_end", "events", "progress", "heartbeat")
+    RESUME_TOKEN_FIELD_NUMBER: _ClassVar[int]
+    SNAPSHOT_FIELD_NUMBER: _ClassVar[int]
+    SNAPSHOT_END_FIELD_NUMBER: _ClassVar[int]
+    EVENTS_FIELD_NUMBER: _ClassVar[int]
+    PROGRESS_FIELD_NUMBER: _ClassVar[int]
+    HEARTBEAT_FIELD_NUMBER: _ClassVar[int]
+    resume_token: str
+    snapshot: ItemsSnapshot
+    snapshot_end: SnapshotEnd
+    events: StatusEvents
+    progress: BatchProgress
+    heartbeat: Heartbeat
+    def __init__(self, resume_token: _Optional[str] = ..., snapshot: _Optional[_Union[ItemsSnapshot, _Mapping]] = ..., snapshot_end: _Optional[_Union[SnapshotEnd, _Mapping]] = ..., events: _Optional[_Union[StatusEvents, _Mapping]] = ..., progress: _Optional[_Union[BatchProgress, _Mapping]] = ..., heartbeat: _Optional[_Union[Heartbeat, _Mapping]] = ...) -> None: ...
+
+class ItemsSnapshot(_message.Message):
+    __slots__ = ("items",)
+    ITEMS_FIELD_NUMBER: _ClassVar[int]
+    items: _containers.RepeatedCompositeFieldContainer[Item]
+    def __init__(self, items: _Optional[_Iterable[_Union[Item, _Mapping]]] = ...) -> None: ...
+
+class SnapshotEnd(_message.Message):
+    __slots__ = ("item_count",)
+    ITEM_COUNT_FIELD_NUMBER: _ClassVar[int]
+    item_count: int
+    def __init__(self, item_count: _Optional[int] = ...) -> None: ...
+
+class StatusEvents(_message.Message):
+    __slots__ = ("events",)
+    EVENTS_FIELD_NUMBER: _ClassVar[int]
+    events: _containers.RepeatedCompositeFieldContainer[StatusEvent]
+    def __init__(self, events: _Optional[_Iterable[_Union[StatusEvent, _Mapping]]] = ...) -> None: ...
+
+class Heartbeat(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...
+
+class ListItemsRequest(_message.Message):
+    __slots__ = ("resource", "filter", "order_by", "page_size", "page_token", "with_counts")
+    RESOURCE_FIELD_NUMBER: _ClassVar[int]
+    FILTER_FIELD_NUMBER: _ClassVar[int]
+    ORDER_BY_FIELD_NUMBER: _ClassVar[int]
+    PAGE_SIZE_FIELD_NUMBER: _ClassVar[int]
+    PAGE_TOKEN_FIELD_NUMBER: _ClassVar[int]
+    WITH_COUNTS_FIELD_NUMBER: _ClassVar[int]
+    resource: str
+    filter: str
+    order_by: str
+    page_size: int
+    page_token: str
+    with_counts: bool
+    def __init__(self, resource: _Optional[str] = ..., filter: _Optional[str] = ..., order_by: _Optional[str] = ..., page_size: _Optional[int] = ..., page_token: _Optional[str] = ..., with_counts: _Optional[bool] = ...) -> None: ...
+
+class ListItemsResponse(_message.Message):
+    __slots__ = ("items", "next_page_token", "counts")
+    ITEMS_FIELD_NUMBER: _ClassVar[int]
+    NEXT_PAGE_TOKEN_FIELD_NUMBER: _ClassVar[int]
+    COUNTS_FIELD_NUMBER: _ClassVar[int]
+    items: _containers.RepeatedCompositeFieldContainer[Item]
+    next_page_token: str
+    counts: _containers.RepeatedCompositeFieldContainer[StatusCount]
+    def __init__(self, items: _Optional[_Iterable[_Union[Item, _Mapping]]] = ..., next_page_token: _Optional[str] = ..., counts: _Optional[_Iterable[_Union[StatusCount, _Mapping]]] = ...) -> None: ...
+
+class StatusCount(_message.Message):
+    __slots__ = ("status", "queue_status", "count")
+    STATUS_FIELD_NUMBER: _ClassVar[int]
+    QUEUE_STATUS_FIELD_NUMBER: _ClassVar[int]
+    COUNT_FIELD_NUMBER: _ClassVar[int]
+    status: str
+    queue_status: QueueStatus
+    count: int
+    def __init__(self, status: _Optional[str] = ..., queue_status: _Optional[_Union[QueueStatus, str]] = ..., count: _Optional[int] = ...) -> None: ...
+
+class GetItemRequest(_message.Message):
+    __slots__ = ("resource", "id", "history_size")
+    RESOURCE_FIELD_NUMBER: _ClassVar[int]
+    ID_FIELD_NUMBER: _ClassVar[int]
+    HISTORY_SIZE_FIELD_NUMBER: _ClassVar[int]
+    resource: str
+    id: str
+    history_size: int
+    def __init__(self, resource: _Optional[str] = ..., id: _Optional[str] = ..., history_size: _Optional[int] = ...) -> None: ...
+
+class GetItemResponse(_message.Message):
+    __slots__ = ("item", "history")
+    ITEM_FIELD_NUMBER: _ClassVar[int]
+    HISTORY_FIELD_NUMBER: _ClassVar[int]
+    item: Item
+    history: _containers.RepeatedCompositeFieldContainer[StatusEvent]
+    def __init__(self, item: _Optional[_Union[Item, _Mapping]] = ..., history: _Optional[_Iterable[_Union[StatusEvent, _Mapping]]] = ...) -> None: ...
+
+class CountItemsRequest(_message.Message):
+    __slots__ = ("resource", "filter")
+    RESOURCE_FIELD_NUMBER: _ClassVar[int]
+    FILTER_FIELD_NUMBER: _ClassVar[int]
+    resource: str
+    filter: str
+    def __init__(self, resource: _Optional[str] = ..., filter: _Optional[str] = ...) -> None: ...
+
+class CountItemsResponse(_message.Message):
+    __slots__ = ("counts",)
+    COUNTS_FIELD_NUMBER: _ClassVar[int]
+    counts: _containers.RepeatedCompositeFieldContainer[StatusCount]
+    def __init__(self, counts: _Optional[_Iterable[_Union[StatusCount, _Mapping]]] = ...) -> None: ...
+
+class GetBatchRequest(_message.Message):
+    __slots__ = ("batch_id",)
+    BATCH_ID_FIELD_NUMBER: _ClassVar[int]
+    batch_id: str
+    def __init__(self, batch_id: _Optional[str] = ...) -> None: ...
+
+class GetBatchResponse(_message.Message):
+    __slots__ = ("batch", "progress")
+    BATCH_FIELD_NUMBER: _ClassVar[int]
+    PROGRESS_FIELD_NUMBER: _ClassVar[int]
+    batch: Batch
+    progress: BatchProgress
+    def __init__(self, batch: _Optional[_Union[Batch, _Mapping]] = ..., progress: _Optional[_Union[BatchProgress, _Mapping]] = ...) -> None: ...
+
+class ListBatchesRequest(_message.Message):
+    __slots__ = ("resource", "page_size", "page_token")
+    RESOURCE_FIELD_NUMBER: _ClassVar[int]
+    PAGE_SIZE_FIELD_NUMBER: _ClassVar[int]
+    PAGE_TOKEN_FIELD_NUMBER: _ClassVar[int]
+    resource: str
+    page_size: int
+    page_token: str
+    def __init__(self, resource: _Optional[str] = ..., page_size: _Optional[int] = ..., page_token: _Optional[str] = ...) -> None: ...
+
+class ListBatchesResponse(_message.Message):
+    __slots__ = ("batches", "next_page_token")
+    BATCHES_FIELD_NUMBER: _ClassVar[int]
+    NEXT_PAGE_TOKEN_FIELD_NUMBER: _ClassVar[int]
+    batches: _containers.RepeatedCompositeFieldContainer[Batch]
+    next_page_token: str
+    def __init__(self, batches: _Optional[_Iterable[_Union[Batch, _Mapping]]] = ..., next_page_token: _Optional[str] = ...) -> None: ...
+
+class ListBatchOutcomesRequest(_message.Message):
+    __slots__ = ("batch_id", "page_size", "page_token")
+    BATCH_ID_FIELD_NUMBER: _ClassVar[int]
+    PAGE_SIZE_FIELD_NUMBER: _ClassVar[int]
+    PAGE_TOKEN_FIELD_NUMBER: _ClassVar[int]
+    batch_id: str
+    page_size: int
+    page_token: str
+    def __init__(self, batch_id: _Optional[str] = ..., page_size: _Optional[int] = ..., page_token: _Optional[str] = ...) -> None: ...
+
+class ListBatchOutcomesResponse(_message.Message):
+    __slots__ = ("outcomes", "next_page_token")
+    OUTCOMES_FIELD_NUMBER: _ClassVar[int]
+    NEXT_PAGE_TOKEN_FIELD_NUMBER: _ClassVar[int]
+    outcomes: _containers.RepeatedCompositeFieldContainer[Outcome]
+    next_page_token: str
+    def __init__(self, outcomes: _Optional[_Iterable[_Union[Outcome, _Mapping]]] = ..., next_page_token: _Optional[str] = ...) -> None: ...

@@ -1,0 +1,153 @@
+"""Every error a caller can meet, in one tree.
+
+    CurationError
+    ├── WorkflowError        a declaration that cannot work
+    ├── InvalidRequest       a field of a request is wrong
+    ├── UnknownResource      no workflow has that name
+    ├── UnknownItem          no item has that key
+    ├── UnknownBatch         no batch has that id
+    ├── RequestIdReused      the same request_id came with another body
+    ├── ItemsRefused         at least one item cannot change, and the call asked for all or nothing
+    ├── TokenInvalid         a resume token that this log did not give
+    ├── TokenExpired         a resume token older than the log
+    ├── ServerStopping       the service stops, or the stream reached its age; go on elsewhere
+    └── DatabaseUnavailable  PostgreSQL cannot be reached, or is out of room for us
+
+Each has a stable `reason`, and fields instead of prose. That items of a call are refused is data (`Outcome`) as long
+as the call goes through; only an all-or-nothing call turns it into an error.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import ClassVar
+
+
+@dataclass(frozen=True, slots=True)
+class FieldViolation:
+    """What is wrong with one field of a request."""
+
+    field: str
+    """Its path, e.g. `ids[3]`."""
+    description: str
+    """What is wrong with it, and what would be right."""
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """An item that a batch left unchanged, and why."""
+
+    item: str
+    """Its key, as text."""
+    reason: str
+    """One of `unchanged`, `not_found`, `illegal_transition`, `in_flight`, `stale_version`."""
+    status: str | None
+    queue_status: str | None
+    version: int | None
+
+
+class CurationError(Exception):
+    """The root: anything this project refuses on purpose."""
+
+    reason: ClassVar[str] = "UNKNOWN"
+
+
+class WorkflowError(CurationError):
+    """A declaration that cannot work."""
+
+    reason = "WORKFLOW_INVALID"
+
+    def __init__(self, resource: str, problem: str) -> None:
+        super().__init__(f"workflow {resource!r}: {problem}")
+        self.resource = resource
+        self.problem = problem
+
+
+class InvalidRequest(CurationError):
+    """One or more fields of a request are wrong; nothing was changed."""
+
+    reason = "INVALID_REQUEST"
+
+    def __init__(self, *violations: FieldViolation) -> None:
+        super().__init__("; ".join(f"{v.field}: {v.description}" for v in violations))
+        self.violations = violations
+
+
+class UnknownResource(CurationError):
+    """No workflow has that name."""
+
+    reason = "UNKNOWN_RESOURCE"
+
+    def __init__(self, resource: str, known: Sequence[str]) -> None:
+        super().__init__(f"no resource {resource!r}; there are: {', '.join(sorted(known))}")
+        self.resource = resource
+
+
+class UnknownItem(CurationError):
+    """No item has that key."""
+
+    reason = "UNKNOWN_ITEM"
+
+    def __init__(self, resource: str, key: str) -> None:
+        super().__init__(f"no item {key!r} in {resource!r}")
+        self.resource = resource
+        self.key = key
+
+
+class UnknownBatch(CurationError):
+    """No batch has that id."""
+
+    reason = "UNKNOWN_BATCH"
+
+    def __init__(self, batch_id: str) -> None:
+        super().__init__(f"no batch {batch_id!r}")
+        self.batch_id = batch_id
+
+
+class RequestIdReused(CurationError):
+    """The same request_id came with another body."""
+
+    reason = "REQUEST_ID_REUSED"
+
+    def __init__(self, request_id: str) -> None:
+        super().__init__(f"request_id {request_id} was used for another request")
+        self.request_id = request_id
+
+
+class ItemsRefused(CurationError):
+    """At least one item cannot change, and the call asked for all or nothing; nothing was changed."""
+
+    reason = "ITEMS_REFUSED"
+
+    def __init__(self, *, status: str, counts: Mapping[str, int], outcomes: Sequence[Outcome]) -> None:
+        total = sum(counts.values())
+        why = ", ".join(f"{n} {reason}" for reason, n in sorted(counts.items()))
+        super().__init__(f"{total} of the items cannot be set to {status!r} ({why}); nothing was changed")
+        self.status = status
+        self.counts = counts
+        self.outcomes = outcomes
+
+
+class TokenInvalid(CurationError):
+    """A resume token that this log did not give."""
+
+    reason = "TOKEN_INVALID"
+
+
+class TokenExpired(CurationError):
+    """A resume token older than the log; a snapshot is the way out."""
+
+    reason = "TOKEN_EXPIRED"
+
+
+class ServerStopping(CurationError):
+    """The service stops, or the stream reached its age; the last token goes on elsewhere."""
+
+    reason = "SERVER_STOPPING"
+
+
+class DatabaseUnavailable(CurationError):
+    """PostgreSQL cannot be reached, or has no connection free for us; try again."""
+
+    reason = "DATABASE_UNAVAILABLE"

@@ -1,0 +1,214 @@
+"""A workflow is one declaration: which rows are curated, how, and what enriches them.
+
+A workflow author writes two tables, one `Curation` and one enricher; everything else is the project's. The
+enricher is named by import string, so that the service, which never runs one, never imports what it needs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
+
+from sqlalchemy import BigInteger, Column, DateTime, Index, Integer, Table, Text, text
+
+from shared.errors import WorkflowError
+
+if TYPE_CHECKING:
+    import httpx
+
+ItemKey: TypeAlias = Any
+"""A primary key as the driver gives it: `uuid.UUID`, `int` or `str`."""
+Values: TypeAlias = Mapping[str, Any]
+"""What an enricher found, by column of the target table."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class QueueColumns:
+    """Names of the columns that hold an item's enrichment; `named("deep_scan")` gives `deep_scan_status`, ...."""
+
+    status: str
+    """none (NULL), `queued`, `processing`, `completed` or `failed`."""
+    error: str
+    """What went wrong last, for a curator to read."""
+    result: str
+    """`found` or `nothing_found`, once completed."""
+    attempts: str
+    """Claims since it was queued."""
+    run_at: str
+    """Not to be claimed before."""
+    worker: str
+    """The worker session that has it, while processing."""
+    batch: str
+    """The batch that queued it last."""
+
+    @classmethod
+    def named(cls, name: str) -> QueueColumns:
+        """The columns `<name>_status`, `<name>_error` and so on."""
+        fields = ("status", "error", "result", "attempts", "run_at", "worker", "batch")
+        return cls(**{field: f"{name}_{field}" for field in fields})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Curation:
+    """The statuses users set, and from which to which."""
+
+    initial: str
+    """The status of a new row."""
+    transitions: Mapping[str, tuple[str, ...]]
+    """For each status the ones it may be changed to. Every status is a key."""
+    triggers: frozenset[str]
+    """Statuses that queue the item; setting one again on an item that has ended queues it again."""
+    column: str = "status"
+    """The column that holds it."""
+
+    @property
+    def statuses(self) -> tuple[str, ...]:
+        """Every status, in the order declared."""
+        return tuple(self.transitions)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Limits:
+    """What bounds a workflow's enrichment."""
+
+    attempts_max: int = 5
+    """Claims of an item before it fails for good."""
+    timeout_s: float = 30.0
+    """Seconds that one attempt may take."""
+    concurrency: int = 50
+    """Enrichers that one worker runs at once."""
+    backoff_s: float = 1.0
+    """The first retry waits up to this long, each further one up to twice as long (full jitter)."""
+    backoff_max_s: float = 300.0
+    """No retry waits longer, unless the external API asks for it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Item:
+    """One row as an enricher sees it."""
+
+    key: ItemKey
+    """The primary key."""
+    version: int
+    """The version under which it was claimed."""
+    attempt: int
+    """1 at the first attempt."""
+    data: Mapping[str, Any]
+    """The row's own columns by name, those of the machinery left out."""
+
+
+class EnrichmentContext(Protocol):
+    """What an enricher may ask of the worker that runs it."""
+
+    @property
+    def http(self) -> httpx.AsyncClient:
+        """The worker's one `httpx.AsyncClient`."""
+
+    @property
+    def settings(self) -> Mapping[str, str]:
+        """The environment of the worker, for URLs and keys; never to be put into an error."""
+
+    async def progress(self, step: str, fraction: float) -> None:
+        """Tell watchers how far this item is: a step in words and a fraction, 0 to 1. Cheap; sent in batches."""
+
+
+Enricher: TypeAlias = Callable[[Item, EnrichmentContext], Awaitable[Values | None]]
+"""Calls the external API for one item. Returns what to upsert into the target, or None when there is nothing to find."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Workflow:
+    """One kind of row that can be curated and enriched."""
+
+    resource: str
+    """Its name in every request, e.g. `places`."""
+    source: Table
+    """The curated rows. One primary key column, and `*item_columns(...)`."""
+    target: Table
+    """Where an enricher's values go."""
+    target_key: str
+    """The target's unique column that decides between insert and update."""
+    curation: Curation
+    queue: QueueColumns
+    enricher: str
+    """`package.module:function`, an `Enricher`."""
+    limits: Limits = field(default_factory=Limits)
+
+    def __post_init__(self) -> None:
+        _check(self)
+
+    @property
+    def key(self) -> Column[Any]:
+        """The primary key column of the source."""
+        return next(iter(self.source.primary_key.columns))
+
+    @property
+    def machinery_columns(self) -> frozenset[str]:
+        """Columns of the source that only the writer changes."""
+        queue = self.queue
+        return frozenset(
+            {self.curation.column, "version", queue.status, queue.error, queue.result}
+            | {queue.attempts, queue.run_at, queue.worker, queue.batch}
+        )
+
+    @property
+    def data_columns(self) -> tuple[Column[Any], ...]:
+        """Columns of the source that are the author's own, the key left out."""
+        return tuple(c for c in self.source.columns if c.name not in self.machinery_columns and not c.primary_key)
+
+    @property
+    def value_columns(self) -> tuple[Column[Any], ...]:
+        """Columns of the target that an enricher may fill: those that the database does not fill by itself."""
+        return tuple(
+            c
+            for c in self.target.columns
+            if c.server_default is None and c.computed is None and c.identity is None and "machinery" not in c.info
+        )
+
+
+def item_columns(curation: Curation, queue: QueueColumns, *, key: str = "id") -> tuple[Column[Any] | Index, ...]:
+    """The columns and indexes that make a table's rows items; put them into its `Table(...)`, `key` its primary key.
+
+    Two partial indexes serve the worker (what can be claimed, what a worker has), one the grid (by status); each
+    further index on a column of these would be written at every transition.
+    """
+
+    def column(name: str, type_: Any, **options: Any) -> Column[Any]:
+        return Column(name, type_, info={"machinery": True}, **options)
+
+    return (
+        column(curation.column, Text, nullable=False, server_default=text(f"'{curation.initial}'")),
+        column("version", BigInteger, nullable=False, server_default=text("1")),
+        column(queue.status, Text),
+        column(queue.error, Text),
+        column(queue.result, Text),
+        column(queue.attempts, Integer, nullable=False, server_default=text("0")),
+        column(queue.run_at, DateTime(timezone=True)),
+        column(queue.worker, BigInteger),
+        column(queue.batch, BigInteger),
+        Index(None, queue.run_at, key, postgresql_where=text(f"{queue.status} = 'queued'")),
+        Index(None, queue.worker, postgresql_where=text(f"{queue.status} = 'processing'")),
+        Index(None, curation.column, key),
+    )
+
+
+def _check(workflow: Workflow) -> None:
+    """Refuses a declaration that could not work, with the reason; so a mistake shows at load, not at the first item."""
+    curation, name = workflow.curation, workflow.resource
+    if not name.replace("_", "").isalnum() or name != name.lower():
+        raise WorkflowError(name, "a resource is lower-case letters, digits and underscores")
+    if len(workflow.source.primary_key.columns) != 1:
+        raise WorkflowError(name, "the source table needs a primary key of one column")
+    known = set(curation.transitions)
+    named = {curation.initial, *curation.triggers, *(s for to in curation.transitions.values() for s in to)}
+    if missing := sorted(named - known):
+        raise WorkflowError(name, f"statuses without an entry in transitions: {', '.join(missing)}")
+    if not curation.triggers:
+        raise WorkflowError(name, "no trigger status: nothing would ever be queued")
+    if absent := sorted(workflow.machinery_columns - {c.name for c in workflow.source.columns}):
+        raise WorkflowError(name, f"the source table lacks {', '.join(absent)}: add *item_columns(...)")
+    if workflow.target_key not in {c.name for c in workflow.value_columns}:
+        raise WorkflowError(name, f"target_key {workflow.target_key!r} is no column that an enricher fills")
+    if ":" not in workflow.enricher:
+        raise WorkflowError(name, "the enricher is named as `package.module:function`")
