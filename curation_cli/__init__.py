@@ -1,0 +1,1 @@
+"""The command line: starts everything, shows it at work, and curates from a shell."""

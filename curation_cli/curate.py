@@ -1,0 +1,61 @@
+"""`curation set` and `curation list`: what a curator does in a grid, from a shell."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Sequence
+
+from google.protobuf.json_format import MessageToDict
+from rich.console import Console
+
+from curation.v1 import curation_pb2 as pb
+from curation_cli.show import print_table, queue_word
+from curation_client.aio import CurationClient
+
+COLUMNS_SHOWN = 5
+"""Of an item's own columns."""
+
+
+async def set_status(
+    client: CurationClient,
+    console: Console,
+    *,
+    resource: str,
+    status: str,
+    ids: Sequence[str],
+    matching: str,
+    allow_partial: bool,
+) -> None:
+    """Sets a status and prints what it did."""
+    answer = await client.set_status(
+        resource, status, ids=ids, filter=matching, allow_partial=allow_partial, actor="command line"
+    )
+    batch = answer.batch
+    console.print(
+        f"batch {batch.batch_id}: {batch.requested_count} items, {batch.changed_count} changed, "
+        f"{batch.queued_count} queued",
+        highlight=False,
+    )
+    for count in answer.outcome_counts:
+        reason = pb.OutcomeReason.Name(count.reason).removeprefix("OUTCOME_REASON_").lower().replace("_", " ")
+        console.print(f"  {count.count} left as they were: {reason}", highlight=False)
+
+
+async def list_items(client: CurationClient, console: Console, *, resource: str, matching: str, count: int) -> None:
+    """Prints a page of items and the counts of all that match."""
+    page = await client.list_items(
+        pb.ListItemsRequest(resource=resource, filter=matching, page_size=count, with_counts=True)
+    )
+    rows = [(item, MessageToDict(item.data)) for item in page.items]
+    names = list(itertools.islice(rows[0][1], COLUMNS_SHOWN)) if rows else []
+    print_table(
+        console,
+        resource,
+        ("id", "status", "queue", "error", *names),
+        (
+            (i.id, i.status, queue_word(i.queue_status), i.error, *(data.get(name) for name in names))
+            for i, data in rows
+        ),
+    )
+    counts = ((c.status, queue_word(c.queue_status), c.count) for c in page.counts)
+    print_table(console, "all that match", ("status", "queue", "items"), counts)

@@ -1,0 +1,171 @@
+"""A curator's morning in a minute: places come in, some are selected, many are enriched, and their websites are read.
+
+It can be run again on the same data: it takes places that nobody has touched yet.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Sequence
+from contextlib import aclosing, asynccontextmanager
+from dataclasses import dataclass
+
+import grpc
+import psycopg
+from rich.console import Console
+
+from curation.v1 import curation_pb2 as pb
+from curation_cli.data import import_places, place_count
+from curation_cli.follow import follow_batch, print_summary
+from curation_cli.processes import Child
+from curation_cli.show import describe_error, print_table, progress_bar
+from curation_cli.up import Place, Running, started
+from curation_client.aio import CurationClient
+
+PLACES_QUEUED = 1_500
+WEBSITES_QUEUED = 50
+COUNTRY_PLACES_MIN = 20
+"""So many untouched places make a country worth a batch by filter."""
+ROWS_SHOWN = 5
+DEMO_TIMEOUT_S = 600.0
+"""It takes less than a minute; where it hangs, it ends by this."""
+ACTOR = "demo curator"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Demo:
+    """What the steps of the demo share."""
+
+    console: Console
+    client: CurationClient
+    database_url: str
+
+    async def run(self) -> None:
+        """All steps."""
+        await self.bring_places_in()
+        await self.select_a_country()
+        await self.be_refused()
+        await self.enrich_places()
+        await self.read_websites()
+
+    async def bring_places_in(self) -> None:
+        """The import, and what there is after it."""
+        total = await asyncio.to_thread(place_count)
+        with progress_bar(self.console, "Importing places", total) as bar:
+            added = await asyncio.to_thread(import_places, self.database_url, on_progress=bar)
+        self.console.print(f"{total:,} places imported, {added:,} of them new.", highlight=False)
+
+    async def select_a_country(self) -> None:
+        """A status that triggers nothing, on all places that match a filter."""
+        for country in ("DE", "FR", "GB", "IT", "ES", "CH", "AT", "PT", "SE", "CA", "US"):
+            matching = f'status = "New" AND country = "{country}"'
+            counts = await self.client.count_items("places", matching)
+            if sum(count.count for count in counts.counts) >= COUNTRY_PLACES_MIN:
+                break
+        else:
+            self._say("No country has enough new places left to select.")
+            return
+        answer = await self.client.set_status("places", "Selected", filter=matching, actor=ACTOR, reason="a good fit")
+        self._say(f"Set 'Selected' by filter ({matching}): {answer.batch.changed_count:,} places, nothing queued.")
+
+    async def be_refused(self) -> None:
+        """One archived place among others refuses the whole batch, and nothing is changed."""
+        ids = await self._ids("places", 'status = "New"', 3)
+        if not ids:
+            return
+        await self.client.set_status("places", "Archived", ids=ids[:1], actor=ACTOR)
+        try:
+            await self.client.set_status("places", "SelectedForDeepScan", ids=ids, actor=ACTOR)
+        except grpc.RpcError as error:
+            self._say(f"Refused, as it should be, because one of the places is archived:\n  {describe_error(error)}")
+
+    async def enrich_places(self) -> None:
+        """The trigger status on many places by id; then the batch is watched to its end."""
+        ids = await self._ids("places", 'status = "Selected"', PLACES_QUEUED)
+        ids += await self._ids("places", 'status = "New"', PLACES_QUEUED - len(ids))
+        if not ids:
+            self._say("Every place was enriched before: use another --data folder to see it again.")
+            return
+        await self._enrich("places", "SelectedForDeepScan", ids, "Deep scan of places")
+        newest = await self._items("local_businesses", "", ROWS_SHOWN, order_by="id desc")
+        rows = [[item.data[name] for name in ("name", "address", "phone", "rating")] for item in newest]
+        print_table(self.console, "Local businesses, the newest", ("name", "address", "phone", "rating"), rows)
+
+    async def read_websites(self) -> None:
+        """The second workflow, on what the first one found."""
+        ids = await self._ids("local_businesses", 'status = "Fresh" AND website:*', WEBSITES_QUEUED)
+        if not ids:
+            return
+        await self._enrich("local_businesses", "ReadWebsite", ids, "Websites of local businesses")
+        rows = await asyncio.to_thread(_newest_websites, self.database_url)
+        print_table(self.console, "Websites, the newest", ("title", "emails", "links", "description"), rows)
+
+    async def _enrich(self, resource: str, status: str, ids: Sequence[str], title: str) -> None:
+        answer = await self.client.set_status(resource, status, ids=ids, actor=ACTOR, reason="demo")
+        queued = answer.batch.queued_count
+        self._say(f"Set '{status}' on {len(ids):,} ids: {queued:,} queued by the same transaction. Watching:")
+        tally = await follow_batch(self.client, self.console, title=title, resource=resource, answer=answer)
+        print_summary(self.console, title=title, queued=queued, tally=tally)
+
+    async def _items(self, resource: str, matching: str, count: int, order_by: str = "") -> list[pb.Item]:
+        if count <= 0:
+            return []
+        items: list[pb.Item] = []
+        request = pb.ListItemsRequest(resource=resource, filter=matching, page_size=min(count, 1000), order_by=order_by)
+        async with aclosing(self.client.items(request)) as pages:
+            async for item in pages:
+                items.append(item)
+                if len(items) == count:
+                    break
+        return items
+
+    async def _ids(self, resource: str, matching: str, count: int) -> list[str]:
+        return [item.id for item in await self._items(resource, matching, count)]
+
+    def _say(self, text: str) -> None:
+        self.console.print(f"\n{text}", highlight=False, markup=False, soft_wrap=True)
+
+
+@asynccontextmanager
+async def demo_started(place: Place) -> AsyncIterator[Running]:
+    """Everything, and the demo's own place API for the worker to call."""
+    api = Child(
+        "curation_cli.place_api", environment=place.environment, log=place.folder / "logs" / "api.log", ready="http://"
+    )
+    async with api:
+        environment = {
+            **place.environment,
+            "GOOGLE_PLACES_URL": api.ready_line,
+            "GOOGLE_PLACES_API_KEY": "demo",
+            "WEBSITE_ALLOWED_NETWORKS": "127.0.0.0/8",
+        }
+        async with started(Place(folder=place.folder, port=place.port, environment=environment)) as running:
+            yield running
+
+
+async def run_demo(console: Console, running: Running) -> None:
+    """The demo; raises `ChildFailed` when a process dies meanwhile, and `TimeoutError` when it does not end."""
+    async with asyncio.timeout(DEMO_TIMEOUT_S), CurationClient(running.address) as client:
+        steps = asyncio.create_task(Demo(console=console, client=client, database_url=running.database_url).run())
+        died = asyncio.create_task(running.first_end())
+        try:
+            await asyncio.wait({steps, died}, return_when=asyncio.FIRST_COMPLETED)
+            if not steps.done():
+                raise died.result()
+            steps.result()
+        finally:
+            for task in (steps, died):
+                task.cancel()
+            await asyncio.wait({steps, died})
+
+
+WEBSITES = (
+    "SELECT title, emails, jsonb_array_length(sitemap_links), description FROM websites ORDER BY id DESC LIMIT %s"
+)
+
+
+def _newest_websites(url: str) -> list[tuple[object, ...]]:
+    """Read from the table: websites are a result only, no resource of the service."""
+    with psycopg.connect(url) as connection:
+        rows = connection.execute(WEBSITES, [ROWS_SHOWN]).fetchall()
+    return [(title, ", ".join(emails), links, description) for title, emails, links, description in rows]

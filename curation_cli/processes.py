@@ -1,0 +1,115 @@
+"""Child processes of `curation up`: each has its log in a file, says when it is ready, and is ended by its own id."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import sys
+from asyncio.subprocess import DEVNULL, PIPE, STDOUT, Process
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Self
+
+READY_TIMEOUT_S = 60.0
+"""From its start until a child says that it is ready."""
+GRACE_S = 40.0
+"""From SIGTERM until SIGKILL: longer than a worker takes to let go of what it has."""
+TAIL_LINES = 15
+"""How much of a dead child's log an error quotes."""
+
+
+class ChildFailed(Exception):
+    """A child process ended, or did not get ready; the message quotes the end of its log."""
+
+
+class Child:
+    """One process. Entering returns when it has logged its ready line; leaving when it has ended."""
+
+    def __init__(self, module: str, *arguments: str, environment: Mapping[str, str], log: Path, ready: str) -> None:
+        """A process that is not started yet.
+
+        Args:
+            module: run as `python -m`.
+            arguments: of its command line.
+            environment: its whole environment.
+            log: the file that takes what it prints.
+            ready: it is ready once a line holds this.
+        """
+        self._command: Sequence[str] = (sys.executable, "-m", module, *arguments)
+        self._environment = environment
+        self._ready = ready
+        self._process: Process | None = None
+        self._reading: asyncio.Task[None] | None = None
+        self._ready_line: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+        self.name = module
+        """The module that runs."""
+        self.log = log
+        """Where its lines are."""
+
+    @property
+    def ready_line(self) -> str:
+        """The line by which it said that it is ready."""
+        return self._ready_line.result()
+
+    async def __aenter__(self) -> Self:
+        """Raises `ChildFailed` when it ends before it is ready, or takes too long."""
+        self.log.parent.mkdir(parents=True, exist_ok=True)
+        # A session of its own: Ctrl-C in the terminal is for `curation up`, which then asks its children to end.
+        self._process = await asyncio.create_subprocess_exec(
+            *self._command, env=self._environment, stdin=DEVNULL, stdout=PIPE, stderr=STDOUT, start_new_session=True
+        )
+        self._reading = asyncio.create_task(self._read(self._process), name=f"log of {self.name}")
+        try:
+            waited_for: set[asyncio.Future[Any]] = {self._ready_line, self._reading}
+            await asyncio.wait(waited_for, timeout=READY_TIMEOUT_S, return_when=asyncio.FIRST_COMPLETED)
+            if not self._ready_line.done():
+                raise self.failure("did not get ready")
+        except BaseException:
+            await self.stop()
+            raise
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.stop()
+
+    async def ended(self) -> ChildFailed:
+        """Returns when the process has ended, though nobody asked it to, and says so."""
+        assert self._reading is not None, "not started"
+        await asyncio.wait({self._reading})
+        return self.failure("ended unasked")
+
+    async def stop(self) -> None:
+        """Asks the process to end, makes it after `GRACE_S`, and at once when cancelled while it waits."""
+        assert self._process is not None, "not started"
+        assert self._reading is not None, "not started"
+        self._signal(signal.SIGTERM)
+        try:
+            await asyncio.wait_for(self._process.wait(), GRACE_S)
+        except TimeoutError:
+            self._signal(signal.SIGKILL)
+            await self._process.wait()
+        except asyncio.CancelledError:
+            self._signal(signal.SIGKILL)
+            raise
+        await asyncio.wait({self._reading})
+
+    def failure(self, what: str) -> ChildFailed:
+        """An error with the end of the log."""
+        tail = self.log.read_text(errors="replace").splitlines()[-TAIL_LINES:]
+        return ChildFailed("\n    ".join([f"{self.name} {what}; {self.log} ends:", *tail]))
+
+    def _signal(self, number: signal.Signals) -> None:
+        assert self._process is not None, "not started"
+        if self._process.returncode is None:
+            os.kill(self._process.pid, number)
+
+    async def _read(self, process: Process) -> None:
+        """Moves lines into the log file until the process has closed its output."""
+        assert process.stdout is not None
+        with self.log.open("ab", buffering=0) as log:
+            while chunk := await process.stdout.readline():
+                log.write(chunk)
+                line = chunk.decode(errors="replace").rstrip()
+                if self._ready in line and not self._ready_line.done():
+                    self._ready_line.set_result(line)

@@ -1,0 +1,119 @@
+"""How the command line shows things: a live table on a terminal, plain lines once a second elsewhere."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from time import monotonic
+
+import grpc
+from google.rpc import error_details_pb2
+from grpc_status import rpc_status
+from rich.console import Console
+from rich.live import Live
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.table import Table
+
+from curation.v1 import curation_pb2 as pb
+
+LINE_S = 1.0
+"""Between two lines where there is no terminal to draw on."""
+VIOLATIONS_SHOWN = 3
+
+
+@contextmanager
+def progress_bar(console: Console, title: str, total: int) -> Iterator[Callable[[int], None]]:
+    """A progress bar that is told how much is done; where there is no terminal, its last state as a line."""
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    with Progress(*columns, console=console) as progress:
+        bar = progress.add_task(title, total=total)
+        yield lambda done: progress.update(bar, completed=done)
+
+
+class BatchBoard:
+    """A batch in numbers, as they come."""
+
+    def __init__(self, console: Console, title: str) -> None:
+        self._console = console
+        self._title = title
+        self._live: Live | None = None
+        self._shown_at = float("-inf")
+
+    @contextmanager
+    def open(self) -> Iterator[None]:
+        """Shows while entered."""
+        if not self._console.is_terminal:
+            yield
+            return
+        with Live(console=self._console, refresh_per_second=8) as self._live:
+            yield
+
+    def show(self, progress: pb.BatchProgress) -> None:
+        """Shows these numbers, or leaves them to the next call when the last line is too fresh."""
+        if self._live is not None:
+            self._live.update(_progress_table(self._title, progress))
+        elif progress.done or monotonic() - self._shown_at >= LINE_S:
+            self._shown_at = monotonic()
+            self._console.print(f"  {self._title}: {progress_line(progress)}", highlight=False)
+
+
+def print_table(console: Console, title: str, columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
+    """A table; a long cell is folded, never cut."""
+    table = Table(title=title, title_justify="left", title_style="bold")
+    for column in columns:
+        table.add_column(column, overflow="fold")
+    for row in rows:
+        table.add_row(*("" if cell is None else str(cell) for cell in row))
+    console.print(table)
+
+
+def describe_error(error: grpc.RpcError) -> str:
+    """What the service refused and why, from the details that every error of it carries."""
+    if not isinstance(error, grpc.Call | grpc.aio.AioRpcError):
+        return str(error)
+    lines = [f"{error.code().name}: {error.details()}"]
+    status = rpc_status.from_call(error)  # type: ignore[arg-type] # an AioRpcError has all that is read here
+    for detail in status.details if status else ():
+        info, precondition, bad = (
+            error_details_pb2.ErrorInfo(),
+            error_details_pb2.PreconditionFailure(),
+            error_details_pb2.BadRequest(),
+        )
+        if detail.Unpack(info):
+            lines.append(f"reason {info.reason}")
+        elif detail.Unpack(precondition):
+            shown = precondition.violations[:VIOLATIONS_SHOWN]
+            lines += [f"{violation.type} {violation.subject}: {violation.description}" for violation in shown]
+        elif detail.Unpack(bad):
+            lines += [f"{violation.field}: {violation.description}" for violation in bad.field_violations]
+    return "\n  ".join(lines)
+
+
+def queue_word(status: pb.QueueStatus) -> str:
+    """A queue status without its prefix, in lower case."""
+    return pb.QueueStatus.Name(status).removeprefix("QUEUE_STATUS_").lower()
+
+
+def progress_line(progress: pb.BatchProgress) -> str:
+    """A batch in numbers, in words."""
+    return (
+        f"queued {progress.queued}, processing {progress.processing}, completed {progress.completed}, "
+        f"failed {progress.failed} of {progress.total}"
+    )
+
+
+def _progress_table(title: str, progress: pb.BatchProgress) -> Table:
+    table = Table(title=title, title_justify="left", title_style="bold")
+    ended = progress.completed + progress.failed + progress.dequeued
+    numbers = {
+        "queued": progress.queued,
+        "processing": progress.processing,
+        "completed": progress.completed,
+        "failed": progress.failed,
+        "done": f"{100 * ended // max(progress.total, 1)} %",
+        "per second": f"{progress.rate_per_second:.0f}" if progress.rate_per_second else "",
+    }
+    for name in numbers:
+        table.add_column(name, justify="right", min_width=10)
+    table.add_row(*map(str, numbers.values()))
+    return table

@@ -1,0 +1,99 @@
+"""Starts everything on this machine: PostgreSQL unless there is one, the tables, the service and a worker."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from collections.abc import AsyncIterator, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import grpc
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+
+from curation_cli.processes import Child, ChildFailed
+from shared.db.embedded import EmbeddedPostgres
+from shared.db.migrate import migrate
+from shared.registry import load_registry
+
+HOST = "127.0.0.1"
+"""Nothing that is started here listens beyond this machine."""
+SERVICE_TIMEOUT_S = 60.0
+"""From the service's start until it reports that it serves."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Place:
+    """Where to run."""
+
+    folder: Path
+    """Holds the embedded PostgreSQL and the logs."""
+    port: int
+    """The service's; any free one when 0."""
+    environment: Mapping[str, str]
+    """What the user gave; `DATABASE_URL` in it keeps the embedded PostgreSQL off."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Running:
+    """Everything is up."""
+
+    database_url: str
+    """A libpq address."""
+    address: str
+    """The service's, host:port."""
+    children: tuple[Child, ...]
+    """The processes."""
+
+    async def first_end(self) -> ChildFailed:
+        """Returns when a child has ended that nobody asked to."""
+        ends = {asyncio.create_task(child.ended()) for child in self.children}
+        try:
+            done, _ = await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
+            return done.pop().result()
+        finally:
+            for end in ends:
+                end.cancel()
+
+
+@asynccontextmanager
+async def started(place: Place) -> AsyncIterator[Running]:
+    """Starts everything, and ends it on leaving, the worker first. Raises `ChildFailed` with the log of who failed."""
+    logs = place.folder / "logs"
+    async with AsyncExitStack() as stack:
+        url = place.environment.get("DATABASE_URL")
+        if not url:
+            url = (await stack.enter_async_context(EmbeddedPostgres(place.folder / "postgres"))).url
+        await asyncio.to_thread(migrate, url, load_registry())
+        address = f"{HOST}:{place.port or _free_port()}"
+        environment = {**place.environment, "DATABASE_URL": url, "CURATION_LISTEN": address}
+        service = Child("curation_service", environment=environment, log=logs / "service.log", ready=READY)
+        worker = Child("enrichment_worker", environment=environment, log=logs / "worker.log", ready=READY)
+        children = [await stack.enter_async_context(child) for child in (service, worker)]
+        await _wait_until_serving(address)
+        yield Running(database_url=url, address=address, children=tuple(children))
+
+
+READY = "ready"
+"""In the line that service and worker log once they are."""
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind((HOST, 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+async def _wait_until_serving(address: str) -> None:
+    """Returns when the standard health service says SERVING; raises `grpc.RpcError` when that takes too long."""
+    async with grpc.aio.insecure_channel(address) as channel:
+        health = health_pb2_grpc.HealthStub(channel)
+        call = health.Watch(health_pb2.HealthCheckRequest(), timeout=SERVICE_TIMEOUT_S, wait_for_ready=True)
+        try:
+            async for response in call:
+                if response.status == health_pb2.HealthCheckResponse.SERVING:
+                    return
+        finally:
+            call.cancel()

@@ -1,0 +1,107 @@
+"""The client for asyncio."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import AsyncGenerator
+from typing import Self, Unpack
+
+import grpc
+
+from curation.v1 import curation_pb2 as pb
+from curation.v1 import curation_pb2_grpc as pb_grpc
+from curation_client.channel import CHANNEL_OPTIONS
+from curation_client.requests import StatusOptions, WatchOptions, status_request, watch_request
+from curation_client.watch import Backoff, Update, WatchState
+
+
+class CurationClient:
+    """Calls one curation service. `async with CurationClient("127.0.0.1:50051") as client: ...`."""
+
+    def __init__(self, address: str, *, backoff: Backoff | None = None, timeout_s: float = 60.0) -> None:
+        """A client of the service at `address` (host:port).
+
+        Args:
+            address: host and port of the service.
+            backoff: how a watch waits before it goes on after a lost connection.
+            timeout_s: how long any call but a watch may take.
+        """
+        self._channel = grpc.aio.insecure_channel(address, options=CHANNEL_OPTIONS)
+        self._stub = pb_grpc.CurationServiceStub(self._channel)
+        self._backoff = backoff or Backoff()
+        self._timeout_s = timeout_s
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self._channel.close()
+
+    async def set_status(
+        self, resource: str, status: str, **options: Unpack[StatusOptions]
+    ) -> pb.BatchUpdateStatusResponse:
+        """Sets a status on many items; `options`: see `StatusOptions`."""
+        request = status_request(resource, status, **options)
+        return await self._stub.BatchUpdateStatus(request, timeout=self._timeout_s)
+
+    async def list_items(self, request: pb.ListItemsRequest) -> pb.ListItemsResponse:
+        """One page of items."""
+        return await self._stub.ListItems(request, timeout=self._timeout_s)
+
+    async def items(self, request: pb.ListItemsRequest) -> AsyncGenerator[pb.Item, None]:
+        """All items that the request matches, page after page."""
+        page = pb.ListItemsRequest()
+        page.CopyFrom(request)
+        while True:
+            response = await self.list_items(page)
+            for item in response.items:
+                yield item
+            page.page_token = response.next_page_token
+            if not page.page_token:
+                return
+
+    async def get_item(self, resource: str, key: str, *, history_size: int = 0) -> pb.GetItemResponse:
+        """One item with its history."""
+        request = pb.GetItemRequest(resource=resource, id=key, history_size=history_size)
+        return await self._stub.GetItem(request, timeout=self._timeout_s)
+
+    async def count_items(self, resource: str, matching: str = "") -> pb.CountItemsResponse:
+        """Counts by status and queue status, of the items that match an AIP-160 filter."""
+        request = pb.CountItemsRequest(resource=resource, filter=matching)
+        return await self._stub.CountItems(request, timeout=self._timeout_s)
+
+    async def get_batch(self, batch_id: str) -> pb.GetBatchResponse:
+        """One batch and how far it has come."""
+        return await self._stub.GetBatch(pb.GetBatchRequest(batch_id=batch_id), timeout=self._timeout_s)
+
+    async def list_batches(self, request: pb.ListBatchesRequest) -> pb.ListBatchesResponse:
+        """One page of batches, newest first."""
+        return await self._stub.ListBatches(request, timeout=self._timeout_s)
+
+    async def list_batch_outcomes(self, request: pb.ListBatchOutcomesRequest) -> pb.ListBatchOutcomesResponse:
+        """One page of the items that a batch left unchanged."""
+        return await self._stub.ListBatchOutcomes(request, timeout=self._timeout_s)
+
+    async def watch(self, resource: str, **options: Unpack[WatchOptions]) -> AsyncGenerator[Update, None]:
+        """Yields what happens, over any number of lost connections; `options`: see `WatchOptions`.
+
+        Ends with `end_when_done`, or never. Raises `grpc.RpcError` for what another try cannot mend.
+        Leave it by `contextlib.aclosing` when you leave it early, so that its stream ends at once.
+        """
+        state = WatchState(watch_request(resource, **options), backoff=self._backoff, dice=random.Random())  # noqa: S311
+        delay_s: float | None = 0.0
+        while delay_s is not None:
+            await asyncio.sleep(delay_s)
+            call = self._stub.WatchStatus(state.request)
+            error = None
+            try:
+                async for response in call:
+                    for update in state.received(response):
+                        yield update
+            except grpc.RpcError as raised:
+                error = raised
+            finally:
+                # An abandoned stream is never collected (grpc/grpc#43462), whichever way it was left.
+                call.cancel()
+            delay_s = state.lost(error)

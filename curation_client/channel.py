@@ -1,0 +1,42 @@
+"""How the clients' channels are set up: which calls are repeated by themselves, and how large messages may be."""
+
+from __future__ import annotations
+
+import json
+
+MESSAGE_BYTES_MAX = 64 * 1024 * 1024
+"""A batch names up to 100,000 items at some 40 bytes each; an answer pages."""
+KEEPALIVE_MS = 30_000
+"""A connection that died without a word is noticed after this and `KEEPALIVE_TIMEOUT_MS`."""
+KEEPALIVE_TIMEOUT_MS = 10_000
+RECONNECT_MS_MAX = 5_000
+"""The channel's own pause between two tries to connect."""
+
+# Safe for every call: reads change nothing, and a batch names itself by its request_id.
+RETRY = {
+    "methodConfig": [
+        {
+            "name": [{"service": "curation.v1.CurationService"}],
+            "retryPolicy": {
+                "maxAttempts": 4,
+                "initialBackoff": "0.2s",
+                "maxBackoff": "2s",
+                "backoffMultiplier": 2,
+                "retryableStatusCodes": ["UNAVAILABLE"],
+            },
+        },
+        # The watch repeats itself, from its last token (see `watch`).
+        {"name": [{"service": "curation.v1.CurationService", "method": "WatchStatus"}]},
+    ]
+}
+
+CHANNEL_OPTIONS: tuple[tuple[str, int | str], ...] = (
+    ("grpc.service_config", json.dumps(RETRY)),
+    ("grpc.enable_retries", 1),
+    ("grpc.max_send_message_length", MESSAGE_BYTES_MAX),
+    ("grpc.max_receive_message_length", MESSAGE_BYTES_MAX),
+    ("grpc.keepalive_time_ms", KEEPALIVE_MS),
+    ("grpc.keepalive_timeout_ms", KEEPALIVE_TIMEOUT_MS),
+    ("grpc.max_reconnect_backoff_ms", RECONNECT_MS_MAX),
+)
+"""Options of both clients' channels."""

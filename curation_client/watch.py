@@ -1,0 +1,110 @@
+"""What a watch does about everything that can happen to its stream: one policy, without I/O, under both clients.
+
+A stream that breaks is opened again from the last token, so nothing is missed and nothing comes twice. A token that
+the log no longer reaches back to is given up for a snapshot, and the watcher is told by `SnapshotStart`.
+"""
+
+from __future__ import annotations
+
+import random
+from dataclasses import dataclass
+from typing import TypeAlias
+
+import grpc
+
+from curation.v1 import curation_pb2 as pb
+
+
+@dataclass(frozen=True, slots=True)
+class SnapshotStart:
+    """A snapshot begins: what follows replaces everything seen before."""
+
+
+Part: TypeAlias = SnapshotStart | pb.ItemsSnapshot | pb.SnapshotEnd | pb.StatusEvents | pb.BatchProgress
+"""What a watch yields; heartbeats are left out."""
+
+
+@dataclass(frozen=True, slots=True)
+class Update:
+    """One part of a watch."""
+
+    part: Part
+    """What happened."""
+    resume_token: str
+    """The position behind it, to go on from in another watch; empty while a snapshot is under way."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Backoff:
+    """How long a watch waits before it opens its stream again: doubled each time, full jitter."""
+
+    first_s: float = 0.1
+    """At most this, the first time."""
+    longest_s: float = 10.0
+    """At most this, ever."""
+
+    def delay_s(self, failures: int, dice: random.Random) -> float:
+        """The wait after so many failures in a row, at least 1."""
+        return dice.uniform(0, min(self.longest_s, self.first_s * 2 ** min(failures - 1, 30)))
+
+
+LOST = frozenset(
+    {
+        grpc.StatusCode.UNAVAILABLE,
+        grpc.StatusCode.RESOURCE_EXHAUSTED,
+        grpc.StatusCode.DEADLINE_EXCEEDED,
+        grpc.StatusCode.CANCELLED,  # by the server or a proxy: the clients never ask after a stream they cancelled
+    }
+)
+"""Ends of a stream that another try may mend."""
+
+
+class WatchState:
+    """Where one watch is. The client asks it for the next request, and tells it what came of it."""
+
+    def __init__(self, request: pb.WatchStatusRequest, *, backoff: Backoff, dice: random.Random) -> None:
+        self._request = pb.WatchStatusRequest()
+        self._request.CopyFrom(request)
+        self._backoff = backoff
+        self._dice = dice
+        self._failures = 0
+        self._in_snapshot = False
+
+    @property
+    def request(self) -> pb.WatchStatusRequest:
+        """What to open the stream with, the last token in it."""
+        return self._request
+
+    def received(self, response: pb.WatchStatusResponse) -> list[Update]:
+        """Takes note of a message and returns what the watcher should see of it."""
+        self._failures = 0
+        if response.resume_token:
+            self._request.resume_token = response.resume_token
+        which = response.WhichOneof("part")
+        updates: list[Update] = []
+        if which in ("snapshot", "snapshot_end"):
+            if not self._in_snapshot:
+                updates.append(Update(SnapshotStart(), ""))
+            self._in_snapshot = which == "snapshot"
+        if which is not None and which != "heartbeat":
+            updates.append(Update(getattr(response, which), response.resume_token))
+        return updates
+
+    def lost(self, error: grpc.RpcError | None) -> float | None:
+        """Decides what follows the end of a stream: seconds until the next one, None to end the watch, or `error`.
+
+        Args:
+            error: what the stream ended by; None when the server ended it in order.
+        """
+        self._in_snapshot = False
+        if error is None and self._request.end_when_done:
+            return None
+        code = error.code() if isinstance(error, grpc.Call | grpc.aio.AioRpcError) else None
+        if code is grpc.StatusCode.OUT_OF_RANGE and self._request.resume_token:
+            self._request.resume_token = ""
+            self._request.skip_snapshot = False
+            return 0.0
+        if error is not None and code not in LOST:
+            raise error
+        self._failures += 1
+        return self._backoff.delay_s(self._failures, self._dice)

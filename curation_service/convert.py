@@ -1,0 +1,135 @@
+"""Turns what the database says into messages, and the words of the enums back and forth.
+
+JSON has one kind of number, a double: whole numbers beyond 2^53 and exact decimals go out as text, so that no digit
+is lost on the way to a browser.
+"""
+
+from __future__ import annotations
+
+import math
+from base64 import b64encode
+from collections.abc import Callable, Iterable, Mapping
+from datetime import date, datetime, time
+from enum import Enum
+from typing import Any
+
+from google.protobuf.struct_pb2 import NULL_VALUE, ListValue, Struct, Value
+from google.protobuf.timestamp_pb2 import Timestamp
+
+from curation.v1 import curation_pb2 as pb
+from shared.errors import Outcome
+from shared.workflow import Workflow
+
+EXACT_MAX = 1 << 53
+"""The whole numbers up to here are all doubles."""
+
+QUEUE_STATUSES: Mapping[str | None, pb.QueueStatus] = {
+    None: pb.QUEUE_STATUS_NONE,
+    "none": pb.QUEUE_STATUS_NONE,
+    "queued": pb.QUEUE_STATUS_QUEUED,
+    "processing": pb.QUEUE_STATUS_PROCESSING,
+    "completed": pb.QUEUE_STATUS_COMPLETED,
+    "failed": pb.QUEUE_STATUS_FAILED,
+}
+RESULTS: Mapping[str | None, pb.EnrichmentResult] = {
+    None: pb.ENRICHMENT_RESULT_UNSPECIFIED,
+    "found": pb.ENRICHMENT_RESULT_FOUND,
+    "nothing_found": pb.ENRICHMENT_RESULT_NOTHING_FOUND,
+}
+OUTCOME_REASONS: Mapping[str, pb.OutcomeReason] = {
+    "unchanged": pb.OUTCOME_REASON_UNCHANGED,
+    "not_found": pb.OUTCOME_REASON_NOT_FOUND,
+    "illegal_transition": pb.OUTCOME_REASON_ILLEGAL_TRANSITION,
+    "in_flight": pb.OUTCOME_REASON_IN_FLIGHT,
+    "stale_version": pb.OUTCOME_REASON_STALE_VERSION,
+}
+
+
+def item_reader(workflow: Workflow) -> Callable[[Mapping[str, Any]], pb.Item]:
+    """A function from a row of the source table, as a mapping by column name, to its message."""
+    queue, key, status = workflow.queue, workflow.key.name, workflow.curation.column
+    data_names = [column.name for column in workflow.data_columns]
+
+    def read(row: Mapping[str, Any]) -> pb.Item:
+        return pb.Item(
+            id=str(row[key]),
+            status=row[status],
+            queue_status=QUEUE_STATUSES[row[queue.status]],
+            result=RESULTS[row[queue.result]],
+            error=row[queue.error] or "",
+            attempts=row[queue.attempts],
+            version=row["version"],
+            batch_id=id_text(row[queue.batch]),
+            next_attempt_time=timestamp(row[queue.run_at]),
+            data=to_struct({name: row[name] for name in data_names}),
+        )
+
+    return read
+
+
+def outcome_message(outcome: Outcome) -> pb.Outcome:
+    """An item that a batch left unchanged."""
+    return pb.Outcome(
+        item_id=outcome.item,
+        reason=OUTCOME_REASONS[outcome.reason],
+        status=outcome.status or "",
+        # Where the item exists: an unknown one is in no queue status, not in NONE.
+        queue_status=QUEUE_STATUSES[outcome.queue_status] if outcome.version else pb.QUEUE_STATUS_UNSPECIFIED,
+        version=outcome.version or 0,
+    )
+
+
+def outcome_counts(counts: Mapping[str, int]) -> Iterable[pb.OutcomeCount]:
+    """Counts by reason, those of nothing left out."""
+    return [pb.OutcomeCount(reason=OUTCOME_REASONS[reason], count=n) for reason, n in sorted(counts.items()) if n]
+
+
+def id_text(number: int | None) -> str:
+    """A batch's id as callers know it; empty for none."""
+    return "" if number is None else str(number)
+
+
+def timestamp(moment: datetime | None) -> Timestamp | None:
+    """A moment with its time zone as a message; None for none."""
+    if moment is None:
+        return None
+    message = Timestamp()
+    message.FromDatetime(moment)
+    return message
+
+
+def to_struct(values: Mapping[str, Any]) -> Struct:
+    """Values by name as JSON."""
+    return Struct(fields={name: _value(value) for name, value in values.items()})
+
+
+def _value(value: Any) -> Value:
+    match value:
+        case str() if not isinstance(value, Enum):
+            return Value(string_value=value)
+        case None:
+            return Value(null_value=NULL_VALUE)
+        case bool():
+            return Value(bool_value=value)
+        case int() if -EXACT_MAX <= value <= EXACT_MAX:
+            return Value(number_value=value)
+        case float() if math.isfinite(value):
+            return Value(number_value=value)
+        case Mapping():
+            return Value(struct_value=to_struct({str(name): inner for name, inner in value.items()}))
+        case list() | tuple() | set() | frozenset():
+            return Value(list_value=ListValue(values=[_value(inner) for inner in value]))
+        case _:
+            return Value(string_value=_as_text(value))
+
+
+def _as_text(value: Any) -> str:
+    match value:
+        case Enum():
+            return str(value.value)
+        case datetime() | date() | time():
+            return value.isoformat()
+        case bytes() | bytearray() | memoryview():
+            return b64encode(value).decode()
+        case _:
+            return str(value)

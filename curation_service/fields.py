@@ -1,0 +1,83 @@
+"""The words by which a filter or an order names a part of an item.
+
+They are the words of the `Item` message, whatever the table calls its columns, and every data column by its own name.
+Where a data column has the name of an item's word, the item's word wins.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import Column, ColumnElement, Enum, FromClause, Text, cast
+from sqlalchemy.types import TypeEngine
+
+from curation_service.kinds import Kind, kind_of, words
+from shared.workflow import Workflow
+
+SOURCE_ALIAS = "s"
+"""What every statement of the service, and the writer, calls the source table."""
+
+QUEUE_STATUS = words(
+    "a queue status",
+    prefix="QUEUE_STATUS_",
+    known={
+        "NONE": None,
+        "QUEUED": "queued",
+        "PROCESSING": "processing",
+        "COMPLETED": "completed",
+        "FAILED": "failed",
+    },
+)
+RESULT = words("a result", prefix="ENRICHMENT_RESULT_", known={"FOUND": "found", "NOTHING_FOUND": "nothing_found"})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Field:
+    """One part of an item that can be filtered or ordered by."""
+
+    name: str
+    """Its word in a request."""
+    column: ColumnElement[Any]
+    """Its column, of the table under the alias `s`."""
+    type: TypeEngine[Any]
+    """The type its values are sent as."""
+    kind: Kind
+    """How its values read."""
+    nullable: bool
+    """Whether it may be missing."""
+
+
+def source_of(workflow: Workflow) -> FromClause:
+    """The workflow's source table under the alias that every field refers to."""
+    return workflow.source.alias(SOURCE_ALIAS)
+
+
+def item_fields(workflow: Workflow) -> Mapping[str, Field]:
+    """Every field of the workflow's items by its word."""
+    source, queue = source_of(workflow), workflow.queue
+    item_words = {
+        "id": workflow.key.name,
+        "status": workflow.curation.column,
+        "queue_status": queue.status,
+        "result": queue.result,
+        "error": queue.error,
+        "attempts": queue.attempts,
+        "version": "version",
+        "batch_id": queue.batch,
+        "next_attempt_time": queue.run_at,
+    }
+    kinds = {"queue_status": QUEUE_STATUS, "result": RESULT}
+    by_word = {column.name: column.name for column in workflow.data_columns} | item_words
+    return {
+        word: _field(word, source.c[name], workflow.source.c[name], kinds.get(word)) for word, name in by_word.items()
+    }
+
+
+def _field(word: str, column: ColumnElement[Any], declared: Column[Any], kind: Kind | None) -> Field:
+    type_: TypeEngine[Any] = declared.type
+    if isinstance(type_, Enum):
+        # As text, so that a value the enum does not have matches nothing instead of failing in the driver.
+        column, type_ = cast(column, Text), Text()
+    return Field(name=word, column=column, type=type_, kind=kind or kind_of(type_), nullable=bool(declared.nullable))

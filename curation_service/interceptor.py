@@ -1,0 +1,68 @@
+"""Maps the errors of every method of the service, unary or streaming, in one place.
+
+A handler raises what it means; the caller gets a `google.rpc.Status`. A cancelled call stays cancelled: swallowing
+that leaks memory in grpc.aio (grpc/grpc#43360).
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
+from contextlib import aclosing, asynccontextmanager
+from typing import Any, TypeAlias
+
+import grpc
+from grpc.aio import AbortError, ServerInterceptor, ServicerContext
+
+from curation_service.rpc_errors import to_status, trailing_metadata
+
+Context: TypeAlias = ServicerContext[Any, Any]
+CODES = {code.value[0]: code for code in grpc.StatusCode}
+
+
+class ErrorInterceptor(ServerInterceptor):
+    """Stands around each method of one service."""
+
+    def __init__(self, *, service: str) -> None:
+        self._prefix = f"/{service}/"
+
+    async def intercept_service(self, continuation: Any, handler_call_details: grpc.HandlerCallDetails) -> Any:
+        """The handler of a method, with its errors mapped; those of other services (health, reflection) as they are."""
+        handler = await continuation(handler_call_details)
+        method = handler_call_details.method
+        if handler is None or not method.startswith(self._prefix):
+            return handler
+        if handler.response_streaming:
+            return grpc.unary_stream_rpc_method_handler(
+                _streaming(handler.unary_stream, method), handler.request_deserializer, handler.response_serializer
+            )
+        return grpc.unary_unary_rpc_method_handler(
+            _unary(handler.unary_unary, method), handler.request_deserializer, handler.response_serializer
+        )
+
+
+def _unary(inner: Callable[[Any, Context], Awaitable[Any]], method: str) -> Any:
+    async def answer(request: Any, context: Context) -> Any:
+        async with _mapped_errors(context, method):
+            return await inner(request, context)
+
+    return answer
+
+
+def _streaming(inner: Callable[[Any, Context], AsyncGenerator[Any, None]], method: str) -> Any:
+    async def stream(request: Any, context: Context) -> AsyncIterator[Any]:
+        async with _mapped_errors(context, method), aclosing(inner(request, context)) as responses:
+            async for response in responses:
+                yield response
+
+    return stream
+
+
+@asynccontextmanager
+async def _mapped_errors(context: Context, method: str) -> AsyncIterator[None]:
+    try:
+        yield
+    except AbortError:
+        raise
+    except Exception as error:  # noqa: BLE001 - the edge of the process: whatever it is, the caller gets an answer
+        status = to_status(error, method=method)
+        await context.abort(CODES[status.code], status.message, trailing_metadata(status))

@@ -1,0 +1,169 @@
+"""What values a column takes in text: in a filter, as an item's key, inside a page token.
+
+One place knows how text becomes a value of a column's type and back, so that an id, a filter and a page token cannot
+disagree. A value that PostgreSQL would refuse (a whole number too big for its column, a NUL in a text) is refused
+here, with words for the caller.
+"""
+
+from __future__ import annotations
+
+import re
+import uuid
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, date, datetime
+from decimal import Decimal
+from functools import partial
+from typing import Any
+
+from sqlalchemy import BigInteger, Boolean, Date, DateTime, Float, Integer, Numeric, SmallInteger, String, Uuid
+from sqlalchemy.types import TypeEngine
+
+NUMBER = re.compile(r"[+-]?(\d+(\.\d*)?|\.\d+)([eE][+-]?\d{1,4})?|NaN|[+-]?Infinity")
+WHOLE_NUMBER = re.compile(r"[+-]?\d{1,19}")
+TIMESTAMP = re.compile(r"\d{4}-\d\d-\d\d[Tt ]\d\d:\d\d:\d\d(\.\d{1,9})?([Zz]|[+-]\d\d:\d\d)")
+DECIMAL_DIGITS_MAX = 1_000
+"""Digits on either side of the point; `numeric` itself takes more, but no column that anybody filters by."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Kind:
+    """How values of a column read and write as text."""
+
+    name: str
+    """For a message: `expected <name>`."""
+    parse: Callable[[str], Any]
+    """Text to value. Raises `ValueError` with what is wrong."""
+    render: Callable[[Any], str] = str
+    """Value to text; `parse` gives the same value back."""
+    ordered: bool = True
+    """Whether `<` makes sense."""
+    textual: bool = False
+    """Whether `:` means "contains"."""
+    comparable: bool = True
+    """Whether it can be compared or sorted at all; else a filter may only ask whether it is there."""
+
+
+def kind_of(type_: TypeEngine[Any]) -> Kind:
+    """The kind of a column's type; `OPAQUE` for types that a filter cannot compare (JSON, arrays, ...)."""
+    if isinstance(type_, SmallInteger):
+        return _integer(bits=16)
+    if isinstance(type_, BigInteger):
+        return _integer(bits=64)
+    for class_, kind in _KINDS:
+        if isinstance(type_, class_):
+            return kind
+    if isinstance(type_, DateTime):
+        return TIMESTAMP_KIND if type_.timezone else LOCAL_TIMESTAMP_KIND
+    return OPAQUE
+
+
+def words(name: str, *, prefix: str, known: dict[str, str | None]) -> Kind:
+    """A kind of a few words, read in either case and with or without the enum's prefix, e.g. `QUEUE_STATUS_QUEUED`."""
+
+    def parse(text: str) -> str | None:
+        word = text.upper().removeprefix(prefix)
+        if word not in known:
+            raise ValueError(f"expected {name}, one of {', '.join(known)}")
+        return known[word]
+
+    return Kind(name=name, parse=parse, ordered=False)
+
+
+def _text(text: str) -> str:
+    if "\0" in text:
+        raise ValueError("a NUL character cannot be stored")
+    return text
+
+
+def _uuid(text: str) -> uuid.UUID:
+    # UUID() also reads braces, `urn:uuid:` and hyphens anywhere; one spelling is enough, and is what comes back.
+    if len(text) != 36:
+        raise ValueError("expected a UUID such as 6f0c1c86-5b5e-4c0f-9d0a-3a8f6d2b7e11")
+    try:
+        return uuid.UUID(text)
+    except ValueError:
+        raise ValueError("expected a UUID such as 6f0c1c86-5b5e-4c0f-9d0a-3a8f6d2b7e11") from None
+
+
+def _whole(text: str, *, bits: int) -> int:
+    bound = 1 << (bits - 1)
+    if not WHOLE_NUMBER.fullmatch(text) or not text.isascii() or not -bound <= int(text) < bound:
+        raise ValueError(f"expected a whole number from {-bound} to {bound - 1}")
+    return int(text)
+
+
+def _integer(*, bits: int) -> Kind:
+    return Kind(name="a whole number", parse=partial(_whole, bits=bits))
+
+
+def _float(text: str) -> float:
+    if not NUMBER.fullmatch(text) or not text.isascii():
+        raise ValueError("expected a number such as 12, -0.5 or 2.9e9")
+    value = float(text)
+    if value in (float("inf"), float("-inf")) and "Inf" not in text:
+        raise ValueError("the number is too big")
+    return value
+
+
+def _decimal(text: str) -> Decimal:
+    if not NUMBER.fullmatch(text) or not text.isascii():
+        raise ValueError("expected a number such as 12, -0.5 or 2.9e9")
+    value = Decimal(text)
+    digits = value.as_tuple()
+    if isinstance(digits.exponent, int):
+        span = max(abs(value.adjusted()), len(digits.digits), abs(digits.exponent))
+        if span > DECIMAL_DIGITS_MAX:
+            raise ValueError("the number has too many digits")
+    return value
+
+
+def _bool(text: str) -> bool:
+    if text not in ("true", "false"):
+        raise ValueError("expected true or false")
+    return text == "true"
+
+
+def _timestamp(text: str) -> datetime:
+    if not TIMESTAMP.fullmatch(text) or not text.isascii():
+        raise ValueError("expected a timestamp with its offset (RFC 3339) such as 2026-04-21T11:30:00Z")
+    try:
+        return datetime.fromisoformat(text.upper()).astimezone(UTC)
+    except (ValueError, OverflowError):
+        raise ValueError("there is no such date or time of day") from None
+
+
+def _local_timestamp(text: str) -> datetime:
+    return _timestamp(text).replace(tzinfo=None)
+
+
+def _date(text: str) -> date:
+    try:
+        if len(text) != 10:
+            raise ValueError
+        return date.fromisoformat(text)
+    except ValueError:
+        raise ValueError("expected a date such as 2026-04-21") from None
+
+
+def _opaque(text: str) -> Any:
+    raise ValueError("this column can only be asked for with :*")
+
+
+TEXT = Kind(name="text", parse=_text, textual=True)
+UUID_KIND = Kind(name="a UUID", parse=_uuid)
+TIMESTAMP_KIND = Kind(name="a timestamp", parse=_timestamp, render=datetime.isoformat)
+LOCAL_TIMESTAMP_KIND = Kind(
+    name="a timestamp", parse=_local_timestamp, render=lambda value: datetime.isoformat(value) + "Z"
+)
+OPAQUE = Kind(name="nothing", parse=_opaque, ordered=False, comparable=False)
+# In this order: Float is a Numeric to SQLAlchemy in some releases, Enum a String in all.
+_KINDS: tuple[tuple[type[TypeEngine[Any]], Kind], ...] = (
+    (String, TEXT),
+    (Uuid, UUID_KIND),
+    (Integer, _integer(bits=32)),
+    (Float, Kind(name="a number", parse=_float, render=repr)),
+    (Numeric, Kind(name="a number", parse=_decimal)),
+    (Boolean, Kind(name="true or false", parse=_bool, render=lambda value: str(value).lower(), ordered=False)),
+    (Date, Kind(name="a date", parse=_date, render=date.isoformat)),
+)

@@ -1,0 +1,91 @@
+"""Lists, counts and finds items: composed reads, by SQLAlchemy Core.
+
+A page is read by its place in the order, never by an offset, so that page 2,000 costs what page 1 does, and an item
+that moves between two pages is seen at most twice and never makes another one vanish.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import ColumnElement, func, select
+from sqlalchemy.ext.asyncio import AsyncConnection as CoreConnection
+
+from curation_service.fields import item_fields, source_of
+from curation_service.ordering import Order, after, order_clauses
+from curation_service.page_tokens import write_page_token
+from shared.workflow import ItemKey, Workflow
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ItemsQuery:
+    """A page of items as it was asked for; checked."""
+
+    workflow: Workflow
+    condition: ColumnElement[bool]
+    order: Order
+    start: tuple[Any, ...] | None
+    """The order's values of the last item of the page before."""
+    page_size: int
+    query: tuple[str, ...]
+    """What a page token belongs to."""
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """Rows of the source table, by column name."""
+
+    rows: Sequence[Mapping[str, Any]]
+    next_page_token: str
+
+
+@dataclass(frozen=True, slots=True)
+class PairCount:
+    """How many items are in one pair of statuses."""
+
+    status: str
+    queue_status: str | None
+    count: int
+
+
+async def list_items(connection: CoreConnection, query: ItemsQuery) -> Page:
+    """One page of items."""
+    places = [column.field.column.label(f"place {n}") for n, column in enumerate(query.order)]
+    # The places once more: an enum is ordered as its text, and a data column may be called like a word of the item.
+    statement = select(source_of(query.workflow), *places).where(query.condition)
+    if query.start is not None:
+        statement = statement.where(after(query.order, query.start))
+    statement = statement.order_by(*order_clauses(query.order)).limit(query.page_size + 1)
+    found = (await connection.execute(statement)).all()
+    rows = [row._asdict() for row in found[: query.page_size]]
+    if len(found) <= query.page_size:
+        return Page(rows, "")
+    values = [rows[-1][place.name] for place in places]
+    kinds = [column.field.kind for column in query.order]
+    return Page(rows, write_page_token(query.query, kinds, values))
+
+
+async def count_items(
+    connection: CoreConnection, workflow: Workflow, condition: ColumnElement[bool]
+) -> list[PairCount]:
+    """How many items match, by status and queue status."""
+    fields = item_fields(workflow)
+    status, queue_status = fields["status"].column, fields["queue_status"].column
+    statement = (
+        select(status, queue_status, func.count())
+        .select_from(source_of(workflow))
+        .where(condition)
+        .group_by(status, queue_status)
+        .order_by(status, queue_status.nulls_first())
+    )
+    return [PairCount(*row) for row in await connection.execute(statement)]
+
+
+async def find_item(connection: CoreConnection, workflow: Workflow, key: ItemKey) -> Mapping[str, Any] | None:
+    """One item's row by column name; None when there is no such item."""
+    source = source_of(workflow)
+    statement = select(source).where(source.c[workflow.key.name] == key)
+    found = (await connection.execute(statement)).one_or_none()
+    return None if found is None else found._asdict()

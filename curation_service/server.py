@@ -1,0 +1,79 @@
+"""The gRPC server as a part of the process: the service, standard health, reflection.
+
+It reports SERVING once it is, and NOT_SERVING from the moment it is asked to stop; then streams are told to go on
+elsewhere, calls under way get some seconds to end, and what is left is cancelled.
+"""
+
+from __future__ import annotations
+
+import asyncio
+
+import grpc.aio
+from grpc_health.v1 import health, health_pb2_grpc
+from grpc_health.v1._async import HealthServicer
+from grpc_health.v1.health_pb2 import HealthCheckResponse
+from grpc_reflection.v1alpha import reflection
+
+from curation.v1 import curation_pb2, curation_pb2_grpc
+from curation_service.interceptor import ErrorInterceptor
+from shared.lifecycle import Part
+
+SERVICE = curation_pb2.DESCRIPTOR.services_by_name["CurationService"].full_name
+
+
+class Server(Part):
+    """Serves one servicer on one address."""
+
+    def __init__(
+        self,
+        *,
+        servicer: curation_pb2_grpc.CurationServiceServicer,
+        listen: str,
+        message_size_max: int,
+        calls_max: int,
+        grace_s: float,
+        draining: asyncio.Event,
+    ) -> None:
+        """`draining` is set when the server is asked to stop, before it waits for calls: streams end by it."""
+        super().__init__()
+        self._servicer = servicer
+        self._listen = listen
+        self._grace_s = grace_s
+        self._calls_max = calls_max
+        self._draining = draining
+        self._options = [
+            ("grpc.max_receive_message_length", message_size_max),
+            ("grpc.max_send_message_length", message_size_max),
+            # Without it a second service on the same port starts, and gets some of the calls.
+            ("grpc.so_reuseport", 0),
+        ]
+        self.port = 0
+        """The port it listens on, once it is ready."""
+
+    async def _run(self) -> None:
+        server = grpc.aio.server(
+            interceptors=[ErrorInterceptor(service=SERVICE)],
+            options=self._options,
+            maximum_concurrent_rpcs=self._calls_max,
+        )
+        readiness = self._register(server)
+        self.port = server.add_insecure_port(self._listen)
+        try:
+            await server.start()
+            for name in (health.OVERALL_HEALTH, SERVICE):
+                await readiness.set(name, HealthCheckResponse.SERVING)
+            self.ready()
+            await self.stopping.wait()
+            await readiness.enter_graceful_shutdown()
+            self._draining.set()
+            await server.stop(self._grace_s)
+        finally:
+            self._draining.set()
+            await server.stop(None)
+
+    def _register(self, server: grpc.aio.Server) -> HealthServicer:
+        readiness = HealthServicer()
+        health_pb2_grpc.add_HealthServicer_to_server(readiness, server)
+        curation_pb2_grpc.add_CurationServiceServicer_to_server(self._servicer, server)
+        reflection.enable_server_reflection((SERVICE, health.SERVICE_NAME, reflection.SERVICE_NAME), server)
+        return readiness

@@ -1,0 +1,38 @@
+"""The service's settings, read from the environment by `__main__` alone."""
+
+from __future__ import annotations
+
+from pydantic import Field
+
+from shared.settings import DatabaseSettings
+
+
+class ServiceSettings(DatabaseSettings):
+    """Where the service listens, and what bounds its calls."""
+
+    listen: str = Field(
+        default="127.0.0.1:50051",
+        description="The address that the service listens on, `host:port`; a port of 0 takes any free one. "
+        "There is no TLS and no authentication yet: in front of anything but a private network goes a proxy that has both.",
+    )
+    items_max: int = Field(
+        default=100_000, ge=1, le=1_000_000, description="Items that a call may name one by one; a filter may match more."
+    )
+    outcomes_max: int = Field(
+        default=1_000,
+        ge=0,
+        le=10_000,
+        description="Unchanged items named in the answer to a batch; the rest comes by ListBatchOutcomes.",
+    )
+    message_size_max: int = Field(
+        default=16 * 1024 * 1024,
+        ge=64 * 1024,
+        le=256 * 1024 * 1024,
+        description="Bytes of a message; 100,000 items by UUID with expected versions are some 5 MB.",
+    )
+    calls_max: int = Field(
+        default=10_000, ge=1, description="Calls under way at once, streams among them; more are refused."
+    )
+    grace_s: float = Field(
+        default=10.0, ge=0, le=25, description="Seconds that a stopping service waits for calls under way."
+    )

@@ -1,0 +1,138 @@
+"""Puts a worker together: its parts in the order of their start, so that leaving them in reverse drains it.
+
+Claimers stop first, runners end what is in flight, completers commit it, and only then is the session closed.
+"""
+
+from __future__ import annotations
+
+import platform
+from collections.abc import Mapping, Sequence
+from contextlib import AsyncExitStack
+from dataclasses import dataclass
+from importlib.metadata import version
+from random import SystemRandom
+
+import httpx
+
+from enrichment_worker.claimer import Claimer
+from enrichment_worker.completer import Completer, FlushLimits
+from enrichment_worker.http import http_client
+from enrichment_worker.lane import Lane
+from enrichment_worker.listener import Listener
+from enrichment_worker.pinned import Pinned
+from enrichment_worker.rescuer import Rescuer
+from enrichment_worker.runner import Grace, Runner
+from enrichment_worker.session import Session
+from enrichment_worker.settings import WorkerSettings
+from shared.attempt import AnyEnricher, Bench, api_name, load_enricher
+from shared.lifecycle import Part, run_parts
+from shared.probe import Probe
+from shared.registry import Registry
+from shared.table import transition_table
+from shared.workflow import Workflow
+
+random = SystemRandom().random
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Means:
+    """What the parts of a worker share, and what is closed after them."""
+
+    claims: Pinned
+    completions: Pinned
+    http: httpx.AsyncClient
+    environment: Mapping[str, str]
+    """What enrichers see as `context.settings`."""
+    probe: Probe
+
+
+async def run_worker(settings: WorkerSettings, registry: Registry, environment: Mapping[str, str]) -> None:
+    """Runs a worker until it is told to stop.
+
+    Raises:
+        UnknownResource: the settings name a resource that no workflow has.
+        WorkflowError: an enricher cannot be loaded.
+        SessionLost: another worker took this one for dead.
+    """
+    async with AsyncExitStack() as stack:
+        means = await open_means(stack, settings, chosen(settings, registry), environment, Probe())
+        parts = worker_parts(settings, chosen(settings, registry), means)
+        served = ", ".join(workflow.resource for workflow in chosen(settings, registry))
+        await run_parts(parts, on_ready=f"worker ready, serving {served}")
+
+
+def chosen(settings: WorkerSettings, registry: Registry) -> list[Workflow]:
+    """The workflows that this worker serves."""
+    return [registry[resource] for resource in settings.resources or sorted(registry)]
+
+
+async def open_means(
+    stack: AsyncExitStack,
+    settings: WorkerSettings,
+    workflows: Sequence[Workflow],
+    environment: Mapping[str, str],
+    probe: Probe,
+) -> Means:
+    """Opens what the parts share; the stack closes it. Connections are made when first needed."""
+
+    def pinned(name: str) -> Pinned:
+        return Pinned(
+            settings.database_url,
+            name=f"curation worker, {name}",
+            random=random,
+            prepare_threshold=settings.prepare_threshold,
+        )
+
+    connections_max = sum(workflow.limits.concurrency for workflow in workflows)
+    return Means(
+        claims=await stack.enter_async_context(pinned("claiming")),
+        completions=await stack.enter_async_context(pinned("completing")),
+        http=await stack.enter_async_context(http_client(connections_max=connections_max, version=version("curation"))),
+        environment=environment,
+        probe=probe,
+    )
+
+
+def worker_parts(settings: WorkerSettings, workflows: Sequence[Workflow], means: Means) -> list[Part]:
+    """All parts of a worker, in the order of their start. Raises `WorkflowError`: an enricher cannot be loaded."""
+    probe, claims = means.probe, means.claims
+    enrichers = [load_enricher(workflow) for workflow in workflows]
+    lanes = [Lane(w, transition_table(w), ahead_max=settings.claim_ahead_max) for w in workflows]
+    session = Session(
+        lanes=lanes,
+        pinned=claims,
+        host=platform.node(),
+        version=version("curation"),
+        beat_s=settings.beat_s,
+        probe=probe,
+    )
+    flush = FlushLimits(size=settings.flush_size, age_s=settings.flush_age_s, progress_s=settings.progress_s)
+    completers = [Completer(lane=lane, pinned=means.completions, limits=flush, probe=probe) for lane in lanes]
+    grace = Grace(settings.grace_s)
+    runners = [
+        Runner(lane=lane, bench=_bench(lane, enricher, means), completer=completer, grace=grace, probe=probe)
+        for lane, enricher, completer in zip(lanes, enrichers, completers, strict=True)
+    ]
+    return [
+        session,
+        Rescuer(lanes=lanes, pinned=claims, expiry_s=settings.expiry_s, random=random, probe=probe),
+        Listener(lanes=lanes, url=settings.direct_url, random=random, probe=probe),
+        *completers,
+        *runners,
+        *(
+            Claimer(lane=lane, session=session, pinned=claims, poll_s=settings.poll_s, random=random, probe=probe)
+            for lane in lanes
+        ),
+    ]
+
+
+def _bench(lane: Lane, enricher: AnyEnricher, means: Means) -> Bench:
+    return Bench(
+        enricher=enricher,
+        limits=lane.workflow.limits,
+        api=api_name(lane.workflow),
+        http=means.http,
+        settings=means.environment,
+        report=lane.report,
+        random=random,
+    )

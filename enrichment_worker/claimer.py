@@ -1,0 +1,87 @@
+"""Claims what there is room for, ahead of need, so that the runner never waits for the database.
+
+Woken by notifications, by room, and by its own poll: the poll alone would carry the load.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable
+
+from enrichment_worker.lane import Lane
+from enrichment_worker.pinned import Pinned
+from enrichment_worker.session import Session
+from enrichment_worker.strays import release_strays
+from shared.db.claim import claim
+from shared.errors import DatabaseUnavailable
+from shared.lifecycle import Part
+from shared.probe import Probe
+
+log = logging.getLogger(__name__)
+
+CLAIM_SIZE_MAX = 1000
+"""Beyond a thousand the planner misjudges the arrays, and other workers would wait."""
+BREATH_S = 0.02
+"""After a claim that emptied the queue; each commit of any worker notifies, and not each deserves a query."""
+
+
+class Claimer(Part):
+    """The claims of one workflow."""
+
+    def __init__(
+        self,
+        *,
+        lane: Lane,
+        session: Session,
+        pinned: Pinned,
+        poll_s: float,
+        random: Callable[[], float],
+        probe: Probe | None = None,
+    ) -> None:
+        super().__init__()
+        self._lane, self._session, self._pinned = lane, session, pinned
+        self._poll_s, self._random, self._probe = poll_s, random, probe or Probe()
+        self._in_doubt = False
+
+    @property
+    def name(self) -> str:
+        """Which workflow's claimer it is."""
+        return f"Claimer of {self._lane.workflow.resource}"
+
+    async def stop(self) -> None:
+        """Claims nothing more."""
+        self._lane.work.ring()
+        await super().stop()
+
+    async def _run(self) -> None:
+        self.ready()
+        while not self.stopping.is_set():
+            try:
+                await self._step()
+            except DatabaseUnavailable:
+                # The claim may have been committed all the same, and its answer lost.
+                self._in_doubt = True
+                await self.pause(self._pinned.backoff_s)
+
+    async def _step(self) -> None:
+        limit = min(self._lane.room, CLAIM_SIZE_MAX)
+        # Room is taken in halves of what is claimed ahead; item by item, it would cost a query for each.
+        if limit < min(max(1, self._lane.ahead // 2), CLAIM_SIZE_MAX):
+            await self._lane.work.wait(self._poll_s)
+        elif await self._claim(limit) < limit:
+            await self.pause(BREATH_S)
+            if not self.stopping.is_set():
+                await self._lane.work.wait(self._poll_s * (0.75 + self._random() / 2))
+
+    async def _claim(self, limit: int) -> int:
+        lane, session = self._lane, self._session.id
+        async with self._pinned.transaction() as connection:
+            if self._in_doubt:
+                released = await release_strays(connection, lane, session=session)
+                log.info("%s: released %s items claimed without our knowing", self.name, released)
+            items = await claim(connection, lane.workflow, lane.table, session=session, limit=limit)
+        self._in_doubt = False
+        lane.take(items, now_s=asyncio.get_running_loop().time())
+        self._probe.mark("claimed", items)
+        return len(items)

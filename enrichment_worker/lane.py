@@ -1,0 +1,105 @@
+"""What claimer, runner and completer of one workflow share: the items this worker holds, from claim to commit.
+
+An item is held until its result is committed, and the claimer never holds more than the lane's capacity. That one
+bound holds for the queue of items, for the runner and for the results: when PostgreSQL is away nothing piles up.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+
+from enrichment_worker.bell import Bell
+from shared.table import TransitionTable
+from shared.workflow import Item, ItemKey, Workflow
+
+AHEAD_S = 0.2
+"""Items for so many seconds of work are claimed ahead: enough to hide a claim, too little to hoard slow items."""
+SAMPLE_S = 0.2
+"""How often the rate of work is measured."""
+
+Hold = tuple[ItemKey, int]
+"""An item as it was claimed: key and version. A key may be held twice, when a user took it away and queued it again."""
+Report = tuple[ItemKey, int, str, float]
+"""An item's progress: key, version, step, fraction."""
+
+
+class Lane:
+    """The items of one workflow that this worker holds."""
+
+    def __init__(self, workflow: Workflow, table: TransitionTable, *, ahead_max: int) -> None:
+        """An empty lane; at most `ahead_max` items are claimed beyond those that run."""
+        self.workflow, self.table = workflow, table
+        self.concurrency = workflow.limits.concurrency
+        self.held: set[Hold] = set()
+        """Claimed, and their results not yet committed."""
+        self.running: set[Hold] = set()
+        """Those that an enricher has now."""
+        self.items: asyncio.Queue[Item | None] = asyncio.Queue(self.concurrency + ahead_max)
+        """Claimed and not yet begun; None tells the runner that no more will come."""
+        self.work = Bell()
+        """Rung when there may be something to claim, or room for it."""
+        self.done = 0
+        self.failed = 0
+        self._ahead_max = ahead_max
+        self._ahead = min(ahead_max, self.concurrency)
+        self._reports: dict[Hold, tuple[str, float]] = {}
+        self._sampled_at, self._settled = 0.0, 0
+
+    @property
+    def ahead(self) -> int:
+        """How many items are claimed beyond those that run; follows the rate of work."""
+        return self._ahead
+
+    @property
+    def room(self) -> int:
+        """How many items may be claimed now."""
+        return max(0, self.concurrency + self._ahead - len(self.held))
+
+    @property
+    def is_busy(self) -> bool:
+        """Whether more results will come without another claim."""
+        return bool(self.running) or not self.items.empty()
+
+    def take(self, items: Sequence[Item], *, now_s: float) -> None:
+        """Holds what was claimed, and hands it to the runner."""
+        if not self.held:
+            self._sampled_at, self._settled = now_s, 0  # a pause says nothing of the rate
+        for item in items:
+            self.held.add((item.key, item.version))
+            self.items.put_nowait(item)
+
+    def begin(self, item: Item) -> None:
+        """An enricher has it now."""
+        self.running.add((item.key, item.version))
+
+    def end(self, item: Item) -> None:
+        """Its attempt has ended; progress that nobody saw yet is of no interest any more."""
+        self.running.discard((item.key, item.version))
+        self._reports.pop((item.key, item.version), None)
+
+    def settle(self, items: Sequence[Item], *, now_s: float) -> None:
+        """Their results are committed: there is room for others."""
+        self.held.difference_update([(item.key, item.version) for item in items])
+        self._settled += len(items)
+        self._measure(now_s)
+        self.work.ring()
+
+    def report(self, item: Item, step: str, fraction: float) -> None:
+        """Keeps an item's latest progress until it is written. May be called from a thread, even one past its time."""
+        hold = (item.key, item.version)
+        if hold in self.running:
+            self._reports[hold] = (step, fraction)
+
+    def take_reports(self) -> list[Report]:
+        """The latest progress of each item that has made some since the last call."""
+        reports, self._reports = self._reports, {}
+        return [(key, version, *report) for (key, version), report in reports.items()]
+
+    def _measure(self, now_s: float) -> None:
+        elapsed_s = now_s - self._sampled_at
+        if elapsed_s < SAMPLE_S:
+            return
+        wanted = int(self._settled / elapsed_s * AHEAD_S)
+        self._ahead = max(1, min(self._ahead_max, (self._ahead + wanted) // 2))
+        self._sampled_at, self._settled = now_s, 0

@@ -1,0 +1,69 @@
+"""Hears of new work at once. Nothing depends on it: the claimers poll besides, and carry on when it is deaf."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Sequence
+
+import psycopg
+
+from enrichment_worker.lane import Lane
+from shared.db.engine import connect
+from shared.errors import DatabaseUnavailable
+from shared.lifecycle import Part
+from shared.probe import Probe
+
+log = logging.getLogger(__name__)
+
+BACKOFF_S = (0.1, 5.0)
+"""The first wait for a lost connection, and the longest."""
+SILENCE_S = 30.0
+"""After so long without a notification the connection is tried: a broken one may just be silent."""
+
+
+class Listener(Part):
+    """One LISTEN connection for all lanes of the process."""
+
+    def __init__(
+        self, *, lanes: Sequence[Lane], url: str, random: Callable[[], float], probe: Probe | None = None
+    ) -> None:
+        super().__init__()
+        self._lanes = {lane.workflow.resource: lane for lane in lanes}
+        self._url, self._random, self._probe = url, random, probe or Probe()
+        self._failures = 0
+
+    async def _run(self) -> None:
+        self.ready()
+        async with asyncio.TaskGroup() as group:
+            hearing = group.create_task(self._hear())
+            await self.stopping.wait()
+            hearing.cancel()
+
+    async def _hear(self) -> None:
+        while True:
+            try:
+                await self._listen()
+            except (DatabaseUnavailable, psycopg.Error, TimeoutError, ConnectionError) as error:
+                log.warning("deaf for now, polling goes on: %s", type(error).__name__)
+            first_s, longest_s = BACKOFF_S
+            await self.pause(min(longest_s, first_s * 2.0 ** min(self._failures, 16)) * (0.5 + self._random() / 2))
+            self._failures += 1
+
+    async def _listen(self) -> None:
+        async with asyncio.timeout(SILENCE_S):
+            connection = await connect(self._url, name="curation worker, listening")
+        try:
+            await connection.execute("LISTEN curation")
+            self._failures = 0
+            for lane in self._lanes.values():
+                lane.work.ring()  # what was said while deaf
+            self._probe.mark("listening")
+            while True:
+                async for notification in connection.notifies(timeout=SILENCE_S):
+                    if (heard := self._lanes.get(notification.payload)) is not None:
+                        heard.work.ring()
+                async with asyncio.timeout(SILENCE_S):
+                    await connection.execute("SELECT 1")
+        finally:
+            await connection.close()

@@ -1,0 +1,102 @@
+"""One connection of a part's own, kept for its life and made anew when PostgreSQL was away.
+
+Claims and completions each have one: on a single connection they would wait for one another, which halves the worker.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from typing import Self
+
+import psycopg
+
+from shared.db.engine import Connection, connect
+from shared.errors import DatabaseUnavailable
+
+log = logging.getLogger(__name__)
+
+BACKOFF_FIRST_S = 0.1
+BACKOFF_MAX_S = 5.0
+READ_ONLY = "25006"
+"""The server became a standby."""
+LIMIT_CLASS = "54"
+"""What was sent is too large for PostgreSQL: an `OperationalError` by name, but no other time would help."""
+
+
+class Pinned:
+    """A connection that outlives its server. `async with Pinned(...)`; leaving closes it."""
+
+    def __init__(
+        self,
+        url: str,
+        *,
+        name: str,
+        random: Callable[[], float],
+        timeout_s: float = 15.0,
+        prepare_threshold: int | None = 5,
+    ) -> None:
+        self._url, self._name, self._random = url, name, random
+        self._timeout_s, self._prepare_threshold = timeout_s, prepare_threshold
+        self._lock = asyncio.Lock()
+        self._connection: Connection | None = None
+        self._failures = 0
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self._drop()
+
+    @property
+    def backoff_s(self) -> float:
+        """How long to wait before the next transaction, after one that found no database."""
+        longest_s = min(BACKOFF_MAX_S, BACKOFF_FIRST_S * 2.0 ** min(self._failures, 16))
+        return longest_s * (0.5 + self._random() / 2)
+
+    @asynccontextmanager
+    async def transaction(self) -> AsyncIterator[Connection]:
+        """The connection in a transaction, for one part at a time: commits on leaving, rolls back on an error.
+
+        Raises:
+            DatabaseUnavailable: no server, a lost connection, a deadlock, or no answer in time. Whether a commit
+                came through is then unknown.
+        """
+        async with self._lock:
+            try:
+                async with asyncio.timeout(self._timeout_s):
+                    connection = await self._connected()
+                    async with connection.transaction():
+                        yield connection
+            except (TimeoutError, DatabaseUnavailable, psycopg.Error, ConnectionError) as error:
+                if not self._is_away(error):
+                    raise
+                await self._lost(error)
+                raise DatabaseUnavailable("the database cannot be reached") from error
+            self._failures = 0
+
+    async def _connected(self) -> Connection:
+        if self._connection is None or self._connection.closed:
+            self._connection = await connect(self._url, name=self._name)
+            self._connection.prepare_threshold = self._prepare_threshold
+        return self._connection
+
+    def _is_away(self, error: Exception) -> bool:
+        if not isinstance(error, psycopg.Error):
+            return True
+        if self._connection is None or self._connection.closed or error.sqlstate == READ_ONLY:
+            return True
+        return isinstance(error, psycopg.OperationalError) and not (error.sqlstate or "").startswith(LIMIT_CLASS)
+
+    async def _lost(self, error: Exception) -> None:
+        self._failures += 1
+        cause = error.__cause__ or error
+        log.warning("%s: no database (%s: %s)", self._name, type(cause).__name__, str(cause).partition("\n")[0])
+        await self._drop()
+
+    async def _drop(self) -> None:
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            await connection.close()

@@ -1,0 +1,62 @@
+"""Values that a target cannot take, told from a database that is away, and said so that a curator understands it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import psycopg
+from sqlalchemy import Column
+
+from shared.outcome import clean
+from shared.workflow import Values, Workflow
+
+REFUSALS = frozenset({"42804", "42846", "428C9", "44000", "P0001"})
+"""Wrong type, no such cast, a generated column, a view's check, a trigger's own: `ProgrammingError` by class, but the
+row's fault. The other errors of that class (no such table, no permission) are the installation's."""
+
+
+def is_refusal(error: Exception) -> bool:
+    """Whether a row's values may be the cause. `TypeError` and the like come from turning values into SQL."""
+    if not isinstance(error, psycopg.Error):
+        return isinstance(error, (TypeError, ValueError))
+    if isinstance(error, (psycopg.DataError, psycopg.IntegrityError, psycopg.NotSupportedError)):
+        return True
+    state = error.sqlstate
+    if isinstance(error, psycopg.OperationalError):
+        return state is not None and state.startswith("54")  # beyond a limit, e.g. a key too long for its index
+    return state in REFUSALS or (isinstance(error, psycopg.ProgrammingError) and state is None)
+
+
+def value_problem(workflow: Workflow, values: Values) -> str | None:
+    """What is wrong with values before the database sees them, or None."""
+    known = {column.name: column for column in workflow.value_columns}
+    if unknown := sorted(str(name) for name in values if name not in known):
+        return clean(f"the enricher returned columns that {workflow.target.name} does not have: {', '.join(unknown)}")
+    if values.get(workflow.target_key) is None:
+        return f"the enricher returned no {workflow.target_key}, which names the row of {workflow.target.name}"
+    return None
+
+
+def refusal(error: Exception, workflow: Workflow, values: Values) -> str:
+    """Says what the target refused, and which columns may be meant where PostgreSQL does not say."""
+    text = str(error)
+    if isinstance(error, psycopg.Error) and error.diag.message_primary:
+        text = error.diag.message_primary
+    named = getattr(getattr(error, "diag", None), "column_name", None)
+    suspects = [c.name for c in workflow.value_columns if c.name in values and _is_odd(c, values[c.name])]
+    where = f" (see {', '.join(suspects)})" if suspects and not named else ""
+    return clean(f"{workflow.target.name} refused the values: {text}{where}")
+
+
+def _is_odd(column: Column[Any], value: Any) -> bool:
+    """Whether a value does not look like its column; only a hint, as PostgreSQL casts much."""
+    length = getattr(column.type, "length", None)
+    if value is None:
+        return False
+    if isinstance(value, str) and ("\x00" in value or (length is not None and len(value) > length)):
+        return True
+    try:
+        expected = column.type.python_type
+    except NotImplementedError:
+        return False
+    return not isinstance(value, expected) and not (expected is float and isinstance(value, int))

@@ -1,0 +1,54 @@
+"""The worker's settings, read from the environment by `__main__` alone."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from pydantic import Field, field_validator
+from pydantic_settings import NoDecode
+
+from shared.settings import DatabaseSettings
+
+
+class WorkerSettings(DatabaseSettings):
+    """How a worker claims, runs and completes. What bounds an enricher is in its workflow's limits."""
+
+    resources: Annotated[tuple[str, ...], NoDecode] = Field(
+        default=(), description="Resources that this worker serves, separated by commas; all when empty."
+    )
+    poll_s: float = Field(
+        default=1.0, gt=0, le=60, description="Seconds between two looks for work when no notification comes."
+    )
+    claim_ahead_max: int = Field(
+        default=1000, ge=1, le=10_000, description="Items of a resource claimed beyond those that run, at most."
+    )
+    flush_size: int = Field(default=500, ge=1, le=1000, description="Results in one transaction, at most.")
+    flush_age_s: float = Field(
+        default=0.02, ge=0, le=5, description="Seconds that a result waits for others to share its transaction."
+    )
+    progress_s: float = Field(default=0.2, gt=0, le=60, description="Seconds between two writes of progress.")
+    beat_s: float = Field(default=5.0, gt=0, le=60, description="Seconds between two signs of life.")
+    expiry_s: float = Field(
+        default=30.0,
+        gt=0,
+        le=3600,
+        description="Seconds without a sign of life after which a worker's items are rescued.",
+    )
+    grace_s: float = Field(
+        default=20.0, ge=0, le=25, description="Seconds that a stopping worker waits for what is in flight."
+    )
+
+    @field_validator("resources", mode="before")
+    @classmethod
+    def _split(cls, value: object) -> object:
+        if isinstance(value, str):
+            return tuple(name.strip() for name in value.split(",") if name.strip())
+        return value
+
+    @field_validator("expiry_s")
+    @classmethod
+    def _outlives_beats(cls, value: float, info: object) -> float:
+        beat_s = getattr(info, "data", {}).get("beat_s", 0.0)
+        if value < 2 * beat_s:
+            raise ValueError("expiry_s must be at least twice beat_s, or a single late beat loses everything")
+        return value

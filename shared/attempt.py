@@ -1,0 +1,150 @@
+"""One attempt at one item: call the enricher within its time, and say how that ended. Never raises what it raised.
+
+The worker and `shared.testing` both run enrichers through here, so that what an author tests is what will happen.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import importlib
+import inspect
+from collections.abc import Callable, Coroutine, Generator, Mapping
+from concurrent.futures import Executor
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+from shared.errors import WorkflowError
+from shared.outcome import AttemptOutcome, classify, clean
+from shared.workflow import Enricher, Item, Limits, Values, Workflow
+
+if TYPE_CHECKING:
+    import httpx
+
+AnyEnricher: TypeAlias = Enricher | Callable[[Item, Any], Values | None]
+"""An enricher as authors write them: async, or a plain function."""
+Report: TypeAlias = Callable[[Item, str, float], None]
+"""Takes an item's progress: a step in words and a fraction, 0 to 1. May be called from any thread."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Bench:
+    """Everything one workflow's attempts need."""
+
+    enricher: AnyEnricher
+    """Async, or a plain function, which then runs in a thread."""
+    limits: Limits
+    api: str
+    """What messages call the external API."""
+    http: httpx.AsyncClient
+    settings: Mapping[str, str]
+    report: Report
+    random: Callable[[], float]
+    """Gives a number from 0 to 1, for the jitter of retries."""
+    threads: Executor | None = None
+    """Where plain functions run; the event loop's own threads when None."""
+
+
+async def attempt(item: Item, bench: Bench) -> AttemptOutcome:
+    """Runs the enricher once. Raises nothing but a cancellation of the caller."""
+    try:
+        async with asyncio.timeout(bench.limits.timeout_s):
+            return _found(await _call(item, bench))
+    except asyncio.CancelledError:
+        task = asyncio.current_task()
+        if task is None or task.cancelling():
+            raise
+        # Nobody cancelled us: the enricher let a cancellation of its own escape, which must not pass for ours.
+        error: Exception = ConnectionAbortedError("the enricher was interrupted")
+    except Exception as raised:  # noqa: BLE001 - the boundary to an author's code
+        error = raised
+    now = datetime.now(UTC)
+    return classify(error, item.attempt, bench.limits, random=bench.random, now=now, api=bench.api)
+
+
+def load_enricher(workflow: Workflow) -> AnyEnricher:
+    """Imports what the workflow names as its enricher.
+
+    Raises:
+        WorkflowError: there is no such module or function, or it fails to import.
+    """
+    module_name, _, function_name = workflow.enricher.partition(":")
+    try:
+        found: Any = importlib.import_module(module_name)
+        for name in function_name.split("."):
+            found = getattr(found, name)
+    except Exception as error:
+        problem = f"the enricher {workflow.enricher} cannot be loaded: {type(error).__name__}: {error}"
+        raise WorkflowError(workflow.resource, problem) from error
+    if not callable(found):
+        raise WorkflowError(workflow.resource, f"the enricher {workflow.enricher} is no function")
+    enricher: AnyEnricher = found
+    return enricher
+
+
+def api_name(workflow: Workflow) -> str:
+    """What messages call the external API of a workflow."""
+    return f"{workflow.resource.replace('_', ' ')} API"
+
+
+async def _call(item: Item, bench: Bench) -> Any:
+    context = _Context(item, bench)
+    enricher: Callable[[Item, Any], Any] = bench.enricher
+    if is_async(enricher):
+        return await enricher(item, context)
+    # A thread cannot be interrupted: past its time the attempt counts as failed, and the thread ends when it ends.
+    return await asyncio.get_running_loop().run_in_executor(bench.threads, enricher, item, context)
+
+
+def is_async(enricher: Callable[..., Any]) -> bool:
+    """Whether calling it gives an awaitable, as far as can be told without calling it."""
+    return inspect.iscoroutinefunction(enricher) or inspect.iscoroutinefunction(type(enricher).__call__)
+
+
+def _found(values: object) -> AttemptOutcome:
+    if values is None:
+        return AttemptOutcome(trigger="find_nothing")
+    if not isinstance(values, Mapping):
+        raise TypeError(f"the enricher returned {type(values).__name__}, not a mapping of columns to values")
+    return AttemptOutcome(trigger="complete", values=values)
+
+
+class _Context:
+    """What an enricher sees of the worker: an `EnrichmentContext`."""
+
+    __slots__ = ("_bench", "_item")
+
+    def __init__(self, item: Item, bench: Bench) -> None:
+        self._item, self._bench = item, bench
+
+    @property
+    def http(self) -> httpx.AsyncClient:
+        return self._bench.http
+
+    @property
+    def settings(self) -> Mapping[str, str]:
+        return self._bench.settings
+
+    def progress(self, step: str, fraction: float) -> Coroutine[Any, Any, None]:
+        """Counts at the call, so that a plain function in a thread, which cannot await, may use it too."""
+        self._bench.report(self._item, clean(step), min(1.0, max(0.0, float(fraction))))
+        return _Done()
+
+
+class _Done(Coroutine[Any, Any, None]):
+    """An awaitable that has happened already, and that nobody has to await."""
+
+    __slots__ = ()
+
+    def __await__(self) -> Generator[Any, None, None]:
+        return
+        yield
+
+    def send(self, _: Any) -> Any:
+        raise StopIteration
+
+    def throw(self, *error: Any) -> Any:
+        raise error[0]
+
+    def close(self) -> None:
+        pass

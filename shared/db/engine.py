@@ -1,0 +1,104 @@
+"""The pool of a process and the edges of its transactions.
+
+SQLAlchemy owns the pool and the composed reads; the hot statements run on the psycopg connection underneath, in the
+same transaction. Whoever runs a statement gets a connection that is in a transaction already, and never commits.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from typing import Any, TypeAlias
+
+import psycopg
+from sqlalchemy import exc
+from sqlalchemy.engine import make_url
+from sqlalchemy.ext.asyncio import AsyncConnection as CoreConnection
+from sqlalchemy.ext.asyncio import create_async_engine
+
+from shared.errors import DatabaseUnavailable
+
+Connection: TypeAlias = psycopg.AsyncConnection[Any]
+"""A psycopg connection inside a transaction."""
+
+SESSION_OPTIONS = "-c plan_cache_mode=force_custom_plan -c jit=off -c timezone=UTC"
+"""A generic plan guesses ten rows for an array of any length; a custom plan sees its true length."""
+
+
+class Database:
+    """One process's pool. `async with Database(...)`; leaving closes it."""
+
+    def __init__(self, url: str, *, pool_size: int = 10, pool_timeout_s: float = 10.0, name: str = "curation") -> None:
+        self.url = driver_url(url)
+        """A libpq address, for connections of one's own (LISTEN, the worker's pinned ones)."""
+        self._engine = create_async_engine(
+            make_url(self.url).set(drivername="postgresql+psycopg"),
+            pool_size=pool_size,
+            max_overflow=0,
+            pool_timeout=pool_timeout_s,
+            pool_pre_ping=True,
+            connect_args={"application_name": name, "options": SESSION_OPTIONS},
+        )
+
+    async def __aenter__(self) -> Database:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self._engine.dispose()
+
+    @asynccontextmanager
+    async def core(self, *, isolation: str | None = None) -> AsyncIterator[CoreConnection]:
+        """A SQLAlchemy connection in a transaction: commits on leaving, rolls back on an error.
+
+        Args:
+            isolation: e.g. `REPEATABLE READ`; the server's default (READ COMMITTED) when None.
+        Raises:
+            DatabaseUnavailable: no server, or no connection free in time.
+        """
+        with database_errors():
+            async with self._engine.connect() as connection:
+                if isolation is not None:
+                    connection = await connection.execution_options(isolation_level=isolation)
+                async with connection.begin():
+                    yield connection
+
+    @asynccontextmanager
+    async def transaction(self) -> AsyncIterator[Connection]:
+        """The same as `core`, as the psycopg connection that the hot statements take."""
+        async with self.core() as connection:
+            yield await driver_connection(connection)
+
+
+async def driver_connection(connection: CoreConnection) -> Connection:
+    """The psycopg connection under a SQLAlchemy one, in the same transaction."""
+    raw: Connection | None = (await connection.get_raw_connection()).driver_connection
+    assert raw is not None
+    return raw
+
+
+async def connect(url: str, *, name: str, autocommit: bool = True) -> Connection:
+    """One connection outside the pool, for LISTEN or to be pinned. Raises `DatabaseUnavailable`."""
+    with database_errors():
+        return await psycopg.AsyncConnection.connect(
+            driver_url(url), autocommit=autocommit, application_name=name, options=SESSION_OPTIONS
+        )
+
+
+def driver_url(url: str) -> str:
+    """The address as libpq takes it, whether it came as `postgresql://` or in SQLAlchemy's form."""
+    return make_url(url).set(drivername="postgresql").render_as_string(hide_password=False)
+
+
+@contextmanager
+def database_errors() -> Iterator[None]:
+    """Turns "PostgreSQL is not there", in any of its forms, into `DatabaseUnavailable`; lets the rest pass."""
+    try:
+        yield
+    except exc.TimeoutError as error:
+        raise DatabaseUnavailable("no database connection was free in time") from error
+    except exc.DBAPIError as error:
+        if error.connection_invalidated or isinstance(error.orig, psycopg.OperationalError):
+            raise DatabaseUnavailable("the database cannot be reached") from error
+        raise
+    except (psycopg.OperationalError, ConnectionError) as error:
+        raise DatabaseUnavailable("the database cannot be reached") from error

@@ -1,0 +1,74 @@
+"""Brings a database to what this version needs: the machinery's tables by Alembic, then the tables of each workflow.
+
+Everything happens in one transaction under one advisory lock: processes that start at once wait for one another, and
+one that dies half-way leaves nothing. `python -m shared.db.migrate` does it for the database at `DATABASE_URL`.
+"""
+
+from __future__ import annotations
+
+from alembic import command
+from alembic.config import Config
+from sqlalchemy import Connection, Table, create_engine, make_url, text
+from sqlalchemy.pool import NullPool
+from sqlalchemy.schema import sort_tables
+
+from shared.db.engine import database_errors, driver_url
+from shared.errors import WorkflowError
+from shared.registry import Registry, load_registry
+from shared.settings import DatabaseSettings
+from shared.telemetry import configure_logging
+from shared.workflow import Workflow
+
+LOCK_KEY = 0x63757261
+"""Advisory lock of all migrations of this project in a database."""
+
+
+def migrate(url: str, registry: Registry) -> None:
+    """Creates what is missing; doing it again changes nothing. Never drops or alters what a workflow's author owns.
+
+    Raises:
+        DatabaseUnavailable: the database cannot be reached.
+        WorkflowError: a workflow's table is there, but lacks a column that it declares.
+    """
+    engine = create_engine(make_url(driver_url(url)).set(drivername="postgresql+psycopg"), poolclass=NullPool)
+    with database_errors(), engine.begin() as connection:
+        connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": LOCK_KEY})
+        command.upgrade(alembic_config(connection), "head")
+        for workflow in registry.values():
+            _create_tables(connection, workflow)
+
+
+def alembic_config(connection: Connection) -> Config:
+    """Alembic's configuration, without a file: where the steps are, and the connection to run them on."""
+    config = Config()
+    config.set_main_option("script_location", "shared:migrations")
+    config.set_main_option("path_separator", "os")
+    config.attributes["connection"] = connection
+    return config
+
+
+def _create_tables(connection: Connection, workflow: Workflow) -> None:
+    for table in sort_tables([workflow.source, workflow.target]):
+        there = _columns(connection, table)
+        if not there:
+            table.create(connection)
+        elif missing := [column.name for column in table.columns if column.name not in there]:
+            raise WorkflowError(
+                workflow.resource,
+                f"table {table.fullname!r} is there without the declared columns {', '.join(missing)}: add them to it",
+            )
+
+
+def _columns(connection: Connection, table: Table) -> set[str]:
+    """The columns that the database has, by name alone: their types may be none that SQLAlchemy knows."""
+    name = connection.dialect.identifier_preparer.format_table(table)
+    statement = (
+        "SELECT attname FROM pg_attribute WHERE attrelid = to_regclass(:name) AND attnum > 0 AND NOT attisdropped"
+    )
+    return set(connection.scalars(text(statement), {"name": name}))
+
+
+if __name__ == "__main__":
+    settings = DatabaseSettings()  # from the environment
+    configure_logging(level=settings.log_level, format=settings.log_format)
+    migrate(settings.database_url, load_registry())

@@ -1,0 +1,133 @@
+"""The machinery's own tables: batches, the event log, worker sessions. Source of names, and of the first migration."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from sqlalchemy import (
+    ARRAY,
+    BigInteger,
+    Boolean,
+    CheckConstraint,
+    Column,
+    DateTime,
+    Float,
+    Identity,
+    Index,
+    Integer,
+    LargeBinary,
+    MetaData,
+    SmallInteger,
+    Table,
+    Text,
+    Uuid,
+    func,
+    text,
+)
+from sqlalchemy.dialects.postgresql import JSONB
+from sqlalchemy.types import UserDefinedType
+
+machinery = MetaData()
+"""The tables of this module."""
+
+
+class Xid8(UserDefinedType[Any]):
+    """A transaction id that does not wrap around."""
+
+    cache_ok = True
+
+    def get_col_spec(self, **_: object) -> str:
+        """The type's name in SQL."""
+        return "xid8"
+
+
+def _time(name: str, **options: Any) -> Column[Any]:
+    return Column(name, DateTime(timezone=True), **options)
+
+
+status_batch = Table(
+    "status_batch",
+    machinery,
+    Column("id", BigInteger, Identity(always=True), primary_key=True),
+    Column("resource", Text, nullable=False),
+    Column("status", Text, nullable=False),
+    Column("actor", Text, nullable=False, server_default=text("''")),
+    Column("reason", Text, nullable=False, server_default=text("''")),
+    _time("created_at", nullable=False, server_default=func.clock_timestamp()),
+    Column("request_id", Uuid, unique=True),
+    Column("request_digest", LargeBinary),
+    Column("requested", BigInteger, nullable=False, server_default=text("0")),
+    Column("changed", BigInteger, nullable=False, server_default=text("0")),
+    Column("queued", BigInteger, nullable=False, server_default=text("0")),
+    Column("outcome_counts", JSONB, nullable=False, server_default=text("'{}'")),
+    Column("position", BigInteger),
+    # What log partitions that were dropped since said of this batch's progress, by column of BatchProgress.
+    Column("folded", JSONB, nullable=False, server_default=text("'{}'")),
+    Index("ix_status_batch_resource", "resource", "id"),
+)
+
+batch_outcome = Table(
+    "batch_outcome",
+    machinery,
+    Column("batch", BigInteger, primary_key=True, autoincrement=False),
+    Column("ordinal", BigInteger, primary_key=True, autoincrement=False),
+    Column("item", Text, nullable=False),
+    Column("reason", Text, nullable=False),
+    Column("status", Text),
+    Column("queue_status", Text),
+    Column("version", BigInteger),
+)
+
+# One row per transaction and kind of transition, holding its items: measured at twice the speed of a row per item.
+status_event = Table(
+    "status_event",
+    machinery,
+    Column("position", BigInteger, primary_key=True, autoincrement=False),
+    Column("part", SmallInteger, primary_key=True, autoincrement=False),
+    Column("xid", Xid8, nullable=False, server_default=text("pg_current_xact_id()")),
+    _time("at", nullable=False, server_default=func.clock_timestamp()),
+    Column("resource", Text, nullable=False),
+    Column("kind", Text, nullable=False),
+    Column("from_status", Text, nullable=False),
+    Column("to_status", Text, nullable=False),
+    Column("from_queue", Text),
+    Column("to_queue", Text),
+    # The batch whose enrichment this belongs to; the batch that made the change, when a user did; the session that did.
+    Column("batch", BigInteger),
+    Column("cause", BigInteger),
+    Column("worker", BigInteger),
+    Column("items", ARRAY(Text), nullable=False),
+    Column("versions", ARRAY(BigInteger), nullable=False),
+    Column("attempts", ARRAY(Integer), nullable=False),
+    Column("errors", ARRAY(Text)),
+    Column("run_ats", ARRAY(DateTime(timezone=True))),
+    Column("steps", ARRAY(Text)),
+    Column("fractions", ARRAY(Float)),
+    Index("ix_status_event_batch", "batch", "position", postgresql_where=text("batch IS NOT NULL")),
+    Index("ix_status_event_cause", "cause", "position", postgresql_where=text("cause IS NOT NULL")),
+    Index("ix_status_event_items", "items", postgresql_using="gin"),
+    postgresql_partition_by="RANGE (position)",
+)
+
+event_log = Table(
+    "event_log",
+    machinery,
+    Column("only", Boolean, CheckConstraint("only"), primary_key=True, server_default=text("true")),
+    Column("id", Uuid, nullable=False, server_default=func.gen_random_uuid()),
+    Column("pruned_through", BigInteger, nullable=False, server_default=text("0")),
+)
+
+worker_session = Table(
+    "worker_session",
+    machinery,
+    Column("id", BigInteger, Identity(always=True), primary_key=True),
+    Column("host", Text, nullable=False),
+    Column("version", Text, nullable=False),
+    Column("resources", ARRAY(Text), nullable=False),
+    _time("started_at", nullable=False, server_default=func.clock_timestamp()),
+    _time("beat_at", nullable=False, server_default=func.clock_timestamp()),
+    _time("ended_at"),
+    Column("in_flight", Integer, nullable=False, server_default=text("0")),
+    Column("done", BigInteger, nullable=False, server_default=text("0")),
+    Column("failed", BigInteger, nullable=False, server_default=text("0")),
+)

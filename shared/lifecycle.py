@@ -1,0 +1,159 @@
+"""How everything long-running starts and stops: one convention, kept by `Part`, and one way to run a process.
+
+`async with part:` enters when the part is ready and leaves when it has stopped. An `app.py` enters its parts in an
+`AsyncExitStack`, so that leaving drains them in reverse order and there is no shutdown code. A part that ends by
+itself, by an error or without, ends the process, non-zero: a dead loop must never look like an idle one.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import signal
+from abc import ABC, abstractmethod
+from collections.abc import Coroutine, Sequence
+from contextlib import AsyncExitStack
+from types import TracebackType
+from typing import ClassVar, Self
+
+log = logging.getLogger(__name__)
+
+
+class Part(ABC):
+    """A long-running part of a process. A subclass writes `_run`, calls `self.ready()` in it and watches `stopping`."""
+
+    stop_timeout_s: ClassVar[float] = 30.0
+    """How long `_run` may take to return once `stopping` is set; then it is cancelled."""
+
+    def __init__(self) -> None:
+        self.stopping = asyncio.Event()
+        """Set when the part is asked to stop: finish what is in hand, take nothing new."""
+        self._ready = asyncio.Event()
+        self._task: asyncio.Task[None] | None = None
+
+    @abstractmethod
+    async def _run(self) -> None:
+        """The part's life: get ready, say so by `self.ready()`, work until `stopping`, clean up, return."""
+
+    @property
+    def name(self) -> str:
+        """What logs call it."""
+        return type(self).__name__
+
+    def ready(self) -> None:
+        """Called by `_run`: the part can be used now."""
+        self._ready.set()
+
+    async def __aenter__(self) -> Self:
+        """Starts, and returns when ready. Raises what `_run` raised before it was."""
+        if self._task is not None:
+            raise RuntimeError(f"{self.name} was started before")
+        self._task = asyncio.create_task(self._run(), name=self.name)
+        waiting = asyncio.create_task(self._ready.wait())
+        try:
+            await asyncio.wait({self._task, waiting}, return_when=asyncio.FIRST_COMPLETED)
+        except asyncio.CancelledError:
+            await self.stop()
+            raise
+        finally:
+            waiting.cancel()
+        if self._task.done():
+            self._task.result()
+            if not self._ready.is_set():
+                raise RuntimeError(f"{self.name} ended before it was ready")
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.stop()
+
+    async def stop(self) -> None:
+        """Asks the part to stop and waits until it has; twice, or before the start, is fine.
+
+        Whoever is cancelled while waiting here cancels the part, and still leaves only when it has ended.
+        """
+        self.stopping.set()
+        if self._task is None:
+            return
+        try:
+            done, _ = await asyncio.wait({self._task}, timeout=self.stop_timeout_s)
+            if not done:
+                log.error("%s did not stop within %s s; cancelled", self.name, self.stop_timeout_s)
+        finally:
+            self.cancel()
+            await asyncio.wait({self._task})
+
+    def cancel(self) -> None:
+        """Ends it without letting it finish what it has in hand; nothing to do when it has ended."""
+        if self._task is not None:
+            self._task.cancel()
+
+    async def ended(self) -> None:
+        """Returns when the part has ended after being asked to; raises when it died or ended unasked."""
+        assert self._task is not None, "not started"
+        await asyncio.wait({self._task})
+        if self._task.cancelled():
+            raise RuntimeError(f"{self.name} was cancelled")
+        self._task.result()
+        if not self.stopping.is_set():
+            raise RuntimeError(f"{self.name} ended unasked")
+
+    async def pause(self, seconds: float) -> None:
+        """Sleeps, but not past a stop."""
+        try:
+            async with asyncio.timeout(seconds):
+                await self.stopping.wait()
+        except TimeoutError:
+            pass
+
+
+async def run_parts(parts: Sequence[Part], *, on_ready: str) -> None:
+    """Enters the parts in order, logs `on_ready`, runs until SIGTERM or SIGINT, then leaves them in reverse.
+
+    A signal that comes while they start ends the start. A second signal cancels what is still draining. Raises what
+    the first part to die raised, while it ran or while it drained.
+    """
+    loop, asked = asyncio.get_running_loop(), asyncio.Event()
+
+    def on_signal() -> None:
+        if asked.is_set():
+            for part in parts:
+                part.cancel()
+        asked.set()
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, on_signal)
+    entered: list[Part] = []
+    try:
+        async with AsyncExitStack() as stack:
+
+            async def start() -> None:
+                for part in parts:
+                    entered.append(await stack.enter_async_context(part))  # noqa: PERF401 -- the start may end half-way
+
+            await _unless(asked, start())
+            if not asked.is_set():
+                log.info(on_ready)
+                await _unless(asked, _ended(parts))
+        await _ended(entered)
+    finally:
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.remove_signal_handler(number)
+
+
+async def _ended(parts: Sequence[Part]) -> None:
+    await asyncio.gather(*(part.ended() for part in parts))
+
+
+async def _unless(asked: asyncio.Event, work: Coroutine[None, None, None]) -> None:
+    """Runs `work` until it ends, or is cancelled because the process was asked to stop. Raises what it raised."""
+    task, asking = asyncio.create_task(work), asyncio.create_task(asked.wait())
+    try:
+        await asyncio.wait({task, asking}, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        asking.cancel()
+        task.cancel()
+        await asyncio.wait({task})
+    if not task.cancelled():
+        task.result()

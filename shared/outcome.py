@@ -1,0 +1,177 @@
+"""How an attempt ended, decided from what the enricher raised; pure, so that a table can test it.
+
+What may go better next time is retried: no answer, a broken connection, an API that is down or asks us to slow down.
+What would only fail again is not: a request the API refuses, an answer that cannot be read. The messages are for
+curators: short, and free of anything that could be a secret. Only the worker and tests import this, not the service.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+from http import HTTPStatus
+from typing import Literal, TypeAlias
+
+import httpx
+
+from shared.enrichment import Failed, Retry, Skip
+from shared.workflow import Limits, Values
+
+Trigger: TypeAlias = Literal["complete", "find_nothing", "retry", "fail", "release"]
+"""What a worker may ask of the state machine when an attempt has ended."""
+
+ERROR_SIZE_MAX = 500
+"""Characters of an error that are kept."""
+RETRY_AFTER_S_MAX = 3600.0
+"""An API that asks for a longer wait is asked again after an hour: it may have meant it, or sent nonsense."""
+
+_RETRIED_STATUSES = frozenset({408, 425, 429})
+_URL = re.compile(
+    r"(?P<scheme>[a-z][a-z0-9+.-]*://)(?:[^\s/?#'\"]*@)?(?P<rest>[^\s?#'\"<>]*)[^\s'\"<>]*",
+    re.IGNORECASE,
+)
+_SECRET = re.compile(
+    r"(?P<name>\b(?:[\w-]*(?:key|token|secret|passw(?:or)?d|signature)|authorization)\b['\"]?\s*[=:]\s*)"
+    r"(?:(?:bearer|basic|token)\s+)?[^\s,;&]+",
+    re.IGNORECASE,
+)
+_BEARER = re.compile(r"\b(?P<name>bearer|basic)\s+[\w.~+/=-]{8,}", re.IGNORECASE)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AttemptOutcome:
+    """How one attempt ended."""
+
+    trigger: Trigger
+    """What becomes of the item."""
+    values: Values | None = None
+    """What to upsert into the target; only with `complete`."""
+    error: str | None = None
+    """What went wrong, for a curator to read."""
+    delay_s: float = 0.0
+    """With `retry`: not to be claimed again for so long."""
+
+
+def classify(
+    error: Exception, attempt: int, limits: Limits, *, random: Callable[[], float], now: datetime, api: str
+) -> AttemptOutcome:
+    """Decides whether an item is retried, failed or done, and says why.
+
+    Args:
+        error: what the enricher raised.
+        attempt: 1 at the first.
+        limits: how often an item is tried, and how long it waits in between.
+        random: gives a number from 0 to 1, for the jitter.
+        now: for a `Retry-After` that is a date.
+        api: what a message calls the external API, e.g. `places API`.
+    """
+    if isinstance(error, ExceptionGroup):
+        return _worst(
+            [
+                classify(e, attempt, limits, random=random, now=now, api=api)
+                for e in error.exceptions
+                if isinstance(e, Exception)
+            ]
+        )
+    if isinstance(error, Skip):
+        return AttemptOutcome(trigger="find_nothing")
+    message = clean(_message(error, api))
+    if not _may_pass(error):
+        return AttemptOutcome(trigger="fail", error=message)
+    if attempt >= limits.attempts_max:
+        return AttemptOutcome(trigger="fail", error=_with_suffix(message, f" (gave up after {attempt} attempts)"))
+    asked_s = _asked_s(error, now)
+    return AttemptOutcome(trigger="retry", error=message, delay_s=retry_delay_s(attempt, limits, asked_s, random))
+
+
+def retry_delay_s(attempt: int, limits: Limits, asked_s: float | None, random: Callable[[], float]) -> float:
+    """Exponential backoff with full jitter; when the API named a time, that time and a little jitter behind it.
+
+    The jitter stays even then: a thousand items that were told "in 5 s" would otherwise come back in one instant.
+    """
+    if asked_s is not None:
+        return min(max(asked_s, 0.0), RETRY_AFTER_S_MAX) + random() * limits.backoff_s
+    doublings = min(attempt - 1, 60)
+    return random() * min(limits.backoff_max_s, limits.backoff_s * 2.0**doublings)
+
+
+def clean(message: str) -> str:
+    """Makes text fit for a curator: one line, at most 500 characters, no query string, user name, key or NUL."""
+    message = _URL.sub(r"\g<scheme>\g<rest>", message)
+    message = _SECRET.sub(r"\g<name>***", message)
+    message = _BEARER.sub(r"\g<name> ***", message)
+    printable = "".join(c if c.isprintable() else " " for c in message)
+    message = " ".join(printable.split())
+    return message if len(message) <= ERROR_SIZE_MAX else message[: ERROR_SIZE_MAX - 1] + "…"
+
+
+def _worst(outcomes: list[AttemptOutcome]) -> AttemptOutcome:
+    """Of several errors at once: one that cannot pass decides, else the longest wait."""
+    order = {"find_nothing": 0, "retry": 1, "fail": 2}
+    return max(outcomes, key=lambda outcome: (order[outcome.trigger], outcome.delay_s))
+
+
+def _may_pass(error: Exception) -> bool:
+    if isinstance(error, httpx.HTTPStatusError):
+        return error.response.status_code >= 500 or error.response.status_code in _RETRIED_STATUSES
+    if isinstance(error, (httpx.UnsupportedProtocol, httpx.LocalProtocolError, httpx.TooManyRedirects)):
+        return False
+    # OSError holds connection errors, time-outs, failed name look-ups and "too many open files".
+    return isinstance(error, (Retry, httpx.RequestError, OSError))
+
+
+def _asked_s(error: Exception, now: datetime) -> float | None:
+    if isinstance(error, Retry):
+        after_s = error.after_s
+        return float(after_s) if isinstance(after_s, (int, float)) and math.isfinite(after_s) else None
+    if not isinstance(error, httpx.HTTPStatusError):
+        return None
+    header = error.response.headers.get("retry-after", "").strip()
+    if header.isascii() and header.isdigit():
+        return float(header[:10])
+    try:
+        date = parsedate_to_datetime(header)
+    except (ValueError, TypeError, IndexError, OverflowError):  # whatever a header may do to the parser
+        return None
+    aware = date if date.tzinfo is not None else date.replace(tzinfo=UTC)
+    return (aware - now).total_seconds()
+
+
+def _message(error: Exception, api: str) -> str:
+    match error:
+        case Retry() | Failed():
+            return str(error.message)
+        case httpx.HTTPStatusError():
+            return f"{api} answered {_status_text(error.response.status_code)}"
+        case TimeoutError() | httpx.TimeoutException():
+            return f"{api} did not answer in time"
+        case httpx.UnsupportedProtocol() | httpx.InvalidURL():
+            return f"the address of {api} is wrong"
+        case httpx.TooManyRedirects():
+            return f"{api} redirects in a circle"
+        case httpx.DecodingError() | httpx.RemoteProtocolError():
+            return f"{api} sent a broken answer"
+        case httpx.ConnectError() | ConnectionRefusedError():
+            return f"{api} cannot be reached"
+        case httpx.RequestError() | ConnectionError():
+            return f"the connection to {api} broke"
+        case OSError():
+            return f"{api} cannot be reached ({type(error).__name__})"
+        case KeyError():
+            return f"the answer of {api} could not be read: {error} is missing"
+    return f"the answer of {api} could not be read: {type(error).__name__}: {error}"
+
+
+def _status_text(code: int) -> str:
+    try:
+        return f"{code} {HTTPStatus(code).phrase}"
+    except ValueError:
+        return str(code)
+
+
+def _with_suffix(message: str, suffix: str) -> str:
+    return message[: ERROR_SIZE_MAX - len(suffix)] + suffix

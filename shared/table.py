@@ -1,0 +1,143 @@
+"""Runs the machine on every reachable pair and writes down what it did: the transition table.
+
+The table is what the set-based SQL takes, so the SQL cannot disagree with the machine. Each field is probed with
+marked values: what comes out tells whether the machine kept it, cleared it or took what the trigger brought.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from itertools import product
+
+from shared.machine import (
+    ILLEGAL_TRANSITION,
+    NONE,
+    WORKER_TRIGGERS,
+    Facts,
+    ItemState,
+    Lifecycle,
+    curate_trigger,
+)
+from shared.workflow import Workflow
+
+KEEP, CLEAR, GIVEN = "keep", "clear", "given"
+"""What becomes of a field: it stays, becomes NULL, or takes the value that the trigger brought."""
+NOW = "now"
+"""`run_at` takes the transaction's time."""
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """What one trigger does to items of one pair."""
+
+    trigger: str
+    cancel_in_flight: bool
+    status: str
+    queue_status: str
+    exhausted: bool | None
+    """Whether the attempts are used up; None when it makes no difference."""
+    verdict: str
+    """`changed`, `unchanged` or `in_flight`; an illegal transition has no rule."""
+    to_status: str
+    to_queue_status: str
+    attempts_factor: int
+    """New attempts = old attempts * factor + `attempts_step`."""
+    attempts_step: int
+    error: str
+    result: str
+    """`keep`, `clear`, or the result itself."""
+    run_at: str
+    worker: str
+    batch: str
+
+
+@dataclass(frozen=True, slots=True)
+class TransitionTable:
+    """Every rule of a workflow. Anything without a rule is an illegal transition."""
+
+    rules: tuple[Rule, ...]
+
+    def of(self, *triggers: str) -> tuple[Rule, ...]:
+        """The rules of these triggers."""
+        return tuple(rule for rule in self.rules if rule.trigger in triggers)
+
+    def of_curate(self, status: str, *, cancel_in_flight: bool) -> tuple[Rule, ...]:
+        """The rules for setting a status, with or without taking items away from workers."""
+        return tuple(rule for rule in self.of(curate_trigger(status)) if rule.cancel_in_flight == cancel_in_flight)
+
+
+_PROBE_ATTEMPTS_MAX = 1000
+"""The machine only ever compares attempts with their limit, so any limit shows its rules."""
+
+
+def transition_table(workflow: Workflow) -> TransitionTable:
+    """Runs the workflow's machine on every pair reachable from a new item, with attempts left and without."""
+    lifecycle = Lifecycle(workflow.curation, attempts_max=_PROBE_ATTEMPTS_MAX)
+    triggers = [
+        *product(map(curate_trigger, workflow.curation.statuses), (False, True)),
+        *product(WORKER_TRIGGERS, (False,)),
+    ]
+    seen, waiting = set[tuple[str, str]](), [(workflow.curation.initial, NONE)]
+    rules: list[Rule] = []
+    while waiting:
+        pair = waiting.pop()
+        if pair in seen:
+            continue
+        seen.add(pair)
+        for trigger, cancel in triggers:
+            rules += _rules(lifecycle, trigger, pair, cancel)
+        waiting += [(rule.to_status, rule.to_queue_status) for rule in rules]
+    return TransitionTable(tuple(rules))
+
+
+def _rules(lifecycle: Lifecycle, trigger: str, pair: tuple[str, str], cancel: bool) -> Iterator[Rule]:
+    fresh = _probe(lifecycle, trigger, pair, cancel, attempts=(10, 20))
+    exhausted = _probe(lifecycle, trigger, pair, cancel, attempts=(_PROBE_ATTEMPTS_MAX, _PROBE_ATTEMPTS_MAX + 10))
+    if fresh == exhausted:
+        yield from filter(None, [fresh])
+    else:
+        yield from (replace(r, exhausted=used) for r, used in ((fresh, False), (exhausted, True)) if r)
+
+
+class _Mark(str):
+    """A value that is recognised by identity."""
+
+
+_BEFORE, _GIVEN, _NOW = _Mark("before"), _Mark("given"), _Mark("now")
+
+
+def _probe(
+    lifecycle: Lifecycle, trigger: str, pair: tuple[str, str], cancel: bool, *, attempts: tuple[int, int]
+) -> Rule | None:
+    facts = Facts(now=_NOW, later=_GIVEN, error=_GIVEN, worker=_GIVEN, batch=_GIVEN, cancel_in_flight=cancel)
+    items = [ItemState(*pair, n, _BEFORE, _BEFORE, _BEFORE, _BEFORE, _BEFORE) for n in attempts]
+    verdict, _ = (lifecycle.apply(item, trigger, facts) for item in items)
+    if verdict == ILLEGAL_TRANSITION:
+        return None
+    item, other = items
+    factor = (other.attempts - item.attempts) // (attempts[1] - attempts[0])
+    return Rule(
+        trigger=trigger,
+        cancel_in_flight=cancel,
+        status=pair[0],
+        queue_status=pair[1],
+        exhausted=None,
+        verdict=verdict,
+        to_status=item.status,
+        to_queue_status=item.queue_status,
+        attempts_factor=factor,
+        attempts_step=item.attempts - factor * attempts[0],
+        error=_effect(item.error),
+        result=_effect(item.result),
+        run_at=_effect(item.run_at),
+        worker=_effect(item.worker),
+        batch=_effect(item.batch),
+    )
+
+
+def _effect(value: object) -> str:
+    if value is None:
+        return CLEAR
+    names = {id(_BEFORE): KEEP, id(_GIVEN): GIVEN, id(_NOW): NOW}
+    return names.get(id(value)) or str(value)

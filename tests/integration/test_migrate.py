@@ -1,0 +1,106 @@
+"""Migrations: they lead to what the models say, whoever runs them, however often."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import pytest
+from alembic.autogenerate import compare_metadata
+from alembic.runtime.migration import MigrationContext
+from sqlalchemy import Column, Connection, Integer, MetaData, Table, Text, create_engine, make_url, text
+from sqlalchemy.dialects.postgresql.base import ischema_names
+from sqlalchemy.pool import NullPool
+
+from shared.db.migrate import migrate
+from shared.db.models import Xid8, machinery
+from shared.errors import DatabaseUnavailable, WorkflowError
+from shared.registry import Registry, load_registry
+from shared.workflow import Curation, QueueColumns, Workflow, item_columns
+
+pytestmark = pytest.mark.postgres_versions
+
+CURATION = Curation(initial="New", transitions={"New": ("Selected",), "Selected": ()}, triggers=frozenset({"Selected"}))
+QUEUE = QueueColumns.named("scan")
+
+
+def shops() -> Workflow:
+    tables = MetaData()
+    return Workflow(
+        resource="shops",
+        source=Table("shop", tables, Column("id", Integer, primary_key=True), *item_columns(CURATION, QUEUE)),
+        target=Table("shop_scan", tables, Column("shop_id", Integer, primary_key=True), Column("found", Text)),
+        target_key="shop_id",
+        curation=CURATION,
+        queue=QUEUE,
+        enricher="tests.nowhere:enrich",
+    )
+
+
+@contextmanager
+def connected(url: str) -> Iterator[Connection]:
+    engine = create_engine(make_url(url).set(drivername="postgresql+psycopg"), poolclass=NullPool)
+    with engine.begin() as connection:
+        yield connection
+
+
+def columns(url: str, table: str) -> set[str]:
+    """Its columns; none when there is no such table."""
+    with connected(url) as connection:
+        statement = "SELECT column_name FROM information_schema.columns WHERE table_name = :table"
+        return set(connection.scalars(text(statement), {"table": table}))
+
+
+def execute(url: str, statement: str) -> None:
+    with connected(url) as connection:
+        connection.execute(text(statement))
+
+
+def test_migrated_from_empty_a_database_equals_the_models(
+    empty_database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(ischema_names, "xid8", Xid8)
+    migrate(empty_database_url, Registry())
+    with connected(empty_database_url) as connection:
+        # Partitions are made as the log grows; no model names them.
+        options = {"include_name": lambda name, kind, _: kind != "table" or name in machinery.tables}
+        assert compare_metadata(MigrationContext.configure(connection, opts=options), machinery) == []
+
+
+def test_migrating_again_changes_nothing(empty_database_url: str) -> None:
+    migrate(empty_database_url, load_registry())
+    before = columns(empty_database_url, "status_event")
+    migrate(empty_database_url, load_registry())
+    assert columns(empty_database_url, "status_event") == before
+
+
+async def test_processes_that_migrate_at_once_wait_for_one_another(empty_database_url: str) -> None:
+    registry = load_registry()
+    await asyncio.gather(*(asyncio.to_thread(migrate, empty_database_url, registry) for _ in range(4)))
+    assert "resource" in columns(empty_database_url, "status_batch")
+
+
+def test_the_tables_of_a_workflow_are_created(empty_database_url: str) -> None:
+    migrate(empty_database_url, Registry(shops()))
+    assert {"id", "status", "version", "scan_status"} <= columns(empty_database_url, "shop")
+    assert columns(empty_database_url, "shop_scan") == {"shop_id", "found"}
+
+
+def test_a_table_without_a_declared_column_is_refused_and_nothing_is_changed(empty_database_url: str) -> None:
+    execute(empty_database_url, "CREATE TABLE shop_scan (shop_id integer PRIMARY KEY)")
+    with pytest.raises(WorkflowError, match=r"'shops'.*'shop_scan'.*found"):
+        migrate(empty_database_url, Registry(shops()))
+    assert columns(empty_database_url, "shop_scan") == {"shop_id"}
+    assert columns(empty_database_url, "shop") == set()
+
+
+def test_a_table_with_more_columns_than_declared_is_left_as_it_is(empty_database_url: str) -> None:
+    execute(empty_database_url, "CREATE TABLE shop_scan (shop_id integer PRIMARY KEY, found text, note text)")
+    migrate(empty_database_url, Registry(shops()))
+    assert columns(empty_database_url, "shop_scan") == {"shop_id", "found", "note"}
+
+
+def test_a_database_that_is_not_there_is_said_to_be_unavailable(empty_database_url: str) -> None:
+    with pytest.raises(DatabaseUnavailable):
+        migrate(f"{empty_database_url}".replace("port=5432", "port=1"), Registry())

@@ -1,0 +1,193 @@
+"""What becomes of items: completed, failed alone, retried, timed out; on a real PostgreSQL and over real HTTP."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import replace
+from hashlib import sha256
+
+import pytest
+
+from shared.errors import WorkflowError
+from tests.support.worker import Reply, World, details
+
+INCOMPRESSIBLE = "".join(sha256(str(number).encode()).hexdigest() for number in range(200))
+"""Too long for an index, which PostgreSQL reports like a server in trouble."""
+
+
+async def test_every_queued_item_is_completed_and_its_values_saved(world: World) -> None:
+    names = [f"g{number:03}" for number in range(300)]
+    await world.queue(*names)
+    async with world.worker() as worker:
+        rows = await world.ended(worker)
+    assert {row["lookup_status"] for row in rows} == {"completed"}
+    assert {row["lookup_result"] for row in rows} == {"found"}
+    assert [row["code"] for row in await world.details()] == names
+    assert sorted(world.api.requests) == names
+
+
+async def test_items_queued_later_are_claimed_without_waiting_for_the_poll(world: World) -> None:
+    async with world.worker(poll_s=60) as worker:
+        await worker.see(worker.probe.expect("listening"))
+        await world.queue("late")
+        (row,) = await world.ended(worker)
+    assert row["lookup_status"] == "completed"
+
+
+async def test_one_refused_row_in_a_full_batch_fails_alone_and_says_why(world: World) -> None:
+    async def answer(name: str) -> Reply:
+        return Reply({"code": name, "label": "much too long a label" if name == "g333" else "ok", "size": 1})
+
+    world.api.answer = answer
+    await world.queue(*(f"g{number:03}" for number in range(500)))
+    async with world.worker(flush_age_s=1) as worker:
+        rows = await world.ended(worker)
+    (failed,) = [row for row in rows if row["lookup_status"] != "completed"]
+    assert (failed["name"], failed["lookup_status"]) == ("g333", "failed")
+    assert failed["lookup_error"] == (
+        "gadget_details refused the values: value too long for type character varying(20) (see label)"
+    )
+    assert len(await world.details()) == 499
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"label": "x", "size": "many"}, 'invalid input syntax for type integer: "many" (see size)'),
+        ({"label": None}, 'null value in column "label" of relation "gadget_details" violates not-null constraint'),
+        ({"label": "x", "colour": 1}, "the enricher returned columns that gadget_details does not have: colour"),
+        ({"code": None, "label": "x"}, "the enricher returned no code, which names the row of gadget_details"),
+        ({"label": "a\x00b"}, "(see label)"),
+        ({"code": INCOMPRESSIBLE, "label": "x"}, "gadget_details refused the values: index row "),
+        ({"label": {"not": "text"}}, "(see label)"),
+    ],
+)
+async def test_values_that_the_target_cannot_take_are_that_items_failure(
+    world: World, values: dict[str, object], message: str
+) -> None:
+    async def answer(name: str) -> Reply:
+        good = (await details(name)).body
+        assert isinstance(good, dict)
+        return Reply(good if name == "good" else {"code": name, **values})
+
+    world.api.answer = answer
+    await world.queue("good", "bad")
+    async with world.worker() as worker:
+        good, bad = await world.ended(worker)
+    assert good["lookup_status"] == "completed"
+    assert bad["lookup_status"] == "failed"
+    assert message in bad["lookup_error"]
+    assert [row["code"] for row in await world.details()] == ["good"]
+
+
+async def test_two_items_with_one_target_key_are_both_completed(world: World) -> None:
+    async def answer(name: str) -> Reply:
+        return Reply({"code": "shared", "label": name})
+
+    world.api.answer = answer
+    await world.queue("one", "two")
+    async with world.worker(flush_age_s=1) as worker:
+        rows = await world.ended(worker)
+    assert [row["lookup_status"] for row in rows] == ["completed", "completed"]
+    assert [row["code"] for row in await world.details()] == ["shared"]
+
+
+async def test_nothing_found_completes_without_a_target_row(world: World) -> None:
+    async def answer(name: str) -> Reply:
+        return Reply(None)
+
+    world.api.answer = answer
+    await world.queue("unknown")
+    async with world.worker() as worker:
+        (row,) = await world.ended(worker)
+    assert (row["lookup_status"], row["lookup_result"]) == ("completed", "nothing_found")
+    assert await world.details() == []
+
+
+async def test_an_answer_that_cannot_be_read_fails_at_the_first_attempt(world: World) -> None:
+    async def answer(name: str) -> Reply:
+        return Reply(["no", "mapping"])
+
+    world.api.answer = answer
+    await world.queue("odd")
+    async with world.worker() as worker:
+        (row,) = await world.ended(worker)
+    assert (row["lookup_status"], row["lookup_attempts"]) == ("failed", 1)
+    assert row["lookup_error"].startswith("the answer of gadgets API could not be read: TypeError")
+
+
+async def test_an_api_that_recovers_costs_a_retry(world: World) -> None:
+    async def answer(name: str) -> Reply:
+        if len(world.api.requests) == 1:
+            return Reply(status=503, headers={"Retry-After": "0"})
+        return await details(name)
+
+    world.api.answer = answer
+    await world.queue("flaky")
+    async with world.worker() as worker:
+        (row,) = await world.ended(worker)
+    assert (row["lookup_status"], row["lookup_attempts"], row["lookup_error"]) == ("completed", 2, None)
+
+
+async def test_an_api_that_stays_down_uses_the_attempts_up(world: World) -> None:
+    async def answer(name: str) -> Reply:
+        return Reply(status=503)
+
+    world.api.answer = answer
+    await world.queue("down")
+    async with world.worker() as worker:
+        (row,) = await world.ended(worker)
+    assert (row["lookup_status"], row["lookup_attempts"]) == ("failed", 3)
+    assert row["lookup_error"] == "gadgets API answered 503 Service Unavailable (gave up after 3 attempts)"
+    assert "s3cret" not in row["lookup_error"]
+
+
+async def test_an_enricher_that_takes_too_long_is_timed_out(world: World) -> None:
+    async def answer(name: str) -> Reply:
+        await asyncio.Event().wait()
+        raise AssertionError
+
+    world.api.answer = answer
+    world.limit(timeout_s=0.05, attempts_max=1)
+    await world.queue("slow")
+    async with world.worker() as worker:
+        (row,) = await world.ended(worker)
+    assert row["lookup_status"] == "failed"
+    assert row["lookup_error"] == "gadgets API did not answer in time (gave up after 1 attempts)"
+
+
+async def test_a_plain_function_runs_as_an_enricher_too(world: World) -> None:
+    world.workflow = replace(world.workflow, enricher="tests.support.worker:enrich_plainly")
+    await world.queue("one", "two")
+    async with world.worker() as worker:
+        rows = await world.ended(worker)
+    assert [row["lookup_status"] for row in rows] == ["completed", "completed"]
+    assert [row["label"] for row in await world.details()] == ["plain", "plain"]
+
+
+async def test_an_enricher_that_is_not_there_keeps_the_worker_from_starting(world: World) -> None:
+    world.workflow = replace(world.workflow, enricher="tests.support.worker:nowhere")
+    with pytest.raises(WorkflowError, match=r"tests\.support\.worker:nowhere cannot be loaded"):
+        async with world.worker():
+            pass
+
+
+async def test_never_more_enrichers_run_at_once_than_the_limit_allows(world: World) -> None:
+    now = most = 0
+    everybody = asyncio.Event()
+
+    async def answer(name: str) -> Reply:
+        nonlocal now, most
+        now += 1
+        most = max(most, now)
+        if now == world.workflow.limits.concurrency:
+            everybody.set()
+        await everybody.wait()
+        now -= 1
+        return await details(name)
+
+    world.api.answer = answer
+    await world.queue(*(f"g{number}" for number in range(50)))
+    async with world.worker() as worker:
+        await world.ended(worker)
+    assert most == world.workflow.limits.concurrency

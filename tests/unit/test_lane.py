@@ -1,0 +1,63 @@
+"""What a worker holds: never more than its lane's capacity, and as much ahead as its pace asks for."""
+
+from __future__ import annotations
+
+from enrichment_worker.lane import Lane
+from shared.table import transition_table
+from shared.workflow import Item
+from tests.support.worker import GADGETS
+
+CONCURRENCY = GADGETS.limits.concurrency
+
+
+def items(count: int, first: int = 0) -> list[Item]:
+    return [Item(key, 1, 1, {}) for key in range(first, first + count)]
+
+
+def lane(ahead_max: int = 100) -> Lane:
+    return Lane(GADGETS, transition_table(GADGETS), ahead_max=ahead_max)
+
+
+async def test_what_is_held_takes_room_until_it_is_settled() -> None:
+    one = lane()
+    assert one.room == 2 * CONCURRENCY
+    one.take(items(2 * CONCURRENCY), now_s=0.0)
+    assert one.room == 0
+    one.begin(items(1)[0])
+    one.end(items(1)[0])
+    assert one.room == 0
+    one.settle(items(1), now_s=0.0)
+    assert one.room == 1
+
+
+async def test_a_fast_lane_claims_further_ahead_up_to_its_bound() -> None:
+    one = lane(ahead_max=100)
+    one.take(items(1), now_s=0.0)
+    for step in range(100):
+        batch = items(one.room, first=1000 * (step + 1))
+        one.take(batch, now_s=0.05 * step)
+        while not one.items.empty():
+            one.items.get_nowait()
+        one.settle(batch, now_s=0.05 * (step + 1))
+    assert one.ahead == 100
+
+
+async def test_a_slow_lane_hoards_nothing() -> None:
+    one = lane()
+    one.take(items(16), now_s=0.0)
+    for number in range(16):
+        one.settle(items(1, first=number), now_s=10.0 * (number + 1))
+    assert one.ahead == 1
+
+
+async def test_only_the_latest_progress_of_a_running_item_is_kept() -> None:
+    one, (first, second) = lane(), items(2)
+    one.report(first, "before it began", 0.1)
+    for item in (first, second):
+        one.begin(item)
+        one.report(item, "half", 0.5)
+    one.report(first, "nearly", 0.9)
+    one.end(second)
+    one.report(second, "a thread past its time", 1.0)
+    assert one.take_reports() == [(first.key, first.version, "nearly", 0.9)]
+    assert one.take_reports() == []

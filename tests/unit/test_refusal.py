@@ -1,0 +1,50 @@
+"""Which errors are a row's own fault; the others are the database's, and are retried or end the worker."""
+
+from __future__ import annotations
+
+import psycopg
+import pytest
+
+from enrichment_worker.refusal import is_refusal, value_problem
+from tests.support.worker import GADGETS
+
+
+@pytest.mark.parametrize(
+    ("error", "refused"),
+    [
+        (psycopg.errors.StringDataRightTruncation(), True),
+        (psycopg.errors.NotNullViolation(), True),
+        (psycopg.errors.CheckViolation(), True),
+        (psycopg.errors.DatatypeMismatch(), True),
+        (psycopg.errors.RaiseException(), True),
+        (psycopg.errors.ProgramLimitExceeded(), True),
+        (psycopg.ProgrammingError("cannot adapt type 'object'"), True),
+        (psycopg.DataError("text fields cannot contain NUL"), True),
+        (TypeError("not JSON serializable"), True),
+        (UnicodeEncodeError("utf-8", "\ud800", 0, 1, "surrogate"), True),
+        (psycopg.errors.UndefinedTable(), False),
+        (psycopg.errors.InsufficientPrivilege(), False),
+        (psycopg.errors.DeadlockDetected(), False),
+        (psycopg.errors.AdminShutdown(), False),
+        (psycopg.OperationalError("the connection is lost"), False),
+        (KeyError("our own mistake"), False),
+    ],
+)
+def test_a_row_is_blamed_only_for_what_its_values_can_cause(error: Exception, refused: bool) -> None:
+    assert is_refusal(error) is refused
+
+
+@pytest.mark.parametrize(
+    ("values", "problem"),
+    [
+        ({"code": "a", "label": "b"}, None),
+        (
+            {"code": "a", "colour": 1, "bogus": 2},
+            "the enricher returned columns that gadget_details does not have: bogus, colour",
+        ),
+        ({"label": "b"}, "the enricher returned no code, which names the row of gadget_details"),
+        ({}, "the enricher returned no code, which names the row of gadget_details"),
+    ],
+)
+def test_values_are_checked_against_the_columns_of_the_target(values: dict[str, object], problem: str | None) -> None:
+    assert value_problem(GADGETS, values) == problem

@@ -1,0 +1,45 @@
+"""Settings come from the environment, are checked, and never show a password."""
+
+from __future__ import annotations
+
+import pytest
+from pydantic import ValidationError
+
+from shared.settings import DatabaseSettings
+
+
+@pytest.fixture(autouse=True)
+def environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DATABASE_URL", "postgresql://somebody:secret@pooler/curation")
+
+
+def test_each_has_a_default_but_the_database_and_each_is_described(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert DatabaseSettings().pool_size == 10
+    assert all(field.description for field in DatabaseSettings.model_fields.values())
+    monkeypatch.delenv("DATABASE_URL")
+    with pytest.raises(ValidationError, match="DATABASE_URL"):
+        DatabaseSettings()
+
+
+def test_a_listener_goes_past_the_pooler_where_there_is_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert DatabaseSettings().direct_url == "postgresql://somebody:secret@pooler/curation"
+    monkeypatch.setenv("CURATION_LISTEN_URL", "postgresql://somebody:secret@direct/curation")
+    assert DatabaseSettings().direct_url == "postgresql://somebody:secret@direct/curation"
+
+
+def test_preparing_statements_can_be_switched_off(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CURATION_PREPARE_THRESHOLD", "none")
+    assert DatabaseSettings().prepare_threshold is None
+
+
+def test_a_value_out_of_bounds_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CURATION_POOL_SIZE", "0")
+    with pytest.raises(ValidationError, match="pool_size"):
+        DatabaseSettings()
+
+
+def test_a_password_is_not_shown_and_nothing_can_be_changed() -> None:
+    settings = DatabaseSettings()
+    assert "secret" not in repr(settings)
+    with pytest.raises(ValidationError):
+        settings.pool_size = 3  # type: ignore[misc]
