@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import signal
 import sys
 from asyncio.subprocess import DEVNULL, PIPE, STDOUT, Process
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Self
 
@@ -91,6 +91,7 @@ class Child:
             await self._process.wait()
         except asyncio.CancelledError:
             self._signal(signal.SIGKILL)
+            await self._process.wait()
             raise
         await asyncio.wait({self._reading})
 
@@ -101,8 +102,8 @@ class Child:
 
     def _signal(self, number: signal.Signals) -> None:
         assert self._process is not None, "not started"
-        if self._process.returncode is None:
-            os.kill(self._process.pid, number)
+        with suppress(ProcessLookupError):  # it has ended by itself meanwhile
+            self._process.send_signal(number)
 
     async def _read(self, process: Process) -> None:
         """Moves lines into the log file until the process has closed its output."""

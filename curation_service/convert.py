@@ -17,6 +17,8 @@ from google.protobuf.struct_pb2 import NULL_VALUE, ListValue, Struct, Value
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from curation.v1 import curation_pb2 as pb
+from shared.db.batches import Batch, Progress
+from shared.db.log import Entry
 from shared.errors import Outcome
 from shared.workflow import Workflow
 
@@ -65,6 +67,57 @@ def item_reader(workflow: Workflow) -> Callable[[Mapping[str, Any]], pb.Item]:
         )
 
     return read
+
+
+def event_message(entry: Entry, index: int, *, reason: str = "") -> pb.StatusEvent:
+    """One item's event out of an entry of the log. `reason` is what the batch that made the change gave."""
+    return pb.StatusEvent(
+        item_id=entry.items[index],
+        version=entry.versions[index],
+        kind=entry.kind,
+        previous_status=entry.from_status,
+        status=entry.to_status,
+        previous_queue_status=QUEUE_STATUSES[entry.from_queue],
+        queue_status=QUEUE_STATUSES[entry.to_queue],
+        attempt=entry.attempts[index],
+        error=(entry.errors[index] if entry.errors else None) or "",
+        next_attempt_time=timestamp(entry.run_ats[index] if entry.run_ats else None),
+        step=entry.steps[index] if entry.steps else "",
+        fraction=entry.fractions[index] if entry.fractions else 0.0,
+        batch_id=id_text(entry.batch),
+        cause_batch_id=id_text(entry.cause),
+        reason=reason,
+        event_time=timestamp(entry.at),
+    )
+
+
+def batch_message(batch: Batch) -> pb.Batch:
+    """A batch that was carried out."""
+    return pb.Batch(
+        batch_id=id_text(batch.id),
+        resource=batch.resource,
+        status=batch.status,
+        actor=batch.actor,
+        reason=batch.reason,
+        create_time=timestamp(batch.created_at),
+        requested_count=batch.requested,
+        changed_count=batch.changed,
+        queued_count=batch.queued,
+    )
+
+
+def progress_message(batch: int, progress: Progress) -> pb.BatchProgress:
+    """How far a batch has come; without a rate, which takes two looks."""
+    return pb.BatchProgress(
+        batch_id=id_text(batch),
+        total=progress.total,
+        queued=progress.queued,
+        processing=progress.processing,
+        completed=progress.completed,
+        failed=progress.failed,
+        dequeued=progress.dequeued,
+        done=progress.done,
+    )
 
 
 def outcome_message(outcome: Outcome) -> pb.Outcome:

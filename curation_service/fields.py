@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Column, ColumnElement, Enum, FromClause, Text, cast
+from sqlalchemy import Column, ColumnElement, Enum, Float, FromClause, Text, bindparam, cast
 from sqlalchemy.types import TypeEngine
 
 from curation_service.kinds import Kind, kind_of, words
@@ -48,15 +48,27 @@ class Field:
     nullable: bool
     """Whether it may be missing."""
 
+    def bind(self, parameter: str, value: Any) -> ColumnElement[Any]:
+        """A value to compare the column with."""
+        bound = bindparam(parameter, value, type_=self.type)
+        # The driver sends each float in double precision, and no `real` equals the double it was written as.
+        return cast(bound, self.type) if isinstance(self.type, Float) else bound
 
-def source_of(workflow: Workflow) -> FromClause:
-    """The workflow's source table under the alias that every field refers to."""
-    return workflow.source.alias(SOURCE_ALIAS)
+
+@dataclass(frozen=True, slots=True)
+class ItemTable:
+    """A workflow's source table as one statement sees it; its fields fit no other statement's."""
+
+    workflow: Workflow
+    source: FromClause
+    """The table under the alias `s`."""
+    fields: Mapping[str, Field]
+    """Every field of an item by its word."""
 
 
-def item_fields(workflow: Workflow) -> Mapping[str, Field]:
-    """Every field of the workflow's items by its word."""
-    source, queue = source_of(workflow), workflow.queue
+def item_table(workflow: Workflow) -> ItemTable:
+    """The workflow's source table for a statement."""
+    source, queue = workflow.source.alias(SOURCE_ALIAS), workflow.queue
     item_words = {
         "id": workflow.key.name,
         "status": workflow.curation.column,
@@ -70,9 +82,10 @@ def item_fields(workflow: Workflow) -> Mapping[str, Field]:
     }
     kinds = {"queue_status": QUEUE_STATUS, "result": RESULT}
     by_word = {column.name: column.name for column in workflow.data_columns} | item_words
-    return {
+    fields = {
         word: _field(word, source.c[name], workflow.source.c[name], kinds.get(word)) for word, name in by_word.items()
     }
+    return ItemTable(workflow, source, fields)
 
 
 def _field(word: str, column: ColumnElement[Any], declared: Column[Any], kind: Kind | None) -> Field:

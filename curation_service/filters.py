@@ -12,13 +12,12 @@ from operator import eq, ge, gt, le, lt
 from typing import Any
 
 from psycopg import sql
-from sqlalchemy import BindParameter, ColumnElement, and_, bindparam, or_, true
+from sqlalchemy import ColumnElement, and_, or_, true
 from sqlalchemy.dialects.postgresql.psycopg import PGDialect_psycopg
 from sqlalchemy.engine import Dialect
 
-from curation_service.fields import Field, item_fields
+from curation_service.fields import Field, ItemTable
 from curation_service.filter_syntax import And, Comparison, Not, Or, Tree, mistake, parse_filter
-from shared.workflow import Workflow
 
 LIKE_ESCAPE = "/"
 """Not a backslash, which means itself or not depending on a setting of the server."""
@@ -26,15 +25,15 @@ OPERATORS: Mapping[str, Callable[[Any, Any], Any]] = {"=": eq, ":": eq, "<": lt,
 ORDERED = frozenset({"<", "<=", ">", ">="})
 
 
-def compile_filter(text: str, workflow: Workflow) -> ColumnElement[bool]:
-    """The condition that a filter puts on the workflow's source table, alias `s`; true for an empty filter.
+def compile_filter(text: str, items: ItemTable) -> ColumnElement[bool]:
+    """The condition that a filter puts on the items; true for an empty filter.
 
     Raises:
         InvalidRequest: a mistake in the filter, an unknown field, or a value that its column cannot have.
     """
     if not text.strip():
         return true()
-    return _Compiler(item_fields(workflow)).condition(parse_filter(text))
+    return _Compiler(items.fields).condition(parse_filter(text))
 
 
 def to_driver_sql(condition: ColumnElement[bool]) -> tuple[sql.Composed, dict[str, Any]]:
@@ -90,8 +89,8 @@ class _Compiler:
         condition: ColumnElement[bool] = OPERATORS[comparator](column, self._bind(field, value))
         return condition
 
-    def _bind(self, field: Field, value: Any) -> BindParameter[Any]:
-        return bindparam(f"filter_{next(self._ordinals)}", value, type_=field.type)
+    def _bind(self, field: Field, value: Any) -> ColumnElement[Any]:
+        return field.bind(f"filter_{next(self._ordinals)}", value)
 
 
 def _escaped(text: str) -> str:

@@ -19,7 +19,7 @@ from typing import Any
 from sqlalchemy import BigInteger, Boolean, Date, DateTime, Float, Integer, Numeric, SmallInteger, String, Uuid
 from sqlalchemy.types import TypeEngine
 
-NUMBER = re.compile(r"[+-]?(\d+(\.\d*)?|\.\d+)([eE][+-]?\d{1,4})?|NaN|[+-]?Infinity")
+NUMBER = re.compile(r"[+-]?(\d+(\.\d*)?|\.\d+)([eE][+-]?\d{1,4})?|(?i:nan|[+-]?inf(inity)?)")
 WHOLE_NUMBER = re.compile(r"[+-]?\d{1,19}")
 TIMESTAMP = re.compile(r"\d{4}-\d\d-\d\d[Tt ]\d\d:\d\d:\d\d(\.\d{1,9})?([Zz]|[+-]\d\d:\d\d)")
 DECIMAL_DIGITS_MAX = 1_000
@@ -101,7 +101,7 @@ def _float(text: str) -> float:
     if not NUMBER.fullmatch(text) or not text.isascii():
         raise ValueError("expected a number such as 12, -0.5 or 2.9e9")
     value = float(text)
-    if value in (float("inf"), float("-inf")) and "Inf" not in text:
+    if value in (float("inf"), float("-inf")) and "inf" not in text.lower():
         raise ValueError("the number is too big")
     return value
 

@@ -13,9 +13,13 @@ from typing import Any
 from sqlalchemy import ColumnElement, func, select
 from sqlalchemy.ext.asyncio import AsyncConnection as CoreConnection
 
-from curation_service.fields import item_fields, source_of
+from curation_service.fields import ItemTable, item_table
 from curation_service.ordering import Order, after, order_clauses
 from curation_service.page_tokens import write_page_token
+from shared.db.engine import driver_connection
+from shared.db.log import Entry, read_history
+from shared.db.models import status_batch
+from shared.errors import UnknownItem
 from shared.workflow import ItemKey, Workflow
 
 
@@ -23,7 +27,7 @@ from shared.workflow import ItemKey, Workflow
 class ItemsQuery:
     """A page of items as it was asked for; checked."""
 
-    workflow: Workflow
+    items: ItemTable
     condition: ColumnElement[bool]
     order: Order
     start: tuple[Any, ...] | None
@@ -42,6 +46,18 @@ class Page:
 
 
 @dataclass(frozen=True, slots=True)
+class Found:
+    """An item with its history."""
+
+    row: Mapping[str, Any]
+    """By column name."""
+    history: Sequence[tuple[Entry, int]]
+    """Entries of the log, newest first, each with the item's place in it."""
+    reasons: Mapping[int, str]
+    """What the batches in the history gave as their reason, by batch."""
+
+
+@dataclass(frozen=True, slots=True)
 class PairCount:
     """How many items are in one pair of statuses."""
 
@@ -54,7 +70,7 @@ async def list_items(connection: CoreConnection, query: ItemsQuery) -> Page:
     """One page of items."""
     places = [column.field.column.label(f"place {n}") for n, column in enumerate(query.order)]
     # The places once more: an enum is ordered as its text, and a data column may be called like a word of the item.
-    statement = select(source_of(query.workflow), *places).where(query.condition)
+    statement = select(query.items.source, *places).where(query.condition)
     if query.start is not None:
         statement = statement.where(after(query.order, query.start))
     statement = statement.order_by(*order_clauses(query.order)).limit(query.page_size + 1)
@@ -67,15 +83,11 @@ async def list_items(connection: CoreConnection, query: ItemsQuery) -> Page:
     return Page(rows, write_page_token(query.query, kinds, values))
 
 
-async def count_items(
-    connection: CoreConnection, workflow: Workflow, condition: ColumnElement[bool]
-) -> list[PairCount]:
+async def count_items(connection: CoreConnection, items: ItemTable, condition: ColumnElement[bool]) -> list[PairCount]:
     """How many items match, by status and queue status."""
-    fields = item_fields(workflow)
-    status, queue_status = fields["status"].column, fields["queue_status"].column
+    status, queue_status = items.fields["status"].column, items.fields["queue_status"].column
     statement = (
         select(status, queue_status, func.count())
-        .select_from(source_of(workflow))
         .where(condition)
         .group_by(status, queue_status)
         .order_by(status, queue_status.nulls_first())
@@ -83,9 +95,14 @@ async def count_items(
     return [PairCount(*row) for row in await connection.execute(statement)]
 
 
-async def find_item(connection: CoreConnection, workflow: Workflow, key: ItemKey) -> Mapping[str, Any] | None:
-    """One item's row by column name; None when there is no such item."""
-    source = source_of(workflow)
-    statement = select(source).where(source.c[workflow.key.name] == key)
-    found = (await connection.execute(statement)).one_or_none()
-    return None if found is None else found._asdict()
+async def find_item(connection: CoreConnection, workflow: Workflow, key: ItemKey, *, history_size: int) -> Found:
+    """One item with its history. Raises `UnknownItem`."""
+    items = item_table(workflow)
+    found = (await connection.execute(select(items.source).where(items.fields["id"].column == key))).one_or_none()
+    if found is None:
+        raise UnknownItem(workflow.resource, str(key))
+    history = await read_history(await driver_connection(connection), workflow, str(key), limit=history_size)
+    causes = {entry.cause for entry, _ in history if entry.cause is not None}
+    statement = select(status_batch.c.id, status_batch.c.reason).where(status_batch.c.id.in_(causes))
+    reasons = {row.id: row.reason for row in await connection.execute(statement)} if causes else {}
+    return Found(found._asdict(), history, reasons)

@@ -11,11 +11,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
-from sqlalchemy import BindParameter, ColumnElement, and_, bindparam, false, or_, tuple_
+from sqlalchemy import ColumnElement, and_, false, or_, tuple_
 
-from curation_service.fields import Field, item_fields
+from curation_service.fields import Field, ItemTable
 from shared.errors import FieldViolation, InvalidRequest
-from shared.workflow import Workflow
 
 COLUMNS_MAX = 8
 """Columns in one order, the key not counted."""
@@ -36,7 +35,7 @@ Order: TypeAlias = tuple[OrderColumn, ...]
 """What comes first decides first; the last is the key."""
 
 
-def parse_order(text: str, workflow: Workflow) -> Order:
+def parse_order(text: str, items: ItemTable) -> Order:
     """The order that `order_by` asks for, by key when it is empty.
 
     Raises:
@@ -44,7 +43,7 @@ def parse_order(text: str, workflow: Workflow) -> Order:
     """
     if len(text) > LENGTH_MAX:
         raise _wrong(f"longer than {LENGTH_MAX} characters")
-    fields = item_fields(workflow)
+    fields = items.fields
     order = [_column(part, fields) for part in text.split(",")] if text.strip() else []
     names = [column.field.name for column in order]
     if len(names) != len(set(names)):
@@ -63,7 +62,9 @@ def order_clauses(order: Order) -> list[ColumnElement[Any]]:
 
 def after(order: Order, values: Sequence[Any]) -> ColumnElement[bool]:
     """The condition that an item comes after the one that has these values in the order's columns."""
-    bound = [_bind(column, value, ordinal) for ordinal, (column, value) in enumerate(zip(order, values, strict=True))]
+    bound = [
+        column.field.bind(f"after_{n}", value) for n, (column, value) in enumerate(zip(order, values, strict=True))
+    ]
     if not any(c.field.nullable for c in order) and len({c.descending for c in order}) == 1:
         # A row comparison is one range of an index; the general form below is a filter on each row.
         left, right = tuple_(*(c.field.column for c in order)), tuple_(*bound)
@@ -87,7 +88,7 @@ def _column(part: str, fields: Mapping[str, Field]) -> OrderColumn:
     return OrderColumn(field, descending=found[2] == "desc")
 
 
-def _beyond(column: OrderColumn, value: Any, parameter: BindParameter[Any]) -> ColumnElement[bool]:
+def _beyond(column: OrderColumn, value: Any, parameter: ColumnElement[Any]) -> ColumnElement[bool]:
     place = column.field.column
     if value is None:
         return place.is_not(None) if column.descending else false()
@@ -96,12 +97,8 @@ def _beyond(column: OrderColumn, value: Any, parameter: BindParameter[Any]) -> C
     return or_(place > parameter, place.is_(None)) if column.field.nullable else place > parameter
 
 
-def _same(column: OrderColumn, value: Any, parameter: BindParameter[Any]) -> ColumnElement[bool]:
+def _same(column: OrderColumn, value: Any, parameter: ColumnElement[Any]) -> ColumnElement[bool]:
     return column.field.column.is_(None) if value is None else column.field.column == parameter
-
-
-def _bind(column: OrderColumn, value: Any, ordinal: int) -> BindParameter[Any]:
-    return bindparam(f"after_{ordinal}", value, type_=column.field.type)
 
 
 def _wrong(problem: str) -> InvalidRequest:

@@ -15,6 +15,7 @@ from typing import TypeAlias
 from sqlalchemy import ColumnElement
 
 from curation.v1 import curation_pb2 as pb
+from curation_service.fields import ItemTable, item_table
 from curation_service.filters import compile_filter
 from curation_service.kinds import UUID_KIND, kind_of
 from curation_service.listing import ItemsQuery
@@ -74,7 +75,7 @@ class BatchUpdate:
 class CountQuery:
     """Which items to count."""
 
-    workflow: Workflow
+    items: ItemTable
     condition: ColumnElement[bool]
 
 
@@ -122,15 +123,16 @@ def read_batch_update(request: pb.BatchUpdateStatusRequest, registry: Registry, 
 def read_list_items(request: pb.ListItemsRequest, registry: Registry) -> ItemsQuery:
     """A `ListItems` request, checked. Raises `UnknownResource`, `InvalidRequest`."""
     workflow, violations = read_workflow(request.resource, registry), Violations()
-    condition = violations.collect(partial(compile_filter, request.filter, workflow))
-    order = violations.collect(partial(parse_order, request.order_by, workflow))
+    items = item_table(workflow)
+    condition = violations.collect(partial(compile_filter, request.filter, items))
+    order = violations.collect(partial(parse_order, request.order_by, items))
     page_size = read_page_size(request.page_size, violations)
     violations.check()
     assert condition is not None and order is not None, "or there would be a violation"  # noqa: PT018 - one cause
     query = ("items", workflow.resource, request.filter, request.order_by)
     kinds = [column.field.kind for column in order]
     return ItemsQuery(
-        workflow=workflow,
+        items=items,
         condition=condition,
         order=order,
         start=read_page_token(request.page_token, query, kinds) if request.page_token else None,
@@ -141,8 +143,8 @@ def read_list_items(request: pb.ListItemsRequest, registry: Registry) -> ItemsQu
 
 def read_count_items(request: pb.CountItemsRequest, registry: Registry) -> CountQuery:
     """A `CountItems` request, checked. Raises `UnknownResource`, `InvalidRequest`."""
-    workflow = read_workflow(request.resource, registry)
-    return CountQuery(workflow=workflow, condition=compile_filter(request.filter, workflow))
+    items = item_table(read_workflow(request.resource, registry))
+    return CountQuery(items=items, condition=compile_filter(request.filter, items))
 
 
 def read_get_item(request: pb.GetItemRequest, registry: Registry) -> ItemQuery:
@@ -224,7 +226,7 @@ def _read_selection(
             ids = [entry.id for entry in entries]
             return _read_ids(ids, versions, "items.entries[{}].id", workflow, violations, items_max)
         case "filter" if request.filter.strip():
-            condition = violations.collect(partial(compile_filter, request.filter, workflow))
+            condition = violations.collect(partial(compile_filter, request.filter, item_table(workflow)))
             return None if condition is None else Matching(condition)
         case "filter":
             violations.add("filter", "an empty filter would change every item; id:* says that it is meant")

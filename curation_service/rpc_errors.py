@@ -83,10 +83,10 @@ def trailing_metadata(status: Status) -> tuple[tuple[str, bytes], ...]:
 
 
 def _status(error: CurationError, code: grpc.StatusCode, *, violations_max: int) -> Status:
-    violations, total = _violations(error, violations_max)
+    violations, left_out = _violations(error, violations_max)
     metadata = _metadata(error)
-    if total > violations_max:
-        metadata["violationsLeftOut"] = str(total - violations_max)
+    if left_out:
+        metadata["violationsLeftOut"] = str(left_out)
     details: list[Message] = [ErrorInfo(reason=error.reason, domain=DOMAIN, metadata=metadata)]
     if violations is not None:
         details.append(violations)
@@ -97,16 +97,16 @@ def _status(error: CurationError, code: grpc.StatusCode, *, violations_max: int)
 
 
 def _violations(error: CurationError, most: int) -> tuple[Message | None, int]:
-    """The detail that names fields or items, and how many there are in all."""
+    """The detail that names fields or items, and how many of them it does not name."""
     if isinstance(error, InvalidRequest):
         fields = [
             BadRequest.FieldViolation(field=_short(v.field), description=_short(v.description))
             for v in error.violations[:most]
         ]
-        return BadRequest(field_violations=fields), len(error.violations)
+        return BadRequest(field_violations=fields), len(error.violations) - len(fields)
     if isinstance(error, ItemsRefused):
         items = [_item_violation(outcome, error.status) for outcome in error.outcomes[:most]]
-        return PreconditionFailure(violations=items), sum(error.counts.values())
+        return PreconditionFailure(violations=items), sum(error.counts.values()) - len(items)
     return None, 0
 
 
@@ -114,7 +114,7 @@ def _item_violation(outcome: Outcome, status: str) -> PreconditionFailure.Violat
     if outcome.status is None:
         description = "there is no such item"
     else:
-        queue_status = outcome.queue_status or "not queued"
+        queue_status = "not queued" if outcome.queue_status in (None, "none") else outcome.queue_status
         description = f"from {outcome.status} ({queue_status}, version {outcome.version}) to {status}"
     return PreconditionFailure.Violation(
         type=outcome.reason.upper(), subject=_short(outcome.item), description=_short(description)
@@ -167,11 +167,10 @@ def _short(text: str) -> str:
 
 
 def _short_message(text: str) -> str:
-    if len(quote(text)) <= MESSAGE_SIZE_MAX:
-        return text
-    while len(quote(text)) > MESSAGE_SIZE_MAX - len(quote("…")):
-        text = text[: len(text) * 9 // 10]
-    return text + "…"
+    cut = text[:MESSAGE_SIZE_MAX]
+    while len(quote(cut)) > MESSAGE_SIZE_MAX - len(quote("…")):
+        cut = cut[: len(cut) * 9 // 10]
+    return text if cut == text else cut + "…"
 
 
 def _camel(word: str) -> str:

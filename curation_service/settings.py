@@ -16,7 +16,10 @@ class ServiceSettings(DatabaseSettings):
         "There is no TLS and no authentication yet: in front of anything but a private network goes a proxy that has both.",
     )
     items_max: int = Field(
-        default=100_000, ge=1, le=1_000_000, description="Items that a call may name one by one; a filter may match more."
+        default=100_000,
+        ge=1,
+        le=1_000_000,
+        description="Items that one batch may name, or its filter match.",
     )
     outcomes_max: int = Field(
         default=1_000,

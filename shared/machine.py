@@ -206,11 +206,11 @@ class Lifecycle:
 
 
 def _item(event: EventData) -> ItemState:
-    return cast(ItemState, event.model)
+    return cast("ItemState", event.model)
 
 
 def _facts(event: EventData) -> Facts:
-    return cast(Facts, event.kwargs["facts"])
+    return cast("Facts", event.kwargs["facts"])
 
 
 def _machine(states: tuple[str, ...], initial: str, attribute: str) -> Machine:

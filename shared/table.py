@@ -52,7 +52,7 @@ class Rule:
     batch: str
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class TransitionTable:
     """Every rule of a workflow. Anything without a rule is an illegal transition."""
 

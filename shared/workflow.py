@@ -117,7 +117,7 @@ Enricher: TypeAlias = Callable[[Item, EnrichmentContext], Awaitable[Values | Non
 """Calls the external API for one item. Returns what to upsert into the target, or None when there is nothing to find."""
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, eq=False)
 class Workflow:
     """One kind of row that can be curated and enriched."""
 

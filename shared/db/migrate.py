@@ -13,6 +13,7 @@ from sqlalchemy.pool import NullPool
 from sqlalchemy.schema import sort_tables
 
 from shared.db.engine import database_errors, driver_url
+from shared.db.partitions import keep_partitions
 from shared.errors import WorkflowError
 from shared.registry import Registry, load_registry
 from shared.settings import DatabaseSettings
@@ -34,6 +35,9 @@ def migrate(url: str, registry: Registry) -> None:
     with database_errors(), engine.begin() as connection:
         connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": LOCK_KEY})
         command.upgrade(alembic_config(connection), "head")
+        driver = connection.connection.driver_connection
+        assert driver is not None
+        keep_partitions(driver, retention_days=None)
         for workflow in registry.values():
             _create_tables(connection, workflow)
 

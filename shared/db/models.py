@@ -112,7 +112,7 @@ status_event = Table(
 event_log = Table(
     "event_log",
     machinery,
-    Column("only", Boolean, CheckConstraint("only"), primary_key=True, server_default=text("true")),
+    Column("only", Boolean, CheckConstraint('"only"'), primary_key=True, server_default=text("true")),
     Column("id", Uuid, nullable=False, server_default=func.gen_random_uuid()),
     Column("pruned_through", BigInteger, nullable=False, server_default=text("0")),
 )

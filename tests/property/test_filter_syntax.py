@@ -5,11 +5,13 @@ from __future__ import annotations
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from curation_service.fields import item_table
 from curation_service.filter_syntax import KEYWORDS, WORD, And, Comparison, Not, Or, Tree, parse_filter
 from curation_service.filters import compile_filter, to_driver_sql
 from shared.errors import InvalidRequest
 from tests.support.parcels import PARCELS
 
+ITEMS = item_table(PARCELS)
 NAMES = st.from_regex(r"[A-Za-z_][A-Za-z0-9_]{0,8}", fullmatch=True).filter(lambda name: name not in KEYWORDS)
 COMPARATORS = st.sampled_from(["=", "!=", "<", "<=", ">", ">=", ":"])
 comparisons = st.builds(Comparison, NAMES, COMPARATORS, st.text(max_size=12)) | st.builds(
@@ -61,6 +63,6 @@ def test_a_written_tree_reads_as_itself(tree: Tree) -> None:
 @given(st.lists(SCRAPS, max_size=14).map("".join) | st.text())
 def test_any_text_compiles_or_is_refused(text: str) -> None:
     try:
-        to_driver_sql(compile_filter(text, PARCELS))
+        to_driver_sql(compile_filter(text, ITEMS))
     except InvalidRequest as error:
         assert [violation.field for violation in error.violations] == ["filter"]

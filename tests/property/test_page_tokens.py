@@ -9,12 +9,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from curation_service.fields import item_fields
+from curation_service.fields import item_table
 from curation_service.page_tokens import read_page_token, write_page_token
 from shared.errors import InvalidRequest
 from tests.support.parcels import PARCELS
 
-FIELDS = item_fields(PARCELS)
+FIELDS = item_table(PARCELS).fields
 TEXTS = st.text(st.characters(exclude_characters="\0", codec="utf-8"))
 VALUES: dict[str, st.SearchStrategy[Any]] = {
     "id": st.uuids(),
@@ -24,6 +24,7 @@ VALUES: dict[str, st.SearchStrategy[Any]] = {
     "serial": st.integers(-(2**63), 2**63 - 1),
     "price": st.decimals(allow_nan=False, places=2, min_value=-(10**10), max_value=10**10),
     "weight": st.floats(allow_nan=False),
+    "slope": st.floats(width=32, allow_nan=False),
     "fragile": st.booleans(),
     "sent_at": st.datetimes(timezones=st.just(UTC)),
     "local_time": st.datetimes(),
@@ -38,7 +39,9 @@ queries = st.lists(TEXTS, max_size=4).map(tuple)
 
 
 @given(places, queries)
-def test_a_token_gives_back_the_values_it_was_written_with(place: tuple[list[str], tuple[Any, ...]], query: Any) -> None:
+def test_a_token_gives_back_the_values_it_was_written_with(
+    place: tuple[list[str], tuple[Any, ...]], query: Any
+) -> None:
     names, values = place
     kinds = [FIELDS[name].kind for name in names]
     assert read_page_token(write_page_token(query, kinds, values), query, kinds) == values
@@ -58,7 +61,9 @@ def test_a_changed_token_is_refused(data: st.DataObject) -> None:
     kinds = [FIELDS["name"].kind, FIELDS["id"].kind]
     token = write_page_token(["q"], kinds, ["a name", data.draw(st.uuids())])
     at = data.draw(st.integers(0, len(token) - 1))
-    changed = token[:at] + data.draw(st.sampled_from("A_-*= é").filter(lambda sign: sign != token[at])) + token[at + 1 :]
+    changed = (
+        token[:at] + data.draw(st.sampled_from("A_-*= é").filter(lambda sign: sign != token[at])) + token[at + 1 :]
+    )
     for wrong in (changed, token[:at], token + "A"):
         with pytest.raises(InvalidRequest):
             read_page_token(wrong, ["q"], kinds)

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from curation_service.fields import item_table
 from curation_service.filter_syntax import COMPARISONS_MAX, DEPTH_MAX, LENGTH_MAX
 from curation_service.filters import compile_filter, to_driver_sql
 from shared.errors import InvalidRequest
@@ -15,13 +16,13 @@ from tests.support.parcels import PARCELS
 
 
 def driver_sql(text: str) -> tuple[str, list[Any]]:
-    condition, params = to_driver_sql(compile_filter(text, PARCELS))
+    condition, params = to_driver_sql(compile_filter(text, item_table(PARCELS)))
     return condition.as_string(), list(params.values())
 
 
 def mistake(text: str) -> str:
     with pytest.raises(InvalidRequest) as caught:
-        compile_filter(text, PARCELS)
+        compile_filter(text, item_table(PARCELS))
     (violation,) = caught.value.violations
     assert violation.field == "filter"
     return violation.description
@@ -83,7 +84,7 @@ def test_each_words_of_an_item_is_a_field_whatever_its_column_is_called() -> Non
         ("sent_at >= 2026-04-21T11:30:00+02:00", datetime(2026, 4, 21, 9, 30, tzinfo=UTC)),
         ('sent_at >= "2026-04-21T09:30:00.25Z"', datetime(2026, 4, 21, 9, 30, 0, 250_000, UTC)),
         ("local_time = 2026-04-21T09:30:00Z", datetime(2026, 4, 21, 9, 30)),  # noqa: DTZ001 - a column without a zone
-        ("name = 'it\\'s \"so\"'", "it's \"so\""),
+        ("name = 'it\\'s \"so\"'", 'it\'s "so"'),
         ('name = "a \\\\ b"', "a \\ b"),
         ("name = Zürich", "Zürich"),
         ("name = a:b", "a:b"),

@@ -198,7 +198,7 @@ async def test_a_name_is_connected_to_by_the_address_that_was_checked(
     port = website.url.rpartition(":")[2]
     run = await read(f"http://shop.example:{port}/")
     assert run.outcome.trigger == "complete"
-    assert website.requests[0] == ("/", website.requests[0][1] | {"host": f"shop.example:{port}"})
+    assert website.requests[0][1]["host"] == f"shop.example:{port}"
     # The rebound answer was met when robots.txt and the sitemap were asked for, and refused.
     assert (asked, website.paths) == (["shop.example"] * 3, ["/"])
 

@@ -24,6 +24,7 @@ def downgrade() -> None:
     """Drops them, and with them every batch and event."""
     for table in ("worker_session", "event_log", "status_event", "batch_outcome", "status_batch"):
         op.drop_table(table)
+    op.execute("DROP SEQUENCE status_event_position")
 
 
 def _create_batches() -> None:
@@ -58,6 +59,7 @@ def _create_batches() -> None:
 
 
 def _create_log() -> None:
+    op.execute("CREATE SEQUENCE status_event_position")
     # Alembic can neither partition a table nor name the type xid8.
     op.execute(
         """

@@ -1,0 +1,121 @@
+"""The RPCs: each reads its request, calls what does the work, and writes the answer. Errors are the interceptor's."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import aclosing
+from typing import Any, Protocol, TypeAlias
+
+import grpc
+
+from curation.v1 import curation_pb2 as pb
+from curation.v1 import curation_pb2_grpc as pb_grpc
+from curation_service.convert import QUEUE_STATUSES, event_message, item_reader
+from curation_service.listing import PairCount, count_items, find_item, list_items
+from curation_service.requests import read_count_items, read_get_item, read_list_items
+from shared.db.engine import Database
+from shared.registry import Registry
+
+Context: TypeAlias = Any
+"""`grpc.aio.ServicerContext`; the generated base class asks for what is also the one of threads."""
+
+
+class Watch(Protocol):
+    """What streams; `None` until there is one."""
+
+    def stream(self, request: pb.WatchStatusRequest, context: Context) -> AsyncGenerator[pb.WatchStatusResponse, None]:
+        """The parts of one stream."""
+
+
+class Servicer(pb_grpc.CurationServiceServicer):
+    """`curation.v1.CurationService` on one database."""
+
+    def __init__(
+        self, *, database: Database, registry: Registry, updates: BatchUpdates, items_max: int, watch: Watch | None
+    ) -> None:
+        self._database = database
+        self._registry = registry
+        self._updates = updates
+        self._items_max = items_max
+        self._watch = watch
+
+    async def BatchUpdateStatus(
+        self, request: pb.BatchUpdateStatusRequest, context: Context
+    ) -> pb.BatchUpdateStatusResponse:
+        """Sets a status on many items."""
+        command = read_batch_update(request, self._registry, items_max=self._items_max)
+        return answer_message(await self._updates.carry_out(command), command)
+
+    async def WatchStatus(
+        self, request: pb.WatchStatusRequest, context: Context
+    ) -> AsyncIterator[pb.WatchStatusResponse]:
+        """Streams what happens to items."""
+        if self._watch is None:
+            await context.abort(grpc.StatusCode.UNIMPLEMENTED, "there is no watch yet")
+        async with aclosing(self._watch.stream(request, context)) as parts:
+            async for part in parts:
+                yield part
+
+    async def ListItems(self, request: pb.ListItemsRequest, context: Context) -> pb.ListItemsResponse:
+        """A page of items, with counts when asked; both of one moment."""
+        query = read_list_items(request, self._registry)
+        async with self._database.core(isolation="REPEATABLE READ" if request.with_counts else None) as connection:
+            page = await list_items(connection, query)
+            counts = await count_items(connection, query.items, query.condition) if request.with_counts else []
+        read = item_reader(query.items.workflow)
+        return pb.ListItemsResponse(
+            items=map(read, page.rows), next_page_token=page.next_page_token, counts=map(_count_message, counts)
+        )
+
+    async def GetItem(self, request: pb.GetItemRequest, context: Context) -> pb.GetItemResponse:
+        """One item with its history; both of one moment."""
+        query = read_get_item(request, self._registry)
+        async with self._database.core(isolation="REPEATABLE READ") as connection:
+            found = await find_item(connection, query.workflow, query.key, history_size=query.history_size)
+        history = [
+            event_message(entry, index, reason=found.reasons.get(entry.cause or 0, ""))
+            for entry, index in found.history
+        ]
+        return pb.GetItemResponse(item=item_reader(query.workflow)(found.row), history=history)
+
+    async def CountItems(self, request: pb.CountItemsRequest, context: Context) -> pb.CountItemsResponse:
+        """Counts of the items that match."""
+        query = read_count_items(request, self._registry)
+        async with self._database.core() as connection:
+            counts = await count_items(connection, query.items, query.condition)
+        return pb.CountItemsResponse(counts=map(_count_message, counts))
+
+    async def GetBatch(self, request: pb.GetBatchRequest, context: Context) -> pb.GetBatchResponse:
+        """One batch, and how far its items have come."""
+        batch_id = read_batch_id(request.batch_id)
+        async with self._database.transaction() as connection:
+            batch, progress = await get_batch(connection, batch_id), await read_progress(connection, batch_id)
+        return pb.GetBatchResponse(batch=batch_message(batch), progress=progress_message(batch_id, progress))
+
+    async def ListBatches(self, request: pb.ListBatchesRequest, context: Context) -> pb.ListBatchesResponse:
+        """A page of batches."""
+        query = read_list_batches(request, self._registry)
+        async with self._database.transaction() as connection:
+            batches = await list_batches(
+                connection, resource=query.resource, before=query.start, limit=query.page_size + 1
+            )
+        page = batches[: query.page_size]
+        token = batches_token(query.resource, page[-1].id) if len(batches) > query.page_size else ""
+        return pb.ListBatchesResponse(batches=map(batch_message, page), next_page_token=token)
+
+    async def ListBatchOutcomes(
+        self, request: pb.ListBatchOutcomesRequest, context: Context
+    ) -> pb.ListBatchOutcomesResponse:
+        """A page of the items that a batch left unchanged."""
+        query = read_list_outcomes(request)
+        async with self._database.transaction() as connection:
+            await get_batch(connection, query.batch)
+            found = await list_outcomes(connection, query.batch, after=query.start, limit=query.page_size + 1)
+        page = found[: query.page_size]
+        token = outcomes_token(query.batch, page[-1][0]) if len(found) > query.page_size else ""
+        outcomes = [outcome_message(outcome) for _, outcome in page]
+        return pb.ListBatchOutcomesResponse(outcomes=outcomes, next_page_token=token)
+
+
+def _count_message(count: PairCount) -> pb.StatusCount:
+    return pb.StatusCount(status=count.status, queue_status=QUEUE_STATUSES[count.queue_status], count=count.count)

@@ -1,0 +1,165 @@
+"""Batches: the row of each call that was carried out, its replay by request_id, its outcomes, how far it has come."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from uuid import UUID
+
+from psycopg.rows import class_row
+from psycopg.types.json import Jsonb
+
+from shared.db.curate import Curated
+from shared.db.engine import Connection
+from shared.errors import Outcome, RequestIdReused, UnknownBatch
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """One row of `status_batch`."""
+
+    id: int
+    resource: str
+    status: str
+    actor: str
+    reason: str
+    created_at: datetime
+    requested: int
+    changed: int
+    queued: int
+    outcome_counts: Mapping[str, int]
+    position: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """How many of a batch's items stand where; `total` is how many it queued."""
+
+    total: int
+    queued: int
+    processing: int
+    completed: int
+    failed: int
+    dequeued: int
+
+    @property
+    def done(self) -> bool:
+        """Nothing of it waits or is under way."""
+        return self.queued <= 0 and self.processing <= 0
+
+
+_COLUMNS = "id, resource, status, actor, reason, created_at, requested, changed, queued, outcome_counts, position"
+
+
+async def open_batch(
+    connection: Connection,
+    *,
+    resource: str,
+    status: str,
+    actor: str,
+    reason: str,
+    request_id: UUID | None,
+    digest: bytes,
+) -> Batch | int:
+    """Starts a batch and returns its id; or returns the finished `Batch` that an earlier call with this id made.
+
+    A call with the same request_id that is still under way is waited for.
+
+    Raises:
+        RequestIdReused: the earlier call asked for something else.
+    """
+    cursor = await connection.execute(
+        """INSERT INTO status_batch (resource, status, actor, reason, request_id, request_digest)
+           VALUES (%s, %s, %s, %s, %s, %s) ON CONFLICT (request_id) DO NOTHING RETURNING id""",
+        (resource, status, actor, reason, request_id, digest),
+    )
+    row = await cursor.fetchone()
+    if row is not None:
+        return int(row[0])
+    cursor = await connection.execute(
+        "SELECT id FROM status_batch WHERE request_id = %s AND request_digest = %s", (request_id, digest)
+    )
+    row = await cursor.fetchone()
+    if row is None:
+        raise RequestIdReused(str(request_id))
+    return await get_batch(connection, int(row[0]))
+
+
+async def close_batch(connection: Connection, batch: int, curated: Curated) -> Batch:
+    """Notes what the batch did."""
+    await connection.execute(
+        """UPDATE status_batch SET requested = %s, changed = %s, queued = %s, outcome_counts = %s, position = %s
+           WHERE id = %s""",
+        (curated.requested, curated.changed, curated.queued, Jsonb(dict(curated.counts)), curated.position, batch),
+    )
+    return await get_batch(connection, batch)
+
+
+async def get_batch(connection: Connection, batch: int) -> Batch:
+    """One batch. Raises `UnknownBatch`."""
+    async with connection.cursor(row_factory=class_row(Batch)) as cursor:
+        await cursor.execute(f"SELECT {_COLUMNS} FROM status_batch WHERE id = %s", (batch,))  # noqa: S608
+        found = await cursor.fetchone()
+    if found is None:
+        raise UnknownBatch(str(batch))
+    return found
+
+
+async def list_batches(
+    connection: Connection, *, resource: str | None, before: int | None, limit: int
+) -> Sequence[Batch]:
+    """Batches, newest first, those with an id below `before`."""
+    async with connection.cursor(row_factory=class_row(Batch)) as cursor:
+        await cursor.execute(
+            f"""SELECT {_COLUMNS} FROM status_batch
+                WHERE (%(resource)s::text IS NULL OR resource = %(resource)s)
+                  AND (%(before)s::bigint IS NULL OR id < %(before)s)
+                ORDER BY id DESC LIMIT %(limit)s""",  # noqa: S608 # our own names
+            {"resource": resource, "before": before, "limit": limit},
+        )
+        return await cursor.fetchall()
+
+
+async def list_outcomes(connection: Connection, batch: int, *, after: int, limit: int) -> Sequence[tuple[int, Outcome]]:
+    """Items that a batch left unchanged, each with its ordinal, those behind the ordinal `after`."""
+    cursor = await connection.execute(
+        """SELECT ordinal, item, reason, status, queue_status, version FROM batch_outcome
+           WHERE batch = %s AND ordinal > %s ORDER BY ordinal LIMIT %s""",
+        (batch, after, limit),
+    )
+    return [(row[0], Outcome(*row[1:])) for row in await cursor.fetchall()]
+
+
+async def read_progress(connection: Connection, batch: int) -> Progress:
+    """How far a batch has come, from its entries in the log and what dropped partitions left in its row.
+
+    Raises:
+        UnknownBatch: there is no such batch.
+    """
+    cursor = await connection.execute(
+        """/* batch_progress */
+        SELECT b.queued, b.folded, (
+            SELECT jsonb_object_agg(key, n) FROM (
+                SELECT key, sum(n) AS n FROM (
+                    SELECT coalesce(to_queue, 'none') AS key, cardinality(items) AS n
+                    FROM status_event WHERE batch = b.id AND kind <> 'progress'
+                    UNION ALL
+                    SELECT coalesce(from_queue, 'none'), -cardinality(items)
+                    FROM status_event WHERE batch = b.id AND kind <> 'progress' AND cause IS DISTINCT FROM batch
+                ) moves GROUP BY key
+            ) numbers
+        ) FROM status_batch b WHERE b.id = %s""",
+        (batch,),
+    )
+    row = await cursor.fetchone()
+    if row is None:
+        raise UnknownBatch(str(batch))
+    total, folded, live = row
+
+    def number(key: str) -> int:
+        return int(folded.get(key, 0)) + int((live or {}).get(key, 0))
+
+    return Progress(
+        total, number("queued"), number("processing"), number("completed"), number("failed"), number("none")
+    )

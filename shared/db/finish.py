@@ -1,0 +1,142 @@
+"""Ends attempts, many in one statement: fence by version, change the status, upsert the target, append the events.
+
+Data is saved if and only if its item turns `completed`: both are the same statement.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from functools import lru_cache
+from typing import Any
+
+from psycopg import sql
+from psycopg.types.json import Jsonb
+from sqlalchemy import Column
+from sqlalchemy.dialects.postgresql import JSON, JSONB
+
+from shared.db.engine import Connection
+from shared.db.statement import commas, item_names, table_name, type_name
+from shared.db.writer import NOTIFY, Write, compose
+from shared.machine import COMPLETE, FAIL, FIND_NOTHING, RELEASE, RETRY
+from shared.table import TransitionTable
+from shared.workflow import Item, Values, Workflow
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """How one attempt ended."""
+
+    item: Item
+    """The item as it was claimed; its version is the fence."""
+    trigger: str
+    """`complete`, `find_nothing`, `retry`, `fail` or `release`."""
+    error: str | None = None
+    """What went wrong, for a curator to read."""
+    delay_s: float = 0.0
+    """Seconds until the next attempt, for `retry`."""
+    values: Values | None = None
+    """What to upsert, for `complete`; a column left out becomes NULL."""
+
+
+@dataclass(frozen=True, slots=True)
+class Finished:
+    """What became of some results."""
+
+    saved: int
+    """Committed with the caller's transaction."""
+    dropped: int
+    """Late: the item has another version by now, or is gone. Nothing was written for them."""
+    refused: Sequence[tuple[Result, str]] = field(default_factory=tuple)
+    """Results that cannot be tried at all, with the reason."""
+
+
+_GIVEN = sql.SQL(
+    """given AS MATERIALIZED (
+    SELECT * FROM unnest(%(keys)s::{key_type}[], %(versions)s::bigint[], %(triggers)s::text[], %(errors)s::text[],
+                         %(delays)s::float8[]{arrays})
+    WITH ORDINALITY AS given (key, version, trigger, error, delay_s{names}, ordinal)
+),
+"""
+)
+_HELD = sql.SQL("given g JOIN {source} s ON s.{key} = g.key ORDER BY s.{key} FOR NO KEY UPDATE OF s")
+# Several items may share a target row, and one statement may touch a row but once: the last result wins, as it would
+# have one by one.
+_UPSERT = sql.SQL(
+    """,
+upserted AS (
+    INSERT INTO {target} ({columns})
+    SELECT DISTINCT ON (c.{taken_key}) {taken}
+    FROM changed c WHERE c.trigger = 'complete'
+    ORDER BY c.{taken_key}, c.ordinal DESC
+    ON CONFLICT ({target_key}) DO UPDATE SET {assignments}
+)"""
+)
+_ANSWER = sql.SQL("SELECT (SELECT count(*) FROM changed), (SELECT count({notify}) FROM position)").format(notify=NOTIFY)
+
+
+async def finish(
+    connection: Connection, workflow: Workflow, table: TransitionTable, results: Sequence[Result]
+) -> Finished:
+    """Writes how these attempts ended, those of old versions left out.
+
+    Raises:
+        psycopg.DataError, psycopg.IntegrityError: the target refuses a value; nothing was changed.
+    """
+    columns = workflow.value_columns
+    parameters: dict[str, Any] = {
+        "resource": workflow.resource,
+        "keys": [r.item.key for r in results],
+        "versions": [r.item.version for r in results],
+        "triggers": [r.trigger for r in results],
+        "errors": [r.error for r in results],
+        "delays": [r.delay_s for r in results],
+    }
+    for n, column in enumerate(columns):
+        parameters[f"value_{n}"] = [_value(column, r.values) for r in results]
+    cursor = await connection.execute(_statement(workflow, table), parameters, prepare=True)
+    row = await cursor.fetchone()
+    assert row is not None
+    return Finished(saved=row[0], dropped=len(results) - row[0])
+
+
+def _value(column: Column[Any], values: Values | None) -> Any:
+    value = None if values is None else values.get(column.name)
+    return Jsonb(value) if value is not None and isinstance(column.type, JSON | JSONB) else value
+
+
+@lru_cache
+def _statement(workflow: Workflow, table: TransitionTable) -> bytes:
+    columns, names = workflow.value_columns, item_names(workflow)
+    taken = {column.name: sql.Identifier(f"value {column.name}") for column in columns}
+    arrays = [
+        sql.SQL(", {}::{}[]").format(sql.Placeholder(f"value_{n}"), type_name(column))
+        for n, column in enumerate(columns)
+    ]
+    after_comma = [sql.SQL(", {}").format(name) for name in taken.values()]
+    assigned = [sql.Identifier(c.name) for c in columns if c.name != workflow.target_key]
+    touched = assigned or [sql.Identifier(workflow.target_key)]
+    return compose(
+        workflow,
+        Write(
+            name=f"finish {workflow.resource}",
+            before=_GIVEN.format(**names, arrays=sql.SQL("").join(arrays), names=sql.SQL("").join(after_comma)),
+            chosen=_HELD.format(**names),
+            rules=table.of(COMPLETE, FIND_NOTHING, RETRY, FAIL, RELEASE),
+            trigger=sql.SQL("g.trigger"),
+            expected=sql.SQL("g.version"),
+            error=sql.SQL("g.error"),
+            delay_s=sql.SQL("g.delay_s"),
+            worker=sql.SQL("s.{worker}").format(**names),
+            carried=sql.SQL(", g.ordinal") + sql.SQL("").join(sql.SQL(", g.{}").format(n) for n in taken.values()),
+            after=_UPSERT.format(
+                target=table_name(workflow.target),
+                columns=commas(sql.Identifier(c.name) for c in columns),
+                taken=commas(sql.SQL("c.{}").format(name) for name in taken.values()),
+                taken_key=taken[workflow.target_key],
+                target_key=sql.Identifier(workflow.target_key),
+                assignments=commas(sql.SQL("{0} = excluded.{0}").format(name) for name in touched),
+            ),
+            answer=_ANSWER,
+        ),
+    )

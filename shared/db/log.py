@@ -1,0 +1,139 @@
+"""The event log: its identity, its entries, the history of an item, and progress reports.
+
+An entry holds all items of one transaction that made the same transition. Transitions are appended by the writer;
+progress reports, which change no row, are appended here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from functools import lru_cache
+from typing import Any
+from uuid import UUID
+
+from psycopg import sql
+
+from shared.db.engine import Connection
+from shared.db.statement import item_names
+from shared.db.writer import CHANNEL
+from shared.workflow import ItemKey, Workflow
+
+_COLUMNS = """e.position, e.xid::text::bigint, e.at, e.resource, e.kind, e.from_status, e.to_status, e.from_queue,
+    e.to_queue, e.batch, e.cause, e.worker, e.items, e.versions, e.attempts, e.errors, e.run_ats, e.steps, e.fractions"""
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One row of the log: items that made the same transition in one transaction, as parallel sequences."""
+
+    position: int
+    xid: int
+    at: datetime
+    resource: str
+    kind: str
+    from_status: str
+    to_status: str
+    from_queue: str | None
+    to_queue: str | None
+    batch: int | None
+    cause: int | None
+    worker: int | None
+    items: Sequence[str]
+    versions: Sequence[int]
+    attempts: Sequence[int]
+    errors: Sequence[str | None] | None
+    run_ats: Sequence[datetime | None] | None
+    steps: Sequence[str] | None
+    fractions: Sequence[float] | None
+
+    def indexes_of(self, keys: frozenset[str]) -> Iterator[int]:
+        """Where in the sequences the items of these keys are."""
+        return (index for index, key in enumerate(self.items) if key in keys)
+
+
+@dataclass(frozen=True, slots=True)
+class LogIdentity:
+    """Which log this is, and how far back it goes."""
+
+    id: UUID
+    pruned_through: int
+    """Events up to this position are gone."""
+
+
+async def log_identity(connection: Connection) -> LogIdentity:
+    """The identity of this database's log."""
+    row = await (await connection.execute("SELECT id, pruned_through FROM event_log")).fetchone()
+    assert row is not None, "the database is not migrated"
+    return LogIdentity(row[0], row[1])
+
+
+async def read_log(connection: Connection, *, after: int, through: int, limit: int) -> list[Entry]:
+    """Entries in (after, through], in order; whole transactions, `limit` entries or a few more."""
+    cursor = await connection.execute(
+        f"""/* read_log */ SELECT {_COLUMNS} FROM status_event e
+            WHERE e.position > %(after)s AND e.position <= %(through)s
+            ORDER BY e.position FETCH FIRST %(limit)s ROWS WITH TIES""",  # noqa: S608 # our own names
+        {"after": after, "through": through, "limit": limit},
+    )
+    return [Entry(*row) for row in await cursor.fetchall()]
+
+
+async def read_history(connection: Connection, workflow: Workflow, key: str, *, limit: int) -> list[tuple[Entry, int]]:
+    """An item's entries, newest first, each with the item's place in it."""
+    cursor = await connection.execute(
+        f"""/* read_history */ SELECT {_COLUMNS} FROM status_event e
+            WHERE e.items @> ARRAY[%(key)s::text] AND e.resource = %(resource)s
+            ORDER BY e.position DESC, e.part DESC LIMIT %(limit)s""",  # noqa: S608 # our own names
+        {"key": key, "resource": workflow.resource, "limit": limit},
+    )
+    entries = [Entry(*row) for row in await cursor.fetchall()]
+    return [(entry, list(entry.items).index(key)) for entry in entries]
+
+
+async def append_progress(
+    connection: Connection, workflow: Workflow, reports: Sequence[tuple[ItemKey, int, str, float]]
+) -> None:
+    """Appends progress reports: (key, version, step, fraction) each. Reports of items that moved on are left out."""
+    parameters: dict[str, Any] = {
+        "resource": workflow.resource,
+        "channel": CHANNEL,
+        "keys": [report[0] for report in reports],
+        "versions": [report[1] for report in reports],
+        "steps": [report[2] for report in reports],
+        "fractions": [report[3] for report in reports],
+    }
+    await connection.execute(_progress_statement(workflow), parameters)
+
+
+@lru_cache
+def _progress_statement(workflow: Workflow) -> bytes:
+    return (
+        sql.SQL(
+            """/* append_progress */
+WITH told AS MATERIALIZED (
+    SELECT s.{key}::text AS key, s.version, s.{status} AS status, s.{attempts} AS attempts, s.{batch} AS batch,
+           s.{worker} AS worker, r.step, r.fraction
+    FROM unnest(%(keys)s::{key_type}[], %(versions)s::bigint[], %(steps)s::text[], %(fractions)s::float8[])
+         AS r (key, version, step, fraction)
+    JOIN {source} s ON s.{key} = r.key AND s.version = r.version
+    WHERE s.{queue} = 'processing'
+    ORDER BY s.{key}
+    FOR SHARE OF s
+), position AS MATERIALIZED (
+    SELECT nextval('status_event_position') AS position FROM (SELECT count(*) AS n FROM told) c WHERE n > 0
+), appended AS (
+    INSERT INTO status_event (position, part, resource, kind, from_status, to_status, from_queue, to_queue,
+                              batch, worker, items, versions, attempts, steps, fractions)
+    SELECT p.position, row_number() OVER (), {resource}, 'progress', g.* FROM position p, (
+        SELECT status, status, 'processing', 'processing', batch, worker, array_agg(key), array_agg(version),
+               array_agg(attempts), array_agg(step), array_agg(fraction)
+        FROM told GROUP BY status, batch, worker
+    ) g
+)
+SELECT pg_notify(%(channel)s, %(resource)s) FROM position"""
+        )
+        .format(**item_names(workflow))
+        .as_bytes(None)
+    )

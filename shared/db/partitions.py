@@ -1,0 +1,110 @@
+"""Partitions of the event log: one a day, made ahead, dropped when they are older than the retention.
+
+A position says its day: at midnight the sequence jumps to day * 2^40. So the log is partitioned by position, which is
+what readers ask by, and dropped by age, which is what operators ask for. Where nobody keeps the partitions for days,
+events go on in the last one: nothing is ever without a partition.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import date, timedelta
+from typing import Any
+
+import psycopg
+from psycopg import sql
+
+DAY_SIZE = 2**40
+"""Positions of a day."""
+EPOCH = date(1970, 1, 1)
+_LOCK = 0x63757262
+"""Of the advisory lock that lets one process at a time keep the partitions."""
+
+
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """What keeping the partitions did."""
+
+    created: int
+    dropped: int
+
+
+def keep_partitions(connection: psycopg.Connection[Any], *, retention_days: int | None) -> Kept:
+    """Makes today's and tomorrow's partitions, moves the sequence to today, drops what is older than the retention.
+
+    Args:
+        retention_days: how many whole days before today are kept; all when None.
+
+    Before a partition goes, what it says of the progress of batches is added to their rows.
+    """
+    connection.execute("SET LOCAL lock_timeout = '5s'")
+    connection.execute("SELECT pg_advisory_xact_lock(%s)", (_LOCK,))
+    row = connection.execute("SELECT (clock_timestamp() AT TIME ZONE 'UTC')::date").fetchone()
+    assert row is not None
+    today = (row[0] - EPOCH).days
+    days = _days(connection)
+    created = [day for day in (today, today + 1) if day not in days]
+    for day in created:
+        _create(connection, day)
+    connection.execute(
+        "SELECT setval('status_event_position', %(start)s) FROM status_event_position WHERE last_value < %(start)s",
+        {"start": today * DAY_SIZE},
+    )
+    expired = [] if retention_days is None else sorted(day for day in days if day < today - retention_days)
+    for day in expired:
+        _drop(connection, day)
+    return Kept(len(created), len(expired))
+
+
+def _days(connection: psycopg.Connection[Any]) -> set[int]:
+    cursor = connection.execute(
+        "SELECT inhrelid::regclass::text FROM pg_inherits WHERE inhparent = 'status_event'::regclass"
+    )
+    names = [row[0] for row in cursor.fetchall()]
+    return {(date.fromisoformat(name.rsplit("_", 1)[1]) - EPOCH).days for name in names}
+
+
+def _partition(day: int) -> sql.Identifier:
+    return sql.Identifier(f"status_event_{EPOCH + timedelta(days=day):%Y%m%d}")
+
+
+def _create(connection: psycopg.Connection[Any], day: int) -> None:
+    bounds = sql.Literal(day * DAY_SIZE), sql.Literal((day + 1) * DAY_SIZE)
+    connection.execute(
+        sql.SQL("CREATE TABLE {} PARTITION OF status_event FOR VALUES FROM ({}) TO ({})").format(
+            _partition(day), *bounds
+        )
+    )
+
+
+def _drop(connection: psycopg.Connection[Any], day: int) -> None:
+    connection.execute(_FOLD.format(partition=_partition(day)))
+    connection.execute(sql.SQL("DROP TABLE {}").format(_partition(day)))
+    connection.execute(
+        "UPDATE event_log SET pruned_through = greatest(pruned_through, %s)", ((day + 1) * DAY_SIZE - 1,)
+    )
+
+
+_FOLD = sql.SQL(
+    """
+WITH moved AS (
+    SELECT batch, coalesce(from_queue, 'none') AS left_, coalesce(to_queue, 'none') AS entered,
+           cause IS DISTINCT FROM batch AS moved_within, sum(cardinality(items)) AS n
+    FROM {partition} WHERE batch IS NOT NULL AND kind <> 'progress' GROUP BY 1, 2, 3, 4
+), said AS (
+    SELECT batch, key, sum(n) AS n FROM (
+        SELECT batch, entered AS key, n FROM moved
+        UNION ALL SELECT batch, left_, -n FROM moved WHERE moved_within
+    ) change GROUP BY batch, key
+), folded AS (SELECT batch, jsonb_object_agg(key, n) AS numbers FROM said GROUP BY batch)
+UPDATE status_batch b
+SET folded = (
+    SELECT jsonb_object_agg(key, n) FROM (
+        SELECT key, sum(value::bigint) AS n
+        FROM (SELECT * FROM jsonb_each_text(b.folded) UNION ALL SELECT * FROM jsonb_each_text(f.numbers)) pairs
+        GROUP BY key
+    ) summed
+)
+FROM folded f WHERE b.id = f.batch
+"""
+)

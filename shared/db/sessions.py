@@ -1,0 +1,98 @@
+"""Worker sessions: one row per worker process that beats, and the rescue of items whose session is over.
+
+The database's clock decides, not the workers'. A heartbeat is one small update, however many items a worker holds.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import lru_cache
+
+from psycopg import sql
+
+from shared.db.engine import Connection
+from shared.db.statement import item_names
+from shared.db.writer import NOTIFY, Write, compose
+from shared.machine import RESCUE
+from shared.table import TransitionTable
+from shared.workflow import Workflow
+
+RESCUE_SIZE_MAX = 1000
+"""Items rescued by one statement at most; the next call takes the next ones."""
+
+
+async def open_session(connection: Connection, *, host: str, version: str, resources: Sequence[str]) -> int:
+    """Starts a session and returns its id."""
+    cursor = await connection.execute(
+        "INSERT INTO worker_session (host, version, resources) VALUES (%s, %s, %s) RETURNING id",
+        (host, version, list(resources)),
+    )
+    row = await cursor.fetchone()
+    assert row is not None
+    return int(row[0])
+
+
+async def beat(connection: Connection, session: int, *, in_flight: int, done: int, failed: int) -> bool:
+    """Says that the worker lives. Returns False when the session is over: its items may be with others by now."""
+    cursor = await connection.execute(
+        """UPDATE worker_session SET beat_at = clock_timestamp(), in_flight = %s, done = %s, failed = %s
+           WHERE id = %s AND ended_at IS NULL""",
+        (in_flight, done, failed, session),
+    )
+    return cursor.rowcount == 1
+
+
+async def close_session(connection: Connection, session: int) -> None:
+    """Ends a session; what it still has may be rescued at once."""
+    await connection.execute("UPDATE worker_session SET ended_at = clock_timestamp() WHERE id = %s", (session,))
+
+
+async def rescue(connection: Connection, workflow: Workflow, table: TransitionTable, *, expiry_s: float) -> int:
+    """Ends sessions that have been silent for `expiry_s`, and takes back items of sessions that are over.
+
+    Returns how many items were rescued, `RESCUE_SIZE_MAX` at most.
+    """
+    await connection.execute(
+        """UPDATE worker_session SET ended_at = clock_timestamp()
+           WHERE id IN (SELECT id FROM worker_session
+                        WHERE ended_at IS NULL AND beat_at < clock_timestamp() - make_interval(secs => %s)
+                        ORDER BY id FOR UPDATE SKIP LOCKED)""",
+        (expiry_s,),
+    )
+    parameters = {
+        "resource": workflow.resource,
+        "limit": RESCUE_SIZE_MAX,
+        "error": "the worker that had it stopped answering",
+    }
+    cursor = await connection.execute(_statement(workflow, table), parameters)
+    row = await cursor.fetchone()
+    assert row is not None
+    return int(row[0])
+
+
+_LOST = sql.SQL(
+    """{source} s
+    WHERE s.{queue} = 'processing'
+      AND NOT EXISTS (SELECT FROM worker_session w WHERE w.id = s.{worker} AND w.ended_at IS NULL)
+    ORDER BY s.{key}
+    LIMIT %(limit)s
+    FOR NO KEY UPDATE OF s SKIP LOCKED"""
+)
+_ANSWER = sql.SQL("SELECT (SELECT count(*) FROM changed), (SELECT count({notify}) FROM position)").format(notify=NOTIFY)
+
+
+@lru_cache
+def _statement(workflow: Workflow, table: TransitionTable) -> bytes:
+    names = item_names(workflow)
+    return compose(
+        workflow,
+        Write(
+            name=f"rescue {workflow.resource}",
+            chosen=_LOST.format(**names),
+            rules=table.of(RESCUE),
+            trigger=sql.SQL("'rescue'::text"),
+            error=sql.SQL("%(error)s::text"),
+            worker=sql.SQL("s.{worker}").format(**names),
+            answer=_ANSWER,
+        ),
+    )

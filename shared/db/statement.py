@@ -1,0 +1,51 @@
+"""Names and types of a workflow's tables as the hot statements spell them."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+
+from psycopg import sql
+from sqlalchemy import Column, Table
+from sqlalchemy.dialects.postgresql.psycopg import PGDialect_psycopg
+
+from shared.workflow import Workflow
+
+
+def table_name(table: Table) -> sql.Identifier:
+    """The table, with its schema where it has one."""
+    return sql.Identifier(*filter(None, (table.schema, table.name)))
+
+
+def type_name(column: Column[object]) -> sql.SQL:
+    """The column's type, e.g. `UUID`, without its length: a cast to `varchar(20)` would cut in silence what an
+    insert refuses."""
+    dialect = PGDialect_psycopg()  # type: ignore[no-untyped-call]
+    return sql.SQL(re.sub(r"\(.*\)", "", column.type.compile(dialect=dialect)))  # type: ignore[arg-type]
+
+
+def commas(parts: Iterable[sql.Composable]) -> sql.Composed:
+    """The parts, one after another."""
+    return sql.SQL(", ").join(parts)
+
+
+def item_names(workflow: Workflow) -> dict[str, sql.Composable]:
+    """The names of the source table's item columns, for `format`: `{key}`, `{status}`, `{queue}`, `{error}`, ...."""
+    queue = workflow.queue
+    columns = {
+        "key": workflow.key.name,
+        "status": workflow.curation.column,
+        "queue": queue.status,
+        "error": queue.error,
+        "result": queue.result,
+        "attempts": queue.attempts,
+        "run_at": queue.run_at,
+        "worker": queue.worker,
+        "batch": queue.batch,
+    }
+    names: dict[str, sql.Composable] = {name: sql.Identifier(column) for name, column in columns.items()}
+    return names | {
+        "source": table_name(workflow.source),
+        "key_type": type_name(workflow.key),
+        "resource": sql.Literal(workflow.resource),
+    }

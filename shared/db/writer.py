@@ -1,0 +1,181 @@
+"""THE writer: the one piece of SQL that changes statuses.
+
+A caller says which rows (`chosen`, the FROM of the first step, with its lock) and under which rules; the writer locks
+them in key order, looks each one's pair up in the transition table, updates the legal ones, appends their events to
+the log and notifies once: one statement, in the caller's transaction.
+
+    chosen ─▶ locked ─▶ judged ─▶ changed ─▶ position ─▶ appended
+                          └── refusals: data for the caller
+
+The position in the log is drawn after every lock is held and every row is changed. So of two transactions that touch
+the same item the later one has the higher position, and the log in order of position is in order of versions.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any, LiteralString
+
+from psycopg import sql
+
+from shared.db.statement import commas, item_names
+from shared.table import Rule
+from shared.workflow import Workflow
+
+CHANNEL = "curation"
+"""Where the writer notifies; the payload is the resource."""
+
+_WRITE = sql.SQL(
+    """/* {name} */
+WITH {before}
+locked AS MATERIALIZED (
+    SELECT s.{key} AS key, s.{status} AS status, coalesce(s.{queue}, 'none') AS queue, s.version AS version,
+           s.{attempts} AS attempts, s.{batch} AS batch{carried}
+    FROM {chosen}
+),
+rules (trigger, status, queue, exhausted, verdict, to_status, to_queue, attempts_factor, attempts_step,
+       error, result, run_at, worker, batch) AS (VALUES {rules}),
+judged AS MATERIALIZED (
+    SELECT locked.*, rules.to_status, rules.to_queue, rules.error AS error_effect, rules.result AS result_effect,
+           rules.run_at AS run_at_effect, rules.worker AS worker_effect, rules.batch AS batch_effect,
+           locked.attempts * rules.attempts_factor + rules.attempts_step AS to_attempts,
+           CASE WHEN locked.expected <> locked.version THEN 'stale_version'
+                ELSE coalesce(rules.verdict, 'illegal_transition') END AS verdict
+    FROM locked LEFT JOIN rules
+      ON rules.trigger = locked.trigger AND rules.status = locked.status AND rules.queue = locked.queue
+     AND coalesce(rules.exhausted = (locked.attempts >= {attempts_max}), true)
+),
+{between}
+changed AS (
+    UPDATE {source} s
+    SET {status} = j.to_status,
+        {queue} = nullif(j.to_queue, 'none'),
+        version = j.version + 1,
+        {attempts} = j.to_attempts,
+        {error} = CASE j.error_effect WHEN 'keep' THEN s.{error} WHEN 'given' THEN j.error END,
+        {result} = CASE j.result_effect WHEN 'keep' THEN s.{result} WHEN 'clear' THEN NULL ELSE j.result_effect END,
+        {run_at} = CASE j.run_at_effect WHEN 'keep' THEN s.{run_at} WHEN 'now' THEN now()
+                                        WHEN 'given' THEN now() + make_interval(secs => j.delay_s) END,
+        {worker} = CASE j.worker_effect WHEN 'keep' THEN s.{worker} WHEN 'given' THEN j.worker END,
+        {batch} = CASE j.batch_effect WHEN 'keep' THEN s.{batch} WHEN 'given' THEN j.cause END
+    FROM judged j
+    WHERE s.{key} = j.key AND j.verdict = 'changed' AND {gate}
+    RETURNING s.version AS new_version, s.{run_at} AS new_run_at, s.{error} AS new_error,
+              coalesce(s.{batch}, j.batch) AS event_batch, j.*{returned}
+),
+position AS MATERIALIZED (
+    SELECT nextval('status_event_position') AS position FROM (SELECT count(*) AS n FROM changed) c WHERE n > 0
+),
+appended AS (
+    INSERT INTO status_event (position, part, resource, kind, from_status, to_status, from_queue, to_queue,
+                              batch, cause, worker, items, versions, attempts, errors, run_ats)
+    SELECT p.position, row_number() OVER (), {resource}, g.*
+    FROM position p, (
+        SELECT CASE WHEN c.trigger LIKE 'set %%' THEN 'curate' ELSE c.trigger END, c.status, c.to_status,
+               nullif(c.queue, 'none'), nullif(c.to_queue, 'none'), c.event_batch, c.cause, c.worker,
+               array_agg(c.key::text), array_agg(c.new_version), array_agg(c.to_attempts),
+               CASE WHEN bool_or(c.new_error IS NOT NULL) THEN array_agg(c.new_error) END,
+               CASE WHEN c.to_queue = 'queued' THEN array_agg(c.new_run_at) END
+        FROM changed c
+        GROUP BY c.trigger, c.status, c.to_status, c.queue, c.to_queue, c.event_batch, c.cause, c.worker
+    ) g
+){after}
+{answer}"""
+)
+
+
+def _sql(text: LiteralString) -> Any:
+    return field(default_factory=lambda: sql.SQL(text))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Write:
+    """One use of the writer. Every part is composed once, at start, or per filter; values stay parameters."""
+
+    name: str
+    """The statement's name, for pg_stat_statements."""
+    chosen: sql.Composable
+    """Which rows: FROM's body over the source as `s`, ordered and locked, e.g. `FOR NO KEY UPDATE OF s`."""
+    rules: Sequence[Rule]
+    """What may happen to them; a pair without a rule is an illegal transition."""
+    answer: sql.Composable
+    """The last SELECT, over `judged`, `changed` and `position`."""
+    trigger: sql.Composable
+    """What happens to the row; these expressions may name what `chosen` brings."""
+    expected: sql.Composable = _sql("NULL::bigint")
+    """The version that the row must have, or NULL."""
+    error: sql.Composable = _sql("NULL::text")
+    delay_s: sql.Composable = _sql("0.0")
+    """Seconds until the next attempt, where there is one."""
+    worker: sql.Composable = _sql("NULL::bigint")
+    """The session that claims, or that ended the attempt."""
+    cause: sql.Composable = _sql("NULL::bigint")
+    """The batch that curates."""
+    carried: sql.Composable = _sql("")
+    """More columns to take along from `chosen` to `changed`, each with a comma in front."""
+    returned: sql.Composable = _sql("")
+    """More columns of the changed row `s`, each with a comma in front."""
+    gate: sql.Composable = _sql("true")
+    """Nothing changes unless this holds; it may ask `judged`."""
+    before: sql.Composable = _sql("")
+    """CTEs that `chosen` needs, each followed by a comma."""
+    between: sql.Composable = _sql("")
+    """CTEs that the gate needs, each followed by a comma."""
+    after: sql.Composable = _sql("")
+    """CTEs that follow the append, each with a comma in front."""
+
+
+def compose(workflow: Workflow, write: Write) -> bytes:
+    """The statement, composed once and for all. Run it in a transaction at READ COMMITTED."""
+    facts = {
+        "trigger": write.trigger,
+        "expected": write.expected,
+        "error": write.error,
+        "delay_s": write.delay_s,
+        "worker": write.worker,
+        "cause": write.cause,
+    }
+    carried = sql.SQL("").join(
+        sql.SQL(", {} AS {}").format(expression, sql.Identifier(name)) for name, expression in facts.items()
+    )
+    statement = _WRITE.format(
+        **item_names(workflow),
+        name=sql.SQL(write.name),
+        before=write.before,
+        chosen=write.chosen,
+        carried=carried + write.carried,
+        rules=commas(_values(rule) for rule in write.rules) if write.rules else _values(_NO_RULE),
+        attempts_max=sql.Literal(workflow.limits.attempts_max),
+        between=write.between,
+        gate=write.gate,
+        returned=write.returned,
+        after=write.after,
+        answer=write.answer,
+    )
+    return statement.as_bytes(None)
+
+
+NOTIFY = sql.SQL("pg_notify('{channel}', {resource})").format(
+    channel=sql.SQL(CHANNEL), resource=sql.Placeholder("resource")
+)
+"""For an answer that has `position` in its FROM: once per transaction that changed something."""
+
+_NO_RULE = Rule("", False, "", "", None, "", "", "", 1, 0, "", "", "", "", "")
+
+
+def _values(rule: Rule) -> sql.Composed:
+    values = (
+        *(rule.trigger, rule.status, rule.queue_status, rule.exhausted, rule.verdict),
+        *(rule.to_status, rule.to_queue_status, rule.attempts_factor, rule.attempts_step),
+        *(rule.error, rule.result, rule.run_at, rule.worker, rule.batch),
+    )
+    typed = (
+        sql.SQL("NULL::boolean") if v is None else sql.Literal(v) if not isinstance(v, str) else _text(v)
+        for v in values
+    )
+    return sql.SQL("({})").format(commas(typed))
+
+
+def _text(value: str) -> sql.Composed:
+    return sql.SQL("{}::text").format(sql.Literal(value))

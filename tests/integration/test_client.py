@@ -1,0 +1,210 @@
+"""Both clients against a real gRPC server on this machine, whose streams a test writes."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import aclosing, asynccontextmanager, closing
+
+import grpc
+import pytest
+
+from curation.v1 import curation_pb2 as pb
+from curation.v1 import curation_pb2_grpc as pb_grpc
+from curation_client import aio, sync
+from curation_client.watch import Backoff, SnapshotStart, Update
+
+QUICK = Backoff(first_s=0.001, longest_s=0.01)
+
+
+def event(number: int) -> pb.WatchStatusResponse:
+    """An event and the token behind it."""
+    events = pb.StatusEvents(events=[pb.StatusEvent(item_id=str(number), version=number)])
+    return pb.WatchStatusResponse(resume_token=f"t{number}", events=events)
+
+
+HEARTBEAT = pb.WatchStatusResponse(resume_token="beat", heartbeat=pb.Heartbeat())
+SNAPSHOT = pb.WatchStatusResponse(snapshot=pb.ItemsSnapshot(items=[pb.Item(id="1")]))
+SNAPSHOT_END = pb.WatchStatusResponse(resume_token="end", snapshot_end=pb.SnapshotEnd(item_count=1))
+Script = list[pb.WatchStatusResponse | grpc.StatusCode]
+"""What a stream sends, and the status it ends with, if any."""
+
+
+class ScriptedService(pb_grpc.CurationServiceServicer):
+    """Plays one script per stream; a stream without a script stays open until its client leaves."""
+
+    def __init__(self, *scripts: Script) -> None:
+        self.scripts = list(scripts)
+        self.tokens: list[str] = []
+        self.left = threading.Event()
+        self.updates: list[pb.BatchUpdateStatusRequest] = []
+
+    async def WatchStatus(  # noqa: N802
+        self, request: pb.WatchStatusRequest, context: grpc.aio.ServicerContext[object, object]
+    ) -> AsyncIterator[pb.WatchStatusResponse]:
+        self.tokens.append(request.resume_token)
+        for step in self.scripts.pop(0) if self.scripts else []:
+            if isinstance(step, grpc.StatusCode):
+                if step is grpc.StatusCode.OK:
+                    return
+                await context.abort(step, "scripted")
+            else:
+                yield step
+        try:
+            await asyncio.Event().wait()
+        finally:
+            self.left.set()
+
+    async def BatchUpdateStatus(  # noqa: N802
+        self, request: pb.BatchUpdateStatusRequest, context: grpc.aio.ServicerContext[object, object]
+    ) -> pb.BatchUpdateStatusResponse:
+        self.updates.append(request)
+        if len(self.updates) == 1:
+            await context.abort(grpc.StatusCode.UNAVAILABLE, "scripted")
+        return pb.BatchUpdateStatusResponse(replayed=True)
+
+
+def scripted(*scripts: Script) -> ScriptedService:
+    """A service of these scripts; the calls that no test makes are left as generated, unimplemented."""
+    return ScriptedService(*scripts)  # type: ignore[abstract]
+
+
+@asynccontextmanager
+async def serving(service: ScriptedService) -> AsyncIterator[str]:
+    server = grpc.aio.server()
+    pb_grpc.add_CurationServiceServicer_to_server(service, server)
+    port = server.add_insecure_port("127.0.0.1:0")
+    await server.start()
+    yield f"127.0.0.1:{port}"
+    await server.stop(None)
+
+
+Watched = Callable[[str, int | None, str], Awaitable[list[Update]]]
+"""Watches with one of the clients; a count of None is to the end of the batch."""
+
+
+async def watched_aio(address: str, count: int | None, token: str) -> list[Update]:
+    updates: list[Update] = []
+    async with aio.CurationClient(address, backoff=QUICK) as client:
+        stream = client.watch("places", batch_id="1", resume_token=token, end_when_done=count is None)
+        async with aclosing(stream):
+            async for update in stream:
+                updates.append(update)
+                if len(updates) == count:
+                    break
+    return updates
+
+
+async def watched_sync(address: str, count: int | None, token: str) -> list[Update]:
+    def collect() -> Iterator[Update]:
+        with sync.CurationClient(address, backoff=QUICK) as client:
+            stream = client.watch("places", batch_id="1", resume_token=token, end_when_done=count is None)
+            with closing(stream):
+                for number, update in enumerate(stream, 1):
+                    yield update
+                    if number == count:
+                        break
+
+    return await asyncio.to_thread(lambda: list(collect()))
+
+
+both = pytest.mark.parametrize("watched", [watched_aio, watched_sync])
+
+
+@both
+async def test_a_watch_outlives_lost_streams_from_the_last_token(watched: Watched) -> None:
+    service = scripted([event(1), event(2), grpc.StatusCode.UNAVAILABLE], [grpc.StatusCode.UNAVAILABLE], [event(3)])
+    async with serving(service) as address:
+        updates = await watched(address, 3, "t0")
+    assert [update.resume_token for update in updates] == ["t1", "t2", "t3"]
+    assert service.tokens == ["t0", "t2", "t2"]
+
+
+@both
+async def test_heartbeats_are_hidden_and_their_tokens_used(watched: Watched) -> None:
+    service = scripted([HEARTBEAT, grpc.StatusCode.UNAVAILABLE], [HEARTBEAT, event(1)])
+    async with serving(service) as address:
+        updates = await watched(address, 1, "t0")
+    assert [update.resume_token for update in updates] == ["t1"]
+    assert service.tokens == ["t0", "beat"]
+
+
+@both
+async def test_an_expired_token_is_given_up_for_a_snapshot(watched: Watched) -> None:
+    service = scripted([grpc.StatusCode.OUT_OF_RANGE], [SNAPSHOT, SNAPSHOT_END, event(1)])
+    async with serving(service) as address:
+        updates = await watched(address, 4, "old")
+    expected = [SnapshotStart(), SNAPSHOT.snapshot, SNAPSHOT_END.snapshot_end, event(1).events]
+    assert [update.part for update in updates] == expected
+    assert service.tokens == ["old", ""]
+
+
+@both
+async def test_a_watch_to_the_end_of_a_batch_ends_with_its_stream(watched: Watched) -> None:
+    service = scripted([event(1), grpc.StatusCode.UNAVAILABLE], [event(2), grpc.StatusCode.OK])
+    async with serving(service) as address:
+        updates = await watched(address, None, "")
+    assert [update.resume_token for update in updates] == ["t1", "t2"]
+
+
+@both
+async def test_what_cannot_be_mended_is_raised(watched: Watched) -> None:
+    async with serving(scripted([grpc.StatusCode.NOT_FOUND])) as address:
+        with pytest.raises(grpc.RpcError) as raised:
+            await watched(address, 1, "")
+    assert raised.value.code() is grpc.StatusCode.NOT_FOUND
+
+
+@both
+async def test_a_stream_that_is_left_is_cancelled_at_the_server(watched: Watched) -> None:
+    service = scripted([event(1)])
+    async with serving(service) as address:
+        await watched(address, 1, "")
+        await asyncio.to_thread(service.left.wait)
+
+
+async def test_a_cancelled_watch_cancels_its_stream_and_stays_cancelled() -> None:
+    service = scripted([event(1)])
+    seen = asyncio.Event()
+
+    async def watch(address: str) -> None:
+        async with aio.CurationClient(address) as client:
+            async for _ in client.watch("places"):
+                seen.set()
+
+    async with serving(service) as address:
+        watching = asyncio.create_task(watch(address))
+        await seen.wait()
+        watching.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await watching
+        await asyncio.to_thread(service.left.wait)
+
+
+async def test_closing_the_client_ends_the_watch_of_another_thread() -> None:
+    service = scripted([event(1)])
+    async with serving(service) as address:
+        client = sync.CurationClient(address)
+        seen = threading.Event()
+
+        def watch() -> int:
+            count = 0
+            for _ in client.watch("places"):
+                count += 1
+                seen.set()
+            return count
+
+        watching = asyncio.create_task(asyncio.to_thread(watch))
+        await asyncio.to_thread(seen.wait)
+        client.close()
+        assert await watching == 1
+
+
+async def test_a_batch_that_met_an_unavailable_service_is_repeated_under_its_own_name() -> None:
+    service = scripted()
+    async with serving(service) as address, aio.CurationClient(address) as client:
+        answer = await client.set_status("places", "Selected", ids=["1"])
+    assert answer.replayed
+    assert len(service.updates) == 2
+    assert service.updates[0] == service.updates[1]

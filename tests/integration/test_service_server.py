@@ -1,0 +1,142 @@
+"""The server round the service: health, reflection, sizes, errors on the wire, and how it stops."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import grpc
+import grpc.aio
+import pytest
+from google.protobuf.descriptor_pool import DescriptorPool
+from google.protobuf.message_factory import GetMessageClass
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+from grpc_reflection.v1alpha.proto_reflection_descriptor_database import ProtoReflectionDescriptorDatabase
+
+from curation.v1 import curation_pb2 as pb
+from curation_service.server import SERVICE, Server
+from shared.db.engine import Database
+from tests.support.parcels import parcels
+from tests.support.service import RunningService, add_parcels, all_parcels, refused, running_service
+
+pytest_plugins = ["tests.support.service"]
+
+
+def call_by_reflection(address: str) -> Any:
+    """What a generic client does: asks the server what it offers, and calls that, knowing nothing of our stubs."""
+    with grpc.insecure_channel(address) as channel:
+        database = ProtoReflectionDescriptorDatabase(channel)
+        assert SERVICE in database.get_services()
+        pool = DescriptorPool(database)
+        method = pool.FindServiceByName(SERVICE).methods_by_name["ListItems"]
+        request = GetMessageClass(method.input_type)(resource="parcels")
+        call = channel.unary_unary(
+            f"/{SERVICE}/{method.name}",
+            request_serializer=lambda message: message.SerializeToString(),
+            response_deserializer=GetMessageClass(method.output_type).FromString,
+        )
+        return call(request, timeout=30)
+
+
+async def test_a_stock_client_calls_it_by_reflection(service: RunningService) -> None:
+    (key,) = await add_parcels(service.database, {})
+    response = await asyncio.to_thread(call_by_reflection, service.address)
+    assert [item.id for item in response.items] == [str(key)]
+
+
+async def test_health_says_serving_and_not_serving_once_it_stops(service: RunningService) -> None:
+    stub = health_pb2_grpc.HealthStub(service.channel)
+    for name in ("", SERVICE):
+        response = await stub.Check(health_pb2.HealthCheckRequest(service=name))
+        assert response.status == health_pb2.HealthCheckResponse.SERVING
+    watch = stub.Watch(health_pb2.HealthCheckRequest(service=SERVICE))
+    assert (await watch.read()).status == health_pb2.HealthCheckResponse.SERVING
+    service.server.stopping.set()
+    assert (await watch.read()).status == health_pb2.HealthCheckResponse.NOT_SERVING
+    watch.cancel()
+
+
+async def test_a_call_under_way_is_answered_while_the_service_stops(database_url: str) -> None:
+    async with running_service(database_url) as service:
+        server = await _another(service, grace_s=20)
+        await add_parcels(service.database, {})
+        async with grpc.aio.insecure_channel(f"127.0.0.1:{server.port}") as channel:
+            lists = channel.unary_unary(
+                f"/{SERVICE}/ListItems", pb.ListItemsRequest.SerializeToString, pb.ListItemsResponse.FromString
+            )
+            async with service.database.transaction() as connection:
+                await connection.execute("LOCK TABLE parcels IN ACCESS EXCLUSIVE MODE")
+                call = lists(pb.ListItemsRequest(resource="parcels"))
+                await _until_somebody_waits_for_a_lock(service.database)
+                stopping = asyncio.create_task(server.stop())
+                await server.stopping.wait()
+            assert len((await call).items) == 1
+            await stopping
+
+
+async def test_a_call_that_outlasts_the_grace_is_cancelled_and_leaves_no_transaction(service: RunningService) -> None:
+    async with service.database.transaction() as connection:
+        await connection.execute("LOCK TABLE parcels IN ACCESS EXCLUSIVE MODE")
+        call = service.stub.ListItems(pb.ListItemsRequest(resource="parcels"))
+        await _until_somebody_waits_for_a_lock(service.database)
+        await service.server.stop()
+    with pytest.raises(grpc.aio.AioRpcError) as caught:
+        await call
+    assert caught.value.code() in (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED)
+
+
+async def test_a_second_service_cannot_listen_on_the_same_address(service: RunningService) -> None:
+    with pytest.raises(RuntimeError):
+        await _another(service, listen=service.address)
+
+
+async def test_an_oversized_message_is_refused_and_changes_nothing(database_url: str) -> None:
+    async with running_service(database_url, message_size_max=64 * 1024) as service:
+        await add_parcels(service.database, {})
+        before = await all_parcels(service.database)
+        request = pb.BatchUpdateStatusRequest(resource="parcels", status="Scan", reason="x" * 65 * 1024)
+        request.ids.ids.append(str(before[0]["id"]))
+        with pytest.raises(grpc.aio.AioRpcError) as caught:
+            await service.stub.BatchUpdateStatus(request)
+        assert caught.value.code() == grpc.StatusCode.RESOURCE_EXHAUSTED
+        assert await all_parcels(service.database) == before
+
+
+async def test_a_database_that_cannot_be_reached_is_unavailable_and_comes_back(service: RunningService) -> None:
+    await service.stub.CountItems(pb.CountItemsRequest(resource="parcels"))
+    server = await _another(service, database=Database("postgresql://nobody@127.0.0.1:1/none"))
+    async with grpc.aio.insecure_channel(f"127.0.0.1:{server.port}") as channel:
+        call = channel.unary_unary(
+            f"/{SERVICE}/CountItems", pb.CountItemsRequest.SerializeToString, pb.CountItemsResponse.FromString
+        )
+        refusal = await refused(call(pb.CountItemsRequest(resource="parcels")))
+    await server.stop()
+    assert (refusal.code, refusal.reason) == (grpc.StatusCode.UNAVAILABLE, "DATABASE_UNAVAILABLE")
+
+
+async def test_an_unexpected_error_reaches_the_caller_as_a_reference(
+    service: RunningService, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with service.database.core() as connection:
+        await connection.run_sync(parcels.drop)
+    refusal = await refused(service.stub.ListItems(pb.ListItemsRequest(resource="parcels")))
+    assert (refusal.code, refusal.reason) == (grpc.StatusCode.INTERNAL, "INTERNAL")
+    assert "parcels" not in refusal.message
+    assert any(refusal.metadata["reference"] in record.getMessage() for record in caplog.records)
+
+
+async def test_the_largest_error_passes_a_client_with_the_usual_limits(service: RunningService) -> None:
+    async with grpc.aio.insecure_channel(service.address) as channel:
+        call = channel.unary_unary(
+            f"/{SERVICE}/GetItem", pb.GetItemRequest.SerializeToString, pb.GetItemResponse.FromString
+        )
+        refusal = await refused(call(pb.GetItemRequest(resource="漢" * 10_000, id="x")))
+    assert (refusal.code, refusal.reason) == (grpc.StatusCode.NOT_FOUND, "UNKNOWN_RESOURCE")
+
+
+async def _another(service: RunningService, **changes: Any) -> Server:
+    raise NotImplementedError
+
+
+async def _until_somebody_waits_for_a_lock(database: Database) -> None:
+    raise NotImplementedError

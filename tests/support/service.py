@@ -1,0 +1,132 @@
+"""The service in this process, on a real PostgreSQL and a real socket, with the stock client of gRPC in front of it.
+
+`parcels` are what it curates. Every RPC goes over the wire, so that a test sees what a caller sees.
+"""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import AsyncIterator, Awaitable, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import grpc
+import grpc.aio
+import pytest
+import pytest_asyncio
+from google.protobuf.message import Message
+from google.rpc.error_details_pb2 import BadRequest, ErrorInfo, PreconditionFailure
+from grpc_status import rpc_status
+from sqlalchemy import insert, select
+
+from curation.v1 import curation_pb2_grpc as pb_grpc
+from curation_service.app import service_parts
+from curation_service.server import Server
+from curation_service.settings import ServiceSettings
+from shared.db.engine import Database
+from shared.registry import Registry
+from tests.support.parcels import PARCELS, metadata, parcels
+
+CLIENT_OPTIONS = (("grpc.max_send_message_length", -1), ("grpc.max_receive_message_length", -1))
+"""What is too big is for the server to say."""
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """An error as its caller reads it."""
+
+    code: grpc.StatusCode
+    message: str
+    reason: str
+    metadata: Mapping[str, str]
+    fields: tuple[tuple[str, str], ...]
+    items: tuple[tuple[str, str, str], ...]
+    """Reason, id and description of each item refused."""
+
+
+def refusal(error: grpc.aio.AioRpcError) -> Refusal:
+    """Reads the details of an error."""
+    status = rpc_status.from_call(error)
+    assert status is not None, f"{error} has no details"
+    info, bad, failed = ErrorInfo(), BadRequest(), PreconditionFailure()
+    _unpack(status.details, info, bad, failed)
+    assert info.domain == "curation"
+    return Refusal(
+        code=error.code(),
+        message=status.message,
+        reason=info.reason,
+        metadata=dict(info.metadata),
+        fields=tuple((v.field, v.description) for v in bad.field_violations),
+        items=tuple((v.type, v.subject, v.description) for v in failed.violations),
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class RunningService:
+    """A service that answers."""
+
+    database: Database
+    server: Server
+    address: str
+    channel: grpc.aio.Channel
+    stub: pb_grpc.CurationServiceAsyncStub
+
+
+@asynccontextmanager
+async def running_service(database_url: str, **settings: Any) -> AsyncIterator[RunningService]:
+    """A service for `parcels` on any free port, with a client; `settings` are those of `ServiceSettings`."""
+    chosen = ServiceSettings(DATABASE_URL=database_url, listen="127.0.0.1:0", grace_s=0, **settings)
+    async with parcel_database(database_url) as database, AsyncExitStack() as stack:
+        parts = service_parts(chosen, Registry(PARCELS), database)
+        for part in parts:
+            await stack.enter_async_context(part)
+        server = parts[-1]
+        assert isinstance(server, Server)
+        address = f"127.0.0.1:{server.port}"
+        channel = await stack.enter_async_context(grpc.aio.insecure_channel(address, options=CLIENT_OPTIONS))
+        yield RunningService(database, server, address, channel, pb_grpc.CurationServiceStub(channel))
+
+
+@pytest_asyncio.fixture
+async def service(database_url: str) -> AsyncIterator[RunningService]:
+    """A service with the settings it comes with."""
+    async with running_service(database_url) as running:
+        yield running
+
+
+async def refused(call: Awaitable[object]) -> Refusal:
+    """The error that a call must end in."""
+    with pytest.raises(grpc.aio.AioRpcError) as caught:
+        await call
+    return refusal(caught.value)
+
+
+@asynccontextmanager
+async def parcel_database(url: str) -> AsyncIterator[Database]:
+    """The database with the tables of `parcels`."""
+    async with Database(url) as database:
+        async with database.core() as connection:
+            await connection.run_sync(metadata.create_all)
+        yield database
+
+
+async def add_parcels(database: Database, *rows: Mapping[str, Any]) -> list[uuid.UUID]:
+    """Saves parcels, each with a name and an id of its own unless it brings one. Returns their keys."""
+    filled = [{"id": uuid.UUID(int=n), "name": f"parcel {n}", **row} for n, row in enumerate(rows, 1)]
+    async with database.core() as connection:
+        for row in filled:
+            await connection.execute(insert(parcels).values(row))
+    return [row["id"] for row in filled]
+
+
+async def all_parcels(database: Database) -> list[dict[str, Any]]:
+    """The table as it is, by key."""
+    async with database.core() as connection:
+        return [row._asdict() for row in await connection.execute(select(parcels).order_by(parcels.c.id))]
+
+
+def _unpack(details: Any, *messages: Message) -> None:
+    for detail in details:
+        for message in messages:
+            detail.Unpack(message)

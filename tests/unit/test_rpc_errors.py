@@ -1,0 +1,123 @@
+"""Every error has one code and one reason, says what it is about, and fits the trailing metadata."""
+
+from __future__ import annotations
+
+import logging
+from urllib.parse import quote
+
+import grpc
+import pytest
+from google.rpc.error_details_pb2 import BadRequest, ErrorInfo, PreconditionFailure, RetryInfo
+from google.rpc.status_pb2 import Status
+
+from curation_service.rpc_errors import CODES, DETAILS_SIZE_MAX, MESSAGE_SIZE_MAX, to_status
+from shared import errors
+from shared.errors import FieldViolation, InvalidRequest, ItemsRefused, Outcome
+
+
+def one_of_each() -> list[errors.CurationError]:
+    return [
+        InvalidRequest(FieldViolation("ids.ids[3]", "an id is required")),
+        errors.UnknownResource("place", ["places"]),
+        errors.UnknownItem("places", "7"),
+        errors.UnknownBatch("7"),
+        errors.RequestIdReused("6f0c1c86-5b5e-4c0f-9d0a-3a8f6d2b7e11"),
+        ItemsRefused(status="Scan", counts={"not_found": 1}, outcomes=[Outcome("7", "not_found", None, None, None)]),
+        errors.TokenInvalid(),
+        errors.TokenExpired(),
+        errors.ServerStopping(),
+        errors.DatabaseUnavailable("the database cannot be reached"),
+    ]
+
+
+def info(status: Status) -> ErrorInfo:
+    found = ErrorInfo()
+    assert status.details[0].Unpack(found)
+    return found
+
+
+@pytest.mark.parametrize("error", one_of_each(), ids=lambda error: type(error).__name__)
+def test_an_error_has_its_code_reason_and_a_message(error: errors.CurationError) -> None:
+    status = to_status(error, method="/m")
+    assert status.code == CODES[type(error)].value[0]
+    assert (info(status).reason, info(status).domain) == (error.reason, "curation")
+    assert status.message
+
+
+def test_every_error_of_the_tree_that_a_caller_can_meet_is_mapped() -> None:
+    assert set(CODES) == set(errors.CurationError.__subclasses__()) - {errors.WorkflowError}
+
+
+def test_wrong_fields_are_named() -> None:
+    status = to_status(InvalidRequest(FieldViolation("status", "a"), FieldViolation("actor", "b")), method="/m")
+    detail = BadRequest()
+    assert status.details[1].Unpack(detail)
+    assert [(v.field, v.description) for v in detail.field_violations] == [("status", "a"), ("actor", "b")]
+
+
+def test_refused_items_are_named_with_their_pair_and_counted() -> None:
+    outcomes = [
+        Outcome("1", "illegal_transition", "Archived", None, 4),
+        Outcome("2", "in_flight", "Scan", "processing", 5),
+        Outcome("3", "not_found", None, None, None),
+    ]
+    counts = {"illegal_transition": 1, "in_flight": 1, "not_found": 7}
+    status = to_status(ItemsRefused(status="Selected", counts=counts, outcomes=outcomes), method="/m")
+    detail = PreconditionFailure()
+    assert status.details[1].Unpack(detail)
+    assert [(v.type, v.subject, v.description) for v in detail.violations] == [
+        ("ILLEGAL_TRANSITION", "1", "from Archived (not queued, version 4) to Selected"),
+        ("IN_FLIGHT", "2", "from Scan (processing, version 5) to Selected"),
+        ("NOT_FOUND", "3", "there is no such item"),
+    ]
+    assert dict(info(status).metadata) == {
+        "status": "Selected",
+        "illegalTransition": "1",
+        "inFlight": "1",
+        "notFound": "7",
+        "violationsLeftOut": "6",
+    }
+
+
+@pytest.mark.parametrize("sign", ["x", "é", "漢", "🙂"])
+def test_whatever_its_size_a_status_fits_trailing_metadata(sign: str) -> None:
+    outcomes = [Outcome(sign * 5000, "illegal_transition", sign * 500, "queued", 1) for _ in range(1000)]
+    for error in (
+        ItemsRefused(status=sign * 500, counts={"illegal_transition": 1000}, outcomes=outcomes),
+        InvalidRequest(*(FieldViolation(sign * 5000, sign * 5000) for _ in range(20))),
+        errors.UnknownResource(sign * 5000, [sign * 5000]),
+        errors.UnknownItem(sign * 5000, sign * 5000),
+    ):
+        status = to_status(error, method="/m")
+        assert status.ByteSize() <= DETAILS_SIZE_MAX
+        assert len(quote(status.message)) <= MESSAGE_SIZE_MAX
+        if isinstance(error, ItemsRefused):
+            detail = PreconditionFailure()
+            assert status.details[1].Unpack(detail)
+            assert int(info(status).metadata["violationsLeftOut"]) == 1000 - len(detail.violations)
+
+
+def test_an_unavailable_database_says_when_to_try_again() -> None:
+    status = to_status(errors.DatabaseUnavailable("gone"), method="/m")
+    retry = RetryInfo()
+    assert status.details[1].Unpack(retry)
+    assert retry.retry_delay.seconds == 1
+
+
+def test_an_unexpected_error_is_told_by_a_reference_and_logged_with_its_trace(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    def fail() -> None:
+        raise ZeroDivisionError("the password is s3cret")
+
+    try:
+        fail()
+    except ZeroDivisionError as error:
+        status = to_status(error, method="/curation.v1.CurationService/GetItem")
+    assert status.code == grpc.StatusCode.INTERNAL.value[0]
+    assert b"s3cret" not in status.SerializeToString()
+    (record,) = caplog.records
+    assert record.levelno == logging.ERROR
+    assert record.exc_info is not None
+    assert info(status).metadata["reference"] in record.getMessage()
+    assert "GetItem" in record.getMessage()
