@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from base64 import b64encode
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from datetime import date, datetime, time
 from enum import Enum
 from typing import Any
@@ -17,6 +17,9 @@ from google.protobuf.struct_pb2 import NULL_VALUE, ListValue, Struct, Value
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from curation.v1 import curation_pb2 as pb
+from curation_service.batch_pages import outcomes_token
+from curation_service.batch_update import BatchAnswer
+from curation_service.requests import BatchUpdate
 from shared.db.batches import Batch, Progress
 from shared.db.log import Entry
 from shared.errors import Outcome
@@ -91,6 +94,32 @@ def event_message(entry: Entry, index: int, *, reason: str = "") -> pb.StatusEve
     )
 
 
+def answer_message(answer: BatchAnswer, command: BatchUpdate) -> pb.BatchUpdateStatusResponse:
+    """What a batch did; with `validate_only` it has no id."""
+    batch = pb.Batch(
+        resource=command.workflow.resource,
+        status=command.status,
+        actor=command.actor,
+        reason=command.reason,
+        requested_count=answer.requested,
+        changed_count=answer.changed,
+        queued_count=answer.queued,
+    )
+    token = ""
+    if answer.batch is not None and sum(answer.counts.values()) > len(answer.outcomes):
+        token = outcomes_token(answer.batch.id, len(answer.outcomes))
+    return pb.BatchUpdateStatusResponse(
+        batch=batch_message(answer.batch) if answer.batch is not None else batch,
+        outcomes=map(outcome_message, answer.outcomes),
+        outcome_counts=[
+            pb.OutcomeCount(reason=OUTCOME_REASONS[reason], count=n) for reason, n in sorted(answer.counts.items())
+        ],
+        next_outcomes_page_token=token,
+        resume_token=answer.resume_token,
+        replayed=answer.replayed,
+    )
+
+
 def batch_message(batch: Batch) -> pb.Batch:
     """A batch that was carried out."""
     return pb.Batch(
@@ -130,11 +159,6 @@ def outcome_message(outcome: Outcome) -> pb.Outcome:
         queue_status=QUEUE_STATUSES[outcome.queue_status] if outcome.version else pb.QUEUE_STATUS_UNSPECIFIED,
         version=outcome.version or 0,
     )
-
-
-def outcome_counts(counts: Mapping[str, int]) -> Iterable[pb.OutcomeCount]:
-    """Counts by reason, those of nothing left out."""
-    return [pb.OutcomeCount(reason=OUTCOME_REASONS[reason], count=n) for reason, n in sorted(counts.items()) if n]
 
 
 def id_text(number: int | None) -> str:

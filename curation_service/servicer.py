@@ -2,17 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncIterator
 from contextlib import aclosing
-from typing import Any, Protocol, TypeAlias
-
-import grpc
+from typing import Any, TypeAlias
 
 from curation.v1 import curation_pb2 as pb
 from curation.v1 import curation_pb2_grpc as pb_grpc
-from curation_service.convert import QUEUE_STATUSES, event_message, item_reader
+from curation_service.batch_pages import batches_token, outcomes_token, read_list_batches, read_list_outcomes
+from curation_service.batch_update import BatchUpdates
+from curation_service.convert import (
+    QUEUE_STATUSES,
+    answer_message,
+    batch_message,
+    event_message,
+    item_reader,
+    outcome_message,
+    progress_message,
+)
 from curation_service.listing import PairCount, count_items, find_item, list_items
-from curation_service.requests import read_count_items, read_get_item, read_list_items
+from curation_service.requests import read_batch_id, read_batch_update, read_count_items, read_get_item, read_list_items
+from curation_service.watch import Watch
+from shared.db.batches import get_batch, list_batches, list_outcomes, read_progress
 from shared.db.engine import Database
 from shared.registry import Registry
 
@@ -20,18 +30,11 @@ Context: TypeAlias = Any
 """`grpc.aio.ServicerContext`; the generated base class asks for what is also the one of threads."""
 
 
-class Watch(Protocol):
-    """What streams; `None` until there is one."""
-
-    def stream(self, request: pb.WatchStatusRequest, context: Context) -> AsyncGenerator[pb.WatchStatusResponse, None]:
-        """The parts of one stream."""
-
-
 class Servicer(pb_grpc.CurationServiceServicer):
     """`curation.v1.CurationService` on one database."""
 
     def __init__(
-        self, *, database: Database, registry: Registry, updates: BatchUpdates, items_max: int, watch: Watch | None
+        self, *, database: Database, registry: Registry, updates: BatchUpdates, items_max: int, watch: Watch
     ) -> None:
         self._database = database
         self._registry = registry
@@ -50,9 +53,7 @@ class Servicer(pb_grpc.CurationServiceServicer):
         self, request: pb.WatchStatusRequest, context: Context
     ) -> AsyncIterator[pb.WatchStatusResponse]:
         """Streams what happens to items."""
-        if self._watch is None:
-            await context.abort(grpc.StatusCode.UNIMPLEMENTED, "there is no watch yet")
-        async with aclosing(self._watch.stream(request, context)) as parts:
+        async with aclosing(self._watch.stream(request)) as parts:
             async for part in parts:
                 yield part
 
@@ -97,7 +98,7 @@ class Servicer(pb_grpc.CurationServiceServicer):
         query = read_list_batches(request, self._registry)
         async with self._database.transaction() as connection:
             batches = await list_batches(
-                connection, resource=query.resource, before=query.start, limit=query.page_size + 1
+                connection, resource=query.resource, before=query.before, limit=query.page_size + 1
             )
         page = batches[: query.page_size]
         token = batches_token(query.resource, page[-1].id) if len(batches) > query.page_size else ""
@@ -110,7 +111,7 @@ class Servicer(pb_grpc.CurationServiceServicer):
         query = read_list_outcomes(request)
         async with self._database.transaction() as connection:
             await get_batch(connection, query.batch)
-            found = await list_outcomes(connection, query.batch, after=query.start, limit=query.page_size + 1)
+            found = await list_outcomes(connection, query.batch, after=query.after, limit=query.page_size + 1)
         page = found[: query.page_size]
         token = outcomes_token(query.batch, page[-1][0]) if len(found) > query.page_size else ""
         outcomes = [outcome_message(outcome) for _, outcome in page]

@@ -39,3 +39,12 @@ class ServiceSettings(DatabaseSettings):
     grace_s: float = Field(
         default=10.0, ge=0, le=25, description="Seconds that a stopping service waits for calls under way."
     )
+    heartbeat_s: float = Field(
+        default=10.0, gt=0, le=300, description="A stream on which nothing happens says so, with a token, so often."
+    )
+    stream_age_max_s: float = Field(
+        default=3600.0, gt=0, description="A stream is ended after so long, with a token, so that load can move."
+    )
+    retention_days: int = Field(
+        default=30, ge=1, description="Whole days that the event log reaches back; older tokens need a snapshot."
+    )

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from typing import Any
 
 import grpc
@@ -14,12 +16,21 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha.proto_reflection_descriptor_database import ProtoReflectionDescriptorDatabase
 
 from curation.v1 import curation_pb2 as pb
+from curation.v1 import curation_pb2_grpc as pb_grpc
+from curation_service.app import service_parts
 from curation_service.server import SERVICE, Server
+from curation_service.settings import ServiceSettings
 from shared.db.engine import Database
-from tests.support.parcels import parcels
-from tests.support.service import RunningService, add_parcels, all_parcels, refused, running_service
-
-pytest_plugins = ["tests.support.service"]
+from shared.registry import Registry
+from tests.support.parcels import PARCELS, parcels
+from tests.support.service import (
+    RunningService,
+    add_parcels,
+    all_parcels,
+    refused,
+    running_service,
+    somebody_waits_for_a_lock,
+)
 
 
 def call_by_reflection(address: str) -> Any:
@@ -30,12 +41,24 @@ def call_by_reflection(address: str) -> Any:
         pool = DescriptorPool(database)
         method = pool.FindServiceByName(SERVICE).methods_by_name["ListItems"]
         request = GetMessageClass(method.input_type)(resource="parcels")
-        call = channel.unary_unary(
+        call: Any = channel.unary_unary(
             f"/{SERVICE}/{method.name}",
             request_serializer=lambda message: message.SerializeToString(),
             response_deserializer=GetMessageClass(method.output_type).FromString,
         )
         return call(request, timeout=30)
+
+
+@asynccontextmanager
+async def another_server(
+    service: RunningService, *, database: Database | None = None, grace_s: float = 0, listen: str = "127.0.0.1:0"
+) -> AsyncIterator[tuple[Server, pb_grpc.CurationServiceAsyncStub]]:
+    """A second server of the same service, with a client of the usual limits."""
+    settings = ServiceSettings(DATABASE_URL=service.database.url, listen=listen, grace_s=grace_s)
+    (server,) = service_parts(settings, Registry(PARCELS), database or service.database)
+    assert isinstance(server, Server)
+    async with server, grpc.aio.insecure_channel(f"127.0.0.1:{server.port}") as channel:
+        yield server, pb_grpc.CurationServiceStub(channel)
 
 
 async def test_a_stock_client_calls_it_by_reflection(service: RunningService) -> None:
@@ -56,29 +79,24 @@ async def test_health_says_serving_and_not_serving_once_it_stops(service: Runnin
     watch.cancel()
 
 
-async def test_a_call_under_way_is_answered_while_the_service_stops(database_url: str) -> None:
-    async with running_service(database_url) as service:
-        server = await _another(service, grace_s=20)
-        await add_parcels(service.database, {})
-        async with grpc.aio.insecure_channel(f"127.0.0.1:{server.port}") as channel:
-            lists = channel.unary_unary(
-                f"/{SERVICE}/ListItems", pb.ListItemsRequest.SerializeToString, pb.ListItemsResponse.FromString
-            )
-            async with service.database.transaction() as connection:
-                await connection.execute("LOCK TABLE parcels IN ACCESS EXCLUSIVE MODE")
-                call = lists(pb.ListItemsRequest(resource="parcels"))
-                await _until_somebody_waits_for_a_lock(service.database)
-                stopping = asyncio.create_task(server.stop())
-                await server.stopping.wait()
-            assert len((await call).items) == 1
-            await stopping
+async def test_a_call_under_way_is_answered_while_the_service_stops(service: RunningService) -> None:
+    await add_parcels(service.database, {})
+    async with another_server(service, grace_s=20) as (server, stub):
+        async with service.database.transaction() as connection:
+            await connection.execute("LOCK TABLE parcels IN ACCESS EXCLUSIVE MODE")
+            call = stub.ListItems(pb.ListItemsRequest(resource="parcels"))
+            await somebody_waits_for_a_lock(service.database)
+            stopping = asyncio.create_task(server.stop())
+            await server.stopping.wait()
+        assert len((await call).items) == 1
+        await stopping
 
 
-async def test_a_call_that_outlasts_the_grace_is_cancelled_and_leaves_no_transaction(service: RunningService) -> None:
+async def test_a_call_that_outlasts_the_grace_is_cancelled(service: RunningService) -> None:
     async with service.database.transaction() as connection:
         await connection.execute("LOCK TABLE parcels IN ACCESS EXCLUSIVE MODE")
         call = service.stub.ListItems(pb.ListItemsRequest(resource="parcels"))
-        await _until_somebody_waits_for_a_lock(service.database)
+        await somebody_waits_for_a_lock(service.database)
         await service.server.stop()
     with pytest.raises(grpc.aio.AioRpcError) as caught:
         await call
@@ -87,7 +105,8 @@ async def test_a_call_that_outlasts_the_grace_is_cancelled_and_leaves_no_transac
 
 async def test_a_second_service_cannot_listen_on_the_same_address(service: RunningService) -> None:
     with pytest.raises(RuntimeError):
-        await _another(service, listen=service.address)
+        async with another_server(service, listen=service.address):
+            pass
 
 
 async def test_an_oversized_message_is_refused_and_changes_nothing(database_url: str) -> None:
@@ -102,15 +121,10 @@ async def test_an_oversized_message_is_refused_and_changes_nothing(database_url:
         assert await all_parcels(service.database) == before
 
 
-async def test_a_database_that_cannot_be_reached_is_unavailable_and_comes_back(service: RunningService) -> None:
-    await service.stub.CountItems(pb.CountItemsRequest(resource="parcels"))
-    server = await _another(service, database=Database("postgresql://nobody@127.0.0.1:1/none"))
-    async with grpc.aio.insecure_channel(f"127.0.0.1:{server.port}") as channel:
-        call = channel.unary_unary(
-            f"/{SERVICE}/CountItems", pb.CountItemsRequest.SerializeToString, pb.CountItemsResponse.FromString
-        )
-        refusal = await refused(call(pb.CountItemsRequest(resource="parcels")))
-    await server.stop()
+async def test_a_database_that_cannot_be_reached_is_unavailable(service: RunningService) -> None:
+    async with Database("postgresql://nobody@127.0.0.1:1/none") as nowhere:
+        async with another_server(service, database=nowhere) as (_, stub):
+            refusal = await refused(stub.CountItems(pb.CountItemsRequest(resource="parcels")))
     assert (refusal.code, refusal.reason) == (grpc.StatusCode.UNAVAILABLE, "DATABASE_UNAVAILABLE")
 
 
@@ -126,17 +140,16 @@ async def test_an_unexpected_error_reaches_the_caller_as_a_reference(
 
 
 async def test_the_largest_error_passes_a_client_with_the_usual_limits(service: RunningService) -> None:
-    async with grpc.aio.insecure_channel(service.address) as channel:
-        call = channel.unary_unary(
-            f"/{SERVICE}/GetItem", pb.GetItemRequest.SerializeToString, pb.GetItemResponse.FromString
-        )
-        refusal = await refused(call(pb.GetItemRequest(resource="漢" * 10_000, id="x")))
-    assert (refusal.code, refusal.reason) == (grpc.StatusCode.NOT_FOUND, "UNKNOWN_RESOURCE")
+    async with another_server(service) as (_, stub):
+        refusal = await refused(stub.GetItem(pb.GetItemRequest(resource="漢" * 10_000, id="x")))
+        assert (refusal.code, refusal.reason) == (grpc.StatusCode.NOT_FOUND, "UNKNOWN_RESOURCE")
+        ids = pb.ItemIds(ids=["漢" * 1_000] * 1_000)
+        request = pb.BatchUpdateStatusRequest(resource="parcels", status="漢" * 10_000, ids=ids)
+        refusal = await refused(stub.BatchUpdateStatus(request))
+        assert (refusal.code, refusal.reason) == (grpc.StatusCode.INVALID_ARGUMENT, "INVALID_REQUEST")
 
 
-async def _another(service: RunningService, **changes: Any) -> Server:
-    raise NotImplementedError
-
-
-async def _until_somebody_waits_for_a_lock(database: Database) -> None:
-    raise NotImplementedError
+async def test_a_stream_that_is_not_there_yet_is_unimplemented(service: RunningService) -> None:
+    with pytest.raises(grpc.aio.AioRpcError) as caught:
+        await service.stub.WatchStatus(pb.WatchStatusRequest(resource="parcels")).read()
+    assert caught.value.code() == grpc.StatusCode.UNIMPLEMENTED

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import uuid
 from collections.abc import AsyncIterator, Awaitable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -16,9 +17,9 @@ import grpc.aio
 import pytest
 import pytest_asyncio
 from google.protobuf.message import Message
-from google.rpc.error_details_pb2 import BadRequest, ErrorInfo, PreconditionFailure
+from google.rpc.error_details_pb2 import BadRequest, ErrorInfo, PreconditionFailure  # type: ignore[import-untyped]
 from grpc_status import rpc_status
-from sqlalchemy import insert, select
+from sqlalchemy import insert, select, text
 
 from curation.v1 import curation_pb2_grpc as pb_grpc
 from curation_service.app import service_parts
@@ -28,6 +29,7 @@ from shared.db.engine import Database
 from shared.registry import Registry
 from tests.support.parcels import PARCELS, metadata, parcels
 
+WAIT_S = 20
 CLIENT_OPTIONS = (("grpc.max_send_message_length", -1), ("grpc.max_receive_message_length", -1))
 """What is too big is for the server to say."""
 
@@ -47,7 +49,7 @@ class Refusal:
 
 def refusal(error: grpc.aio.AioRpcError) -> Refusal:
     """Reads the details of an error."""
-    status = rpc_status.from_call(error)
+    status = rpc_status.from_call(error)  # type: ignore[arg-type] # it has what a Call has
     assert status is not None, f"{error} has no details"
     info, bad, failed = ErrorInfo(), BadRequest(), PreconditionFailure()
     _unpack(status.details, info, bad, failed)
@@ -124,6 +126,14 @@ async def all_parcels(database: Database) -> list[dict[str, Any]]:
     """The table as it is, by key."""
     async with database.core() as connection:
         return [row._asdict() for row in await connection.execute(select(parcels).order_by(parcels.c.id))]
+
+
+async def somebody_waits_for_a_lock(database: Database) -> None:
+    """Returns once PostgreSQL says that a transaction waits for another one's lock."""
+    statement = text("SELECT count(*) FROM pg_locks WHERE NOT granted AND pid <> pg_backend_pid()")
+    async with asyncio.timeout(WAIT_S), database.core() as connection:
+        while not await connection.scalar(statement):
+            await asyncio.sleep(0.01)
 
 
 def _unpack(details: Any, *messages: Message) -> None:

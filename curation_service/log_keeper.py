@@ -1,0 +1,42 @@
+"""Keeps the partitions of the event log: makes tomorrow's, drops those beyond the retention.
+
+Every replica tries; an advisory lock lets one at a time do it. Nothing is lost while nobody does.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+
+import psycopg
+
+from shared.db.engine import driver_url
+from shared.db.partitions import keep_partitions
+from shared.lifecycle import Part
+
+log = logging.getLogger(__name__)
+
+INTERVAL_S = 600.0
+
+
+class LogKeeper(Part):
+    """Looks after the partitions every ten minutes."""
+
+    def __init__(self, *, url: str, retention_days: int) -> None:
+        super().__init__()
+        self._url, self._retention_days = driver_url(url), retention_days
+
+    async def _run(self) -> None:
+        self.ready()
+        while not self.stopping.is_set():
+            try:
+                await asyncio.to_thread(self._keep)
+            except psycopg.Error as error:
+                log.warning("the log's partitions are left for later: %s", type(error).__name__)
+            await self.pause(INTERVAL_S)
+
+    def _keep(self) -> None:
+        with psycopg.connect(self._url, application_name="curation log keeper") as connection:
+            kept = keep_partitions(connection, retention_days=self._retention_days)
+        if kept.created or kept.dropped:
+            log.info("partitions of the log: %s created, %s dropped", kept.created, kept.dropped)
