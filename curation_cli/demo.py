@@ -37,8 +37,13 @@ class Demo:
     """What the steps of the demo share."""
 
     console: Console
+    """Where it is shown."""
     client: CurationClient
+    """Of the service."""
     database_url: str
+    """For what curators cannot ask the service: the import, and a look at the websites."""
+    place_api: str
+    """The URL of the demo's place API."""
 
     async def run(self) -> None:
         """All steps."""
@@ -93,7 +98,9 @@ class Demo:
 
     async def read_websites(self) -> None:
         """The second workflow, on what the first one found."""
-        ids = await self._ids("local_businesses", 'status = "Fresh" AND website:*', WEBSITES_QUEUED)
+        # Those of an earlier demo are at a port where nobody listens any more.
+        host = self.place_api.removeprefix("http://")
+        ids = await self._ids("local_businesses", f'status = "Fresh" AND website:"{host}"', WEBSITES_QUEUED)
         if not ids:
             return
         await self._enrich("local_businesses", "ReadWebsite", ids, "Websites of local businesses")
@@ -127,8 +134,8 @@ class Demo:
 
 
 @asynccontextmanager
-async def demo_started(place: Place) -> AsyncIterator[Running]:
-    """Everything, and the demo's own place API for the worker to call."""
+async def demo_started(place: Place) -> AsyncIterator[tuple[Running, str]]:
+    """Everything, and the demo's own place API for the worker to call, with its URL."""
     api = Child(
         "curation_cli.place_api", environment=place.environment, log=place.folder / "logs" / "api.log", ready="http://"
     )
@@ -140,13 +147,14 @@ async def demo_started(place: Place) -> AsyncIterator[Running]:
             "WEBSITE_ALLOWED_NETWORKS": "127.0.0.0/8",
         }
         async with started(Place(folder=place.folder, port=place.port, environment=environment)) as running:
-            yield running
+            yield running, api.ready_line
 
 
-async def run_demo(console: Console, running: Running) -> None:
+async def run_demo(console: Console, running: Running, place_api: str) -> None:
     """The demo; raises `ChildFailed` when a process dies meanwhile, and `TimeoutError` when it does not end."""
     async with asyncio.timeout(DEMO_TIMEOUT_S), CurationClient(running.address) as client:
-        steps = asyncio.create_task(Demo(console=console, client=client, database_url=running.database_url).run())
+        demo = Demo(console=console, client=client, database_url=running.database_url, place_api=place_api)
+        steps = asyncio.create_task(demo.run())
         died = asyncio.create_task(running.first_end())
         try:
             await asyncio.wait({steps, died}, return_when=asyncio.FIRST_COMPLETED)

@@ -114,9 +114,9 @@ async def _up(console: Console, place: Place) -> None:
 
 async def _demo(console: Console, place: Place) -> None:
     console.print("Starting PostgreSQL, the service, a worker and a place API for it to call ...")
-    async with demo_started(place) as running:
+    async with demo_started(place) as (running, place_api):
         _print_addresses(console, running)
-        await run_demo(console, running)
+        await run_demo(console, running, place_api)
         console.print(f"\nStart it to stay with: curation up --data {place.folder}", highlight=False, soft_wrap=True)
 
 

@@ -54,7 +54,7 @@ class BatchBoard:
             self._live.update(_progress_table(self._title, progress))
         elif progress.done or monotonic() - self._shown_at >= LINE_S:
             self._shown_at = monotonic()
-            self._console.print(f"  {self._title}: {progress_line(progress)}", highlight=False)
+            self._console.print(f"  {self._title}: {progress_line(progress)}", highlight=False, soft_wrap=True)
 
 
 def print_table(console: Console, title: str, columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:

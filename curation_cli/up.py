@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
@@ -89,7 +90,7 @@ def _free_port() -> int:
 async def _wait_until_serving(address: str) -> None:
     """Returns when the standard health service says SERVING; raises `grpc.RpcError` when that takes too long."""
     async with grpc.aio.insecure_channel(address) as channel:
-        health = health_pb2_grpc.HealthStub(channel)
+        health: Any = health_pb2_grpc.HealthStub(channel)  # its stub file leaves the methods out
         call = health.Watch(health_pb2.HealthCheckRequest(), timeout=SERVICE_TIMEOUT_S, wait_for_ready=True)
         try:
             async for response in call:

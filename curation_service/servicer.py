@@ -1,4 +1,5 @@
 """The RPCs: each reads its request, calls what does the work, and writes the answer. Errors are the interceptor's."""
+# ruff: noqa: N802 -- the methods have gRPC's names
 
 from __future__ import annotations
 

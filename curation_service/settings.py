@@ -13,7 +13,7 @@ class ServiceSettings(DatabaseSettings):
     listen: str = Field(
         default="127.0.0.1:50051",
         description="The address that the service listens on, `host:port`; a port of 0 takes any free one. "
-        "There is no TLS and no authentication yet: in front of anything but a private network goes a proxy that has both.",
+        "Without TLS and authentication: what is no private network reaches it through a proxy that has both.",
     )
     items_max: int = Field(
         default=100_000,

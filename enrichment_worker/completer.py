@@ -18,7 +18,7 @@ from enrichment_worker.lane import Lane, Report
 from enrichment_worker.pinned import Pinned
 from enrichment_worker.refusal import is_refusal, refusal, value_problem
 from shared.db.engine import Connection
-from shared.db.finish import Result, finish
+from shared.db.finish import Result, finish, lock
 from shared.db.log import append_progress
 from shared.errors import DatabaseUnavailable
 from shared.lifecycle import Part
@@ -113,15 +113,18 @@ class Completer(Part):
     async def _commit(self, batch: list[Result], reports: list[Report]) -> list[Result]:
         """Commits in one transaction; a second one, with savepoints, when the target refused something."""
         try:
-            async with self._pinned.transaction() as connection:
-                if reports:
+            if reports:
+                # By themselves: both lock rows in key order, and one after the other would not be in order.
+                async with self._pinned.transaction() as connection:
                     await append_progress(connection, self._lane.workflow, reports)
+            async with self._pinned.transaction() as connection:
                 return await self._finish(connection, batch)
         except (psycopg.Error, TypeError, ValueError) as error:
             if not is_refusal(error):
                 raise
         failed: list[Result] = []
         async with self._pinned.transaction() as connection:
+            await lock(connection, self._lane.workflow, batch)
             done = await self._halve(connection, batch, failed)
             return done + await self._finish(connection, failed)
 

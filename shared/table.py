@@ -103,6 +103,8 @@ def _rules(lifecycle: Lifecycle, trigger: str, pair: tuple[str, str], cancel: bo
 class _Mark(str):
     """A value that is recognised by identity."""
 
+    __slots__ = ()
+
 
 _BEFORE, _GIVEN, _NOW = _Mark("before"), _Mark("given"), _Mark("now")
 

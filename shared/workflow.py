@@ -114,7 +114,7 @@ class EnrichmentContext(Protocol):
 
 
 Enricher: TypeAlias = Callable[[Item, EnrichmentContext], Awaitable[Values | None]]
-"""Calls the external API for one item. Returns what to upsert into the target, or None when there is nothing to find."""
+"""Calls the external API for one item. Returns what to upsert into the target, or None when nothing is to be found."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

@@ -100,6 +100,17 @@ async def finish(
     return Finished(saved=row[0], dropped=len(results) - row[0])
 
 
+async def lock(connection: Connection, workflow: Workflow, results: Sequence[Result]) -> None:
+    """Locks the items of these results in key order, for a caller that will finish them in several statements."""
+    await connection.execute(_LOCK.format(**item_names(workflow)), {"keys": [result.item.key for result in results]})
+
+
+_LOCK = sql.SQL(
+    """/* lock */ SELECT FROM {source} s WHERE s.{key} = ANY(%(keys)s::{key_type}[])
+    ORDER BY s.{key} FOR NO KEY UPDATE"""
+)
+
+
 def _value(column: Column[Any], values: Values | None) -> Any:
     value = None if values is None else values.get(column.name)
     return Jsonb(value) if value is not None and isinstance(column.type, JSON | JSONB) else value

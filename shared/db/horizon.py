@@ -1,15 +1,19 @@
 """How far the log may be read: behind every transaction that may still commit an earlier position.
 
 Positions are drawn by transactions that commit in any order. A reader that only remembers the last position loses
-those that commit late. So: note the highest position drawn so far, then the transactions under way; each that may
-have drawn a position up to there is among them or has ended. Once the oldest transaction under way is younger than
-all those noted, everything up to the noted position is visible, or never will be.
+those that commit late. So: note the highest position drawn so far, then draw a transaction id; whoever drew a position
+up to there has a lower id. Once the oldest transaction under way is not below that id, everything up to the noted
+position is visible, or never will be.
+
+The upper end of a snapshot would not do in place of the id: it is one above the last transaction that *ended*, and a
+transaction under way may well be above it.
 """
 
 from __future__ import annotations
 
 import time
 from collections import deque
+from typing import LiteralString
 
 from shared.db.engine import Connection
 
@@ -28,22 +32,22 @@ class Horizon:
         return time.monotonic() - self._noted[0][2] if self._noted else 0.0
 
     async def advance(self, connection: Connection) -> int:
-        """Asks the database, outside of any transaction, and returns the safe position."""
-        # Two statements, in this order: the snapshot must be younger than the position.
-        row = await (await connection.execute("SELECT last_value FROM status_event_position")).fetchone()
-        assert row is not None
-        drawn: int = row[0]
-        row = await (
-            await connection.execute(
-                """SELECT pg_snapshot_xmin(s)::text::bigint, pg_snapshot_xmax(s)::text::bigint
-                   FROM pg_current_snapshot() s"""
-            )
-        ).fetchone()
-        assert row is not None
-        oldest, next_ = int(row[0]), int(row[1])
-        highest = self._noted[-1][0] if self._noted else self.position
-        if drawn > highest:
-            self._noted.append((drawn, next_, time.monotonic()))
-        while self._noted and oldest >= self._noted[0][1]:
-            self.position = self._noted.popleft()[0]
+        """Asks the database, on a connection in autocommit, and returns the safe position.
+
+        An id is drawn only when there are new positions: never more often than others write.
+        """
+        drawn = await _number(connection, "SELECT last_value FROM status_event_position")
+        if drawn > (self._noted[-1][0] if self._noted else self.position):
+            bound = await _number(connection, "SELECT pg_current_xact_id()::text::bigint")
+            self._noted.append((drawn, bound, time.monotonic()))
+        if self._noted:
+            oldest = await _number(connection, "SELECT pg_snapshot_xmin(pg_current_snapshot())::text::bigint")
+            while self._noted and oldest >= self._noted[0][1]:
+                self.position = self._noted.popleft()[0]
         return self.position
+
+
+async def _number(connection: Connection, query: LiteralString) -> int:
+    row = await (await connection.execute(query)).fetchone()
+    assert row is not None
+    return int(row[0])

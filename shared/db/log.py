@@ -20,8 +20,9 @@ from shared.db.statement import item_names
 from shared.db.writer import CHANNEL
 from shared.workflow import ItemKey, Workflow
 
-_COLUMNS = """e.position, e.xid::text::bigint, e.at, e.resource, e.kind, e.from_status, e.to_status, e.from_queue,
-    e.to_queue, e.batch, e.cause, e.worker, e.items, e.versions, e.attempts, e.errors, e.run_ats, e.steps, e.fractions"""
+_COLUMNS = """e.position, e.xid::text::bigint, e.at, e.resource, e.kind, e.from_status, e.to_status,
+    e.from_queue, e.to_queue, e.batch, e.cause, e.worker, e.items, e.versions, e.attempts,
+    e.errors, e.run_ats, e.steps, e.fractions"""
 
 
 @dataclass(frozen=True, slots=True)

@@ -33,6 +33,7 @@ def keep_partitions(connection: psycopg.Connection[Any], *, retention_days: int 
     """Makes today's and tomorrow's partitions, moves the sequence to today, drops what is older than the retention.
 
     Args:
+        connection: in a transaction, which the caller commits.
         retention_days: how many whole days before today are kept; all when None.
 
     Before a partition goes, what it says of the progress of batches is added to their rows.

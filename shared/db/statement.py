@@ -18,10 +18,9 @@ def table_name(table: Table) -> sql.Identifier:
 
 
 def type_name(column: Column[object]) -> sql.SQL:
-    """The column's type, e.g. `UUID`, without its length: a cast to `varchar(20)` would cut in silence what an
-    insert refuses."""
+    """The column's type, e.g. `UUID`, without its length: `::varchar(20)` cuts in silence what an insert refuses."""
     dialect = PGDialect_psycopg()  # type: ignore[no-untyped-call]
-    return sql.SQL(re.sub(r"\(.*\)", "", column.type.compile(dialect=dialect)))  # type: ignore[arg-type]
+    return sql.SQL(re.sub(r"\(.*\)", "", column.type.compile(dialect=dialect)))
 
 
 def commas(parts: Iterable[sql.Composable]) -> sql.Composed:

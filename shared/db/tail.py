@@ -49,7 +49,7 @@ class Tail(Part):
     def __init__(
         self, *, url: str, listen_url: str, poll_s: float = 1.0, items_max: int = 200_000, stall_s: float = 5.0
     ) -> None:
-        """`items_max` bounds the memory, in items of entries; `stall_s` is when a late transaction is worth a warning."""
+        """`items_max` bounds the memory, in items of entries; `stall_s` when a late transaction is worth a warning."""
         super().__init__()
         self._url, self._listen_url = url, listen_url
         self._poll_s, self._items_max, self._stall_s = poll_s, items_max, stall_s
@@ -104,9 +104,11 @@ class Tail(Part):
     async def _start(self, connection: Connection) -> None:
         self.log_id = (await log_identity(connection)).id
         if not self.position:
-            while not (position := await self._horizon.advance(connection)):
-                await asyncio.sleep(UNSAFE_PAUSE_S[1])
-            self.position = self._floor = position
+            # Sequences are never at 0, so 0 means that a transaction under way keeps the horizon back.
+            while not self._horizon.position:
+                await self._horizon.advance(connection)
+                await self.pause(UNSAFE_PAUSE_S[1] if self._horizon.waiting_s else 0.0)
+            self.position = self._floor = self._horizon.position
         self.ready()
 
     async def _step(self, connection: Connection) -> None:

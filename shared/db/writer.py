@@ -15,7 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any, LiteralString
+from functools import partial
 
 from psycopg import sql
 
@@ -85,10 +85,6 @@ appended AS (
 )
 
 
-def _sql(text: LiteralString) -> Any:
-    return field(default_factory=lambda: sql.SQL(text))
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Write:
     """One use of the writer. Every part is composed once, at start, or per filter; values stay parameters."""
@@ -103,26 +99,26 @@ class Write:
     """The last SELECT, over `judged`, `changed` and `position`."""
     trigger: sql.Composable
     """What happens to the row; these expressions may name what `chosen` brings."""
-    expected: sql.Composable = _sql("NULL::bigint")
+    expected: sql.Composable = field(default_factory=partial(sql.SQL, "NULL::bigint"))
     """The version that the row must have, or NULL."""
-    error: sql.Composable = _sql("NULL::text")
-    delay_s: sql.Composable = _sql("0.0")
+    error: sql.Composable = field(default_factory=partial(sql.SQL, "NULL::text"))
+    delay_s: sql.Composable = field(default_factory=partial(sql.SQL, "0.0"))
     """Seconds until the next attempt, where there is one."""
-    worker: sql.Composable = _sql("NULL::bigint")
+    worker: sql.Composable = field(default_factory=partial(sql.SQL, "NULL::bigint"))
     """The session that claims, or that ended the attempt."""
-    cause: sql.Composable = _sql("NULL::bigint")
+    cause: sql.Composable = field(default_factory=partial(sql.SQL, "NULL::bigint"))
     """The batch that curates."""
-    carried: sql.Composable = _sql("")
+    carried: sql.Composable = field(default_factory=partial(sql.SQL, ""))
     """More columns to take along from `chosen` to `changed`, each with a comma in front."""
-    returned: sql.Composable = _sql("")
+    returned: sql.Composable = field(default_factory=partial(sql.SQL, ""))
     """More columns of the changed row `s`, each with a comma in front."""
-    gate: sql.Composable = _sql("true")
+    gate: sql.Composable = field(default_factory=partial(sql.SQL, "true"))
     """Nothing changes unless this holds; it may ask `judged`."""
-    before: sql.Composable = _sql("")
+    before: sql.Composable = field(default_factory=partial(sql.SQL, ""))
     """CTEs that `chosen` needs, each followed by a comma."""
-    between: sql.Composable = _sql("")
+    between: sql.Composable = field(default_factory=partial(sql.SQL, ""))
     """CTEs that the gate needs, each followed by a comma."""
-    after: sql.Composable = _sql("")
+    after: sql.Composable = field(default_factory=partial(sql.SQL, ""))
     """CTEs that follow the append, each with a comma in front."""
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any
 
 import grpc
@@ -55,9 +55,11 @@ async def another_server(
 ) -> AsyncIterator[tuple[Server, pb_grpc.CurationServiceAsyncStub]]:
     """A second server of the same service, with a client of the usual limits."""
     settings = ServiceSettings(DATABASE_URL=service.database.url, listen=listen, grace_s=grace_s)
-    (server,) = service_parts(settings, Registry(PARCELS), database or service.database)
-    assert isinstance(server, Server)
-    async with server, grpc.aio.insecure_channel(f"127.0.0.1:{server.port}") as channel:
+    async with AsyncExitStack() as stack:
+        for part in service_parts(settings, Registry(PARCELS), database or service.database):
+            server = await stack.enter_async_context(part)
+        assert isinstance(server, Server)
+        channel = await stack.enter_async_context(grpc.aio.insecure_channel(f"127.0.0.1:{server.port}"))
         yield server, pb_grpc.CurationServiceStub(channel)
 
 
@@ -68,7 +70,7 @@ async def test_a_stock_client_calls_it_by_reflection(service: RunningService) ->
 
 
 async def test_health_says_serving_and_not_serving_once_it_stops(service: RunningService) -> None:
-    stub = health_pb2_grpc.HealthStub(service.channel)
+    stub: Any = health_pb2_grpc.HealthStub(service.channel)
     for name in ("", SERVICE):
         response = await stub.Check(health_pb2.HealthCheckRequest(service=name))
         assert response.status == health_pb2.HealthCheckResponse.SERVING
@@ -122,9 +124,9 @@ async def test_an_oversized_message_is_refused_and_changes_nothing(database_url:
 
 
 async def test_a_database_that_cannot_be_reached_is_unavailable(service: RunningService) -> None:
-    async with Database("postgresql://nobody@127.0.0.1:1/none") as nowhere:
-        async with another_server(service, database=nowhere) as (_, stub):
-            refusal = await refused(stub.CountItems(pb.CountItemsRequest(resource="parcels")))
+    nowhere = Database("postgresql://nobody@127.0.0.1:1/none")
+    async with nowhere, another_server(service, database=nowhere) as (_, stub):
+        refusal = await refused(stub.CountItems(pb.CountItemsRequest(resource="parcels")))
     assert (refusal.code, refusal.reason) == (grpc.StatusCode.UNAVAILABLE, "DATABASE_UNAVAILABLE")
 
 
@@ -149,7 +151,19 @@ async def test_the_largest_error_passes_a_client_with_the_usual_limits(service: 
         assert (refusal.code, refusal.reason) == (grpc.StatusCode.INVALID_ARGUMENT, "INVALID_REQUEST")
 
 
-async def test_a_stream_that_is_not_there_yet_is_unimplemented(service: RunningService) -> None:
-    with pytest.raises(grpc.aio.AioRpcError) as caught:
-        await service.stub.WatchStatus(pb.WatchStatusRequest(resource="parcels")).read()
-    assert caught.value.code() == grpc.StatusCode.UNIMPLEMENTED
+async def test_the_errors_of_a_stream_have_details_too(service: RunningService) -> None:
+    refusal = await refused(service.stub.WatchStatus(pb.WatchStatusRequest(resource="nope")).read())
+    assert (refusal.code, refusal.reason) == (grpc.StatusCode.NOT_FOUND, "UNKNOWN_RESOURCE")
+
+
+async def test_a_stream_goes_on_elsewhere_when_the_service_stops(service: RunningService) -> None:
+    stream = service.stub.WatchStatus(pb.WatchStatusRequest(resource="parcels", skip_snapshot=True))
+    assert (await stream.read()).resume_token
+    service.server.stopping.set()
+
+    async def read_to_the_end() -> None:
+        while await stream.read() is not grpc.aio.EOF:
+            pass
+
+    refusal = await refused(read_to_the_end())
+    assert (refusal.code, refusal.reason) == (grpc.StatusCode.UNAVAILABLE, "SERVER_STOPPING")

@@ -17,7 +17,7 @@ import grpc.aio
 import pytest
 import pytest_asyncio
 from google.protobuf.message import Message
-from google.rpc.error_details_pb2 import BadRequest, ErrorInfo, PreconditionFailure  # type: ignore[import-untyped]
+from google.rpc.error_details_pb2 import BadRequest, ErrorInfo, PreconditionFailure
 from grpc_status import rpc_status
 from sqlalchemy import insert, select, text
 
@@ -128,11 +128,11 @@ async def all_parcels(database: Database) -> list[dict[str, Any]]:
         return [row._asdict() for row in await connection.execute(select(parcels).order_by(parcels.c.id))]
 
 
-async def somebody_waits_for_a_lock(database: Database) -> None:
-    """Returns once PostgreSQL says that a transaction waits for another one's lock."""
+async def somebody_waits_for_a_lock(database: Database, *, waiting: bool = True) -> None:
+    """Returns once PostgreSQL says that a transaction waits for another's lock; or, not `waiting`, that none does."""
     statement = text("SELECT count(*) FROM pg_locks WHERE NOT granted AND pid <> pg_backend_pid()")
     async with asyncio.timeout(WAIT_S), database.core() as connection:
-        while not await connection.scalar(statement):
+        while bool(await connection.scalar(statement)) != waiting:  # noqa: ASYNC110 - PostgreSQL has no event for it
             await asyncio.sleep(0.01)
 
 

@@ -1,0 +1,56 @@
+"""The horizon of the log, with transactions that are forced to commit late."""
+
+from __future__ import annotations
+
+from psycopg import AsyncConnection
+
+from shared.db.engine import connect
+from shared.db.horizon import Horizon
+
+
+async def _draw(connection: AsyncConnection[object]) -> int:
+    """Draws a position as the writer does: the transaction has its id before."""
+    row = await (
+        await connection.execute("SELECT pg_current_xact_id()::text, nextval('status_event_position')")
+    ).fetchone()
+    assert isinstance(row, tuple)
+    return int(row[1])
+
+
+async def test_the_horizon_never_passes_an_open_transaction_even_the_youngest_one(database_url: str) -> None:
+    # Nothing ended after it began: the end of a snapshot says nothing of it.
+    async with (
+        await connect(database_url, name="late", autocommit=False) as late,
+        await connect(database_url, name="reader") as reader,
+    ):
+        position, horizon = await _draw(late), Horizon()
+        for _ in range(3):
+            assert await horizon.advance(reader) < position
+        assert horizon.waiting_s > 0
+        await late.commit()
+        assert await horizon.advance(reader) >= position
+        assert horizon.waiting_s == 0
+
+
+async def test_an_older_transaction_that_commits_last_holds_back_the_newer_one(database_url: str) -> None:
+    async with (
+        await connect(database_url, name="older", autocommit=False) as older,
+        await connect(database_url, name="newer", autocommit=False) as newer,
+        await connect(database_url, name="reader") as reader,
+    ):
+        first, second, horizon = await _draw(older), await _draw(newer), Horizon()
+        await newer.commit()
+        assert await horizon.advance(reader) < first
+        await older.rollback()
+        assert await horizon.advance(reader) >= second
+
+
+async def test_an_idle_log_costs_no_transaction_ids(database_url: str) -> None:
+    async with await connect(database_url, name="reader") as reader:
+        horizon = Horizon()
+        await horizon.advance(reader)
+        query = "SELECT pg_snapshot_xmax(pg_current_snapshot())::text"
+        before = await (await reader.execute(query)).fetchone()
+        for _ in range(5):
+            await horizon.advance(reader)
+        assert await (await reader.execute(query)).fetchone() == before
