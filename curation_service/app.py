@@ -30,6 +30,7 @@ def open_database(settings: ServiceSettings) -> Database:
         settings.database_url,
         pool_size=settings.pool_size,
         pool_timeout_s=settings.pool_timeout_s,
+        prepare_threshold=settings.prepare_threshold,
         name="curation service",
     )
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 from sqlalchemy import Column, ColumnElement, Enum, Float, FromClause, Text, bindparam, cast
@@ -57,7 +58,7 @@ class Field:
 
 @dataclass(frozen=True, slots=True)
 class ItemTable:
-    """A workflow's source table as one statement sees it; its fields fit no other statement's."""
+    """A workflow's source table as statements see it, and its fields."""
 
     workflow: Workflow
     source: FromClause
@@ -66,8 +67,9 @@ class ItemTable:
     """Every field of an item by its word."""
 
 
+@cache
 def item_table(workflow: Workflow) -> ItemTable:
-    """The workflow's source table for a statement."""
+    """The workflow's source table for statements: one and the same, or a statement would join it with itself."""
     source, queue = workflow.source.alias(SOURCE_ALIAS), workflow.queue
     item_words = {
         "id": workflow.key.name,

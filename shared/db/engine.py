@@ -28,7 +28,15 @@ SESSION_OPTIONS = "-c plan_cache_mode=force_custom_plan -c jit=off -c timezone=U
 class Database:
     """One process's pool. `async with Database(...)`; leaving closes it."""
 
-    def __init__(self, url: str, *, pool_size: int = 10, pool_timeout_s: float = 10.0, name: str = "curation") -> None:
+    def __init__(
+        self,
+        url: str,
+        *,
+        pool_size: int = 10,
+        pool_timeout_s: float = 10.0,
+        prepare_threshold: int | None = 5,
+        name: str = "curation",
+    ) -> None:
         self.url = driver_url(url)
         """A libpq address, for connections of one's own (LISTEN, the worker's pinned ones)."""
         self._engine = create_async_engine(
@@ -37,7 +45,11 @@ class Database:
             max_overflow=0,
             pool_timeout=pool_timeout_s,
             pool_pre_ping=True,
-            connect_args={"application_name": name, "options": SESSION_OPTIONS},
+            connect_args={
+                "application_name": name,
+                "options": SESSION_OPTIONS,
+                "prepare_threshold": prepare_threshold,
+            },
         )
 
     async def __aenter__(self) -> Self:

@@ -74,11 +74,16 @@ async def test_health_says_serving_and_not_serving_once_it_stops(service: Runnin
     for name in ("", SERVICE):
         response = await stub.Check(health_pb2.HealthCheckRequest(service=name))
         assert response.status == health_pb2.HealthCheckResponse.SERVING
-    watch = stub.Watch(health_pb2.HealthCheckRequest(service=SERVICE))
-    assert (await watch.read()).status == health_pb2.HealthCheckResponse.SERVING
-    service.server.stopping.set()
-    assert (await watch.read()).status == health_pb2.HealthCheckResponse.NOT_SERVING
-    watch.cancel()
+    async with (
+        another_server(service, grace_s=20) as (server, _),
+        grpc.aio.insecure_channel(f"127.0.0.1:{server.port}") as channel,
+    ):
+        stub = health_pb2_grpc.HealthStub(channel)
+        watch = stub.Watch(health_pb2.HealthCheckRequest(service=SERVICE))
+        assert (await watch.read()).status == health_pb2.HealthCheckResponse.SERVING
+        server.stopping.set()
+        assert (await watch.read()).status == health_pb2.HealthCheckResponse.NOT_SERVING
+        watch.cancel()
 
 
 async def test_a_call_under_way_is_answered_while_the_service_stops(service: RunningService) -> None:
@@ -157,13 +162,14 @@ async def test_the_errors_of_a_stream_have_details_too(service: RunningService) 
 
 
 async def test_a_stream_goes_on_elsewhere_when_the_service_stops(service: RunningService) -> None:
-    stream = service.stub.WatchStatus(pb.WatchStatusRequest(resource="parcels", skip_snapshot=True))
-    assert (await stream.read()).resume_token
-    service.server.stopping.set()
+    async with another_server(service, grace_s=20) as (server, stub):
+        stream: Any = stub.WatchStatus(pb.WatchStatusRequest(resource="parcels", skip_snapshot=True))
+        assert (await stream.read()).resume_token
+        server.stopping.set()
 
-    async def read_to_the_end() -> None:
-        while await stream.read() is not grpc.aio.EOF:
-            pass
+        async def read_to_the_end() -> None:
+            while await stream.read() is not grpc.aio.EOF:
+                pass
 
-    refusal = await refused(read_to_the_end())
+        refusal = await refused(read_to_the_end())
     assert (refusal.code, refusal.reason) == (grpc.StatusCode.UNAVAILABLE, "SERVER_STOPPING")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC
 from typing import Any
 
@@ -73,3 +74,14 @@ def test_a_changed_token_is_refused(data: st.DataObject) -> None:
 def test_any_other_text_is_refused(text: str) -> None:
     with pytest.raises(InvalidRequest):
         read_page_token(text, ["q"], [FIELDS["id"].kind])
+
+
+@given(st.recursive(st.none() | st.integers() | st.text(), lambda inner: st.lists(inner, max_size=3)))
+def test_a_token_that_somebody_made_up_with_its_digest_is_refused_or_read(value: Any) -> None:
+    made_up = replace(FIELDS["size"].kind, render=lambda _: value)
+    token = write_page_token(["q"], [made_up], [0])
+    try:
+        (read,) = read_page_token(token, ["q"], [FIELDS["size"].kind])
+    except InvalidRequest:
+        return
+    assert read is None or isinstance(read, int)

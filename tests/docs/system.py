@@ -1,0 +1,43 @@
+"""Service and worker on one database, for whatever workflows there are: what a page's code calls."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from collections.abc import AsyncIterator, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager
+
+from curation_service.app import open_database, service_parts
+from curation_service.server import Server
+from curation_service.settings import ServiceSettings
+from enrichment_worker.app import open_means, worker_parts
+from enrichment_worker.settings import WorkerSettings
+from shared.probe import Probe
+from shared.registry import Registry
+from tests.docs.pages import ROOT
+
+
+@asynccontextmanager
+async def running_system(url: str, registry: Registry, environment: Mapping[str, str]) -> AsyncIterator[str]:
+    """A service and a worker with this environment; gives the service's address."""
+    service = ServiceSettings(DATABASE_URL=url, listen="127.0.0.1:0", grace_s=0)
+    worker = WorkerSettings(DATABASE_URL=url, poll_s=0.05)
+    async with open_database(service) as database, AsyncExitStack() as stack:
+        workflows = list(registry.values())
+        means = await open_means(stack, worker, workflows, environment, Probe())
+        parts = [*worker_parts(worker, workflows, means), *service_parts(service, registry, database)]
+        for part in parts:
+            await stack.enter_async_context(part)
+        server = parts[-1]
+        assert isinstance(server, Server)
+        yield f"127.0.0.1:{server.port}"
+
+
+async def run_python(*arguments: str) -> str:
+    """Runs a Python of its own in the root of the project; gives what it prints. It must end well."""
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, *arguments, cwd=ROOT, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT
+    )
+    printed, _ = await process.communicate()
+    assert process.returncode == 0, printed.decode()
+    return printed.decode()

@@ -1,0 +1,18 @@
+"""The page on the lifecycle says what the machine does today."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from shared.diagram import RESOURCE, lifecycle_page
+from shared.registry import load_registry
+
+PAGE = Path(__file__).resolve().parents[2] / "docs/reference/lifecycle.md"
+
+
+def test_the_page_on_the_lifecycle_is_what_the_machine_says() -> None:
+    assert PAGE.read_text() == lifecycle_page(load_registry()[RESOURCE]), "out of date: make generate"
+
+
+def test_the_pages_of_two_workflows_differ() -> None:
+    assert len({lifecycle_page(workflow) for workflow in load_registry().values()}) == len(load_registry())

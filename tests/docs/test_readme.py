@@ -1,0 +1,145 @@
+"""What the documentation says can be done is done here, or checked against what there is."""
+
+from __future__ import annotations
+
+import json
+import re
+import shlex
+import uuid
+from importlib.util import find_spec
+from pathlib import Path
+
+import grpc
+import grpc.aio
+import psycopg
+import pytest
+from google.protobuf.json_format import ParseDict
+from google.protobuf.message import Message
+from google.protobuf.message_factory import GetMessageClass
+
+from curation.v1 import curation_pb2 as pb
+from curation_cli.main import main
+from shared.registry import load_registry
+from tests.docs.pages import PAGES, ROOT, blocks, commands
+from tests.docs.settings_page import PAGE, settings_page
+from tests.docs.system import run_python, running_system
+from tests.support.worker import Api, Reply
+
+README = ROOT / "README.md"
+ADDRESS = "127.0.0.1:50051"
+COMMANDS = [pytest.param(line, id=f"{page.name}: {line[:50]}") for page in PAGES for line in commands(page)]
+LINK = re.compile(r"\]\((?!https?:)([^)#\s]+)")
+PLACES = 7
+
+
+async def test_the_python_of_the_readme_runs(database_url: str) -> None:
+    async def place(_: str) -> Reply:
+        return Reply({"displayName": {"text": "somewhere"}})
+
+    (snippet,) = blocks(README, "python")
+    api = Api()
+    api.answer = place
+    await _add_places(database_url)
+    async with (
+        api.serve() as api_url,
+        running_system(database_url, load_registry(), {"GOOGLE_PLACES_URL": api_url}) as address,
+    ):
+        assert ADDRESS in snippet.text
+        printed = (await run_python("-c", snippet.text.replace(ADDRESS, address))).splitlines()
+    assert printed[0] == "5 queued"
+    assert sum(line.endswith(" complete ") for line in printed) == 5
+
+
+async def test_the_calls_by_reflection_are_answered(database_url: str) -> None:
+    await _add_places(database_url)
+    lines = [shlex.split(line) for line in commands(README) if line.startswith("grpcurl ")]
+    answers: list[Message] = []
+    async with (
+        running_system(database_url, load_registry(), {}) as address,
+        grpc.aio.insecure_channel(address) as channel,
+    ):
+        for _, plaintext, data, body, target, method in lines:
+            assert (plaintext, data, target) == ("-plaintext", "-d", ADDRESS)
+            answers.append(await _called(channel, method, body))
+    listed, updated = answers
+    assert isinstance(listed, pb.ListItemsResponse)
+    assert len(listed.items) == 5
+    assert isinstance(updated, pb.BatchUpdateStatusResponse)
+
+
+@pytest.mark.parametrize("line", COMMANDS)
+def test_a_command_names_what_there_is(line: str, capsys: pytest.CaptureFixture[str]) -> None:
+    words = shlex.split(line)
+    match words:
+        case ["make", target]:
+            assert re.search(rf"^{target}:.*## ", (ROOT / "Makefile").read_text(), re.MULTILINE)
+        case ["python", "-m", module]:
+            assert find_spec(module)
+        case [".venv/bin/curation", command, *_]:
+            with pytest.raises(SystemExit):
+                main([command, "--help"])
+            told = capsys.readouterr().out
+            assert "usage: curation" in told
+            assert [word for word in words if word.startswith("--") and word not in told] == []
+        case ["grpcurl", *_]:
+            pass  # its call is made below
+        case [".venv/bin/pip", "install", _]:
+            pass  # of the package that its page's own test installs
+        case _:
+            pytest.fail(f"no check for {line!r}")
+
+
+def test_the_two_commands_come_first() -> None:
+    assert commands(README)[:2] == ["make run", "make test"]
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_links_and_files_that_a_page_names_are_there(page: Path) -> None:
+    text = page.read_text()
+    links = [page.parent / link for link in LINK.findall(text)]
+    files = [ROOT / name for name in re.findall(r"`([a-z_]+/[\w./]+\.(?:py|proto|md))`", text)]
+    named = [path for path in files if page.name != "add-a-workflow.md"]
+    assert [str(path) for path in [*links, *named] if not path.exists()] == []
+
+
+def test_the_page_of_settings_is_what_the_code_says() -> None:
+    assert PAGE.read_text() == settings_page(), "run `python -m tests.docs.settings_page`"
+
+
+def test_the_index_lists_every_page() -> None:
+    index = (ROOT / "docs" / "README.md").read_text()
+    pages = [str(page.relative_to(ROOT / "docs")) for page in PAGES if ROOT / "docs" in page.parents]
+    assert [page for page in pages if page != "README.md" and f"({page})" not in index] == []
+
+
+async def _called(channel: grpc.aio.Channel, method: str, body: str) -> Message:
+    """Makes a call as grpcurl does: by the names of the method and of the fields alone."""
+    service, _, name = method.partition("/")
+    found = pb.DESCRIPTOR.services_by_name[service.removeprefix(f"{pb.DESCRIPTOR.package}.")].methods_by_name[name]
+    request = ParseDict(json.loads(body), GetMessageClass(found.input_type)())
+    call: grpc.aio.UnaryUnaryMultiCallable[Message, Message] = channel.unary_unary(
+        f"/{method}",
+        request_serializer=_wire_form,
+        response_deserializer=_response_class(found.output_type.name).FromString,
+    )
+    return await call(request)
+
+
+def _wire_form(message: Message) -> bytes:
+    return message.SerializeToString()
+
+
+def _response_class(name: str) -> type[Message]:
+    found: type[Message] = getattr(pb, name)
+    return found
+
+
+async def _add_places(url: str) -> None:
+    async with await psycopg.AsyncConnection.connect(url) as connection:
+        for n in range(PLACES):
+            await connection.execute(
+                """INSERT INTO places_staging
+                       (id, external_id, code, name, city, region, country, latitude, longitude, time_zone)
+                   VALUES (%s, %s, 'ABCD', 'a place', 'a city', 'a region', 'DE', 0, 0, 'UTC')""",
+                (uuid.UUID(int=n), f"place-{n}"),
+            )
