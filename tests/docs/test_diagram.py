@@ -12,7 +12,3 @@ PAGE = Path(__file__).resolve().parents[2] / "docs/reference/lifecycle.md"
 
 def test_the_page_on_the_lifecycle_is_what_the_machine_says() -> None:
     assert PAGE.read_text() == lifecycle_page(load_registry()[RESOURCE]), "out of date: make generate"
-
-
-def test_the_pages_of_two_workflows_differ() -> None:
-    assert len({lifecycle_page(workflow) for workflow in load_registry().values()}) == len(load_registry())

@@ -1,0 +1,237 @@
+"""Setting a status on many items: all or nothing or in part, at once with others, together with the queue."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import defaultdict
+from collections.abc import AsyncIterator, Sequence
+from typing import Any
+from uuid import UUID, uuid4
+
+import pytest
+from psycopg import sql
+
+from shared.db.curate import CurateCall, Curated, curate
+from shared.db.engine import Connection, Database, connect
+from shared.db.horizon import Horizon
+from shared.db.log import Entry, read_log
+from shared.errors import Outcome
+from shared.machine import UNCHANGED
+from shared.table import transition_table
+from tests.support.parcels import PARCELS
+from tests.support.service import WAIT_S, all_parcels, parcel_database, somebody_waits_for_a_lock
+
+TABLE = transition_table(PARCELS)
+ROUNDS = 40
+BATCH = 7
+"""The batch of calls whose batch does not matter."""
+pytestmark = pytest.mark.postgres_versions
+
+
+@pytest.fixture
+async def database(database_url: str) -> AsyncIterator[Database]:
+    """The database with the tables of `parcels`."""
+    async with parcel_database(database_url) as database:
+        yield database
+
+
+async def add(database: Database, size: int) -> list[UUID]:
+    """Saves so many new parcels. Returns their keys in order."""
+    keys = [UUID(int=n) for n in range(1, size + 1)]
+    async with database.transaction() as connection:
+        await connection.execute(
+            "INSERT INTO parcels (id, name) SELECT unnest(%s::uuid[]), 'a parcel'", ([str(key) for key in keys],)
+        )
+    return keys
+
+
+async def set_status(database: Database, status: str, keys: Sequence[UUID] | None, **options: Any) -> Curated:
+    """One call in a transaction of its own."""
+    async with database.transaction() as connection:
+        return await set_status_in(connection, status, keys, **options)
+
+
+async def set_status_in(
+    connection: Connection, status: str, keys: Sequence[UUID] | None, batch: int | None = BATCH, **options: Any
+) -> Curated:
+    """One call in a transaction that the caller has opened."""
+    return await curate(connection, PARCELS, TABLE, CurateCall(status=status, keys=keys, batch=batch, **options))
+
+
+async def entries(database: Database) -> list[Entry]:
+    """The whole log."""
+    async with database.transaction() as connection:
+        return await read_log(connection, after=0, through=2**62, limit=1_000_000)
+
+
+async def state(database: Database) -> tuple[list[dict[str, Any]], list[Entry], int]:
+    """All that a call could have changed."""
+    async with database.transaction() as connection:
+        row = await (await connection.execute("SELECT count(*) FROM batch_outcome")).fetchone()
+    assert row is not None
+    return await all_parcels(database), await entries(database), row[0]
+
+
+async def test_overlapping_batches_in_opposite_orders_neither_deadlock_nor_lose_an_update(database: Database) -> None:
+    keys = await add(database, 60)
+    there, back = keys[:40], list(reversed(keys[20:]))
+    changed = 0
+    for n in range(ROUNDS):
+        statuses = ("Selected", "New") if n % 2 else ("New", "Selected")
+        answers = await asyncio.gather(
+            set_status(database, statuses[0], there, allow_partial=True),
+            set_status(database, statuses[1], back, allow_partial=True),
+        )
+        changed += sum(answer.changed for answer in answers)
+    rows = await all_parcels(database)
+    assert sum(row["version"] - 1 for row in rows) == changed > 0
+    versions = defaultdict[str, list[int]](list)
+    for entry in await entries(database):
+        for item, version in zip(entry.items, entry.versions, strict=True):
+            versions[item].append(version)
+    assert versions == {str(row["id"]): list(range(2, row["version"] + 1)) for row in rows if row["version"] > 1}
+
+
+async def test_a_batch_that_waited_judges_what_the_other_left(database: Database) -> None:
+    keys = await add(database, 3)
+    async with database.transaction() as first:
+        await set_status_in(first, "Archived", keys[1:])
+        second = asyncio.create_task(set_status(database, "Scan", list(reversed(keys)), allow_partial=True))
+        await somebody_waits_for_a_lock(database)
+    answer = await second
+    assert (answer.changed, answer.queued, dict(answer.counts)) == (1, 1, {"illegal_transition": 2})
+    assert {outcome.status for outcome in answer.outcomes} == {"Archived"}
+    assert [(row["status"], row["version"]) for row in await all_parcels(database)] == [
+        ("Scan", 2),
+        ("Archived", 2),
+        ("Archived", 2),
+    ]
+
+
+async def test_an_atomic_batch_with_one_refused_item_changes_nothing_and_names_it(database: Database) -> None:
+    keys, absent = await add(database, 4), UUID(int=10**6)
+    await set_status(database, "Archived", keys[2:3])
+    before = await state(database)
+    answer = await set_status(database, "Scan", [*keys, absent])
+    assert answer.refused == 2
+    assert answer.position is None
+    assert list(answer.outcomes) == [
+        Outcome(str(keys[2]), "illegal_transition", "Archived", "none", 2),
+        Outcome(str(absent), "not_found", None, None, None),
+    ]
+    assert await state(database) == before
+
+
+async def test_an_atomic_batch_takes_no_offence_at_items_that_are_there_already(database: Database) -> None:
+    keys = await add(database, 2)
+    await set_status(database, "Selected", keys[:1])
+    answer = await set_status(database, "Selected", keys)
+    assert (answer.requested, answer.changed, answer.refused, dict(answer.counts)) == (2, 1, 0, {UNCHANGED: 1})
+
+
+async def test_a_partial_batch_changes_the_rest_and_stores_what_it_left(database: Database) -> None:
+    keys, absent = await add(database, 4), UUID(int=10**6)
+    await set_status(database, "Archived", keys[2:3])
+    answer = await set_status(database, "Scan", [*keys, absent], batch=8, allow_partial=True)
+    assert (answer.requested, answer.changed, answer.queued, answer.refused) == (5, 3, 3, 2)
+    rows = await all_parcels(database)
+    assert [(row["status"], row["scan_status"], row["scan_batch"], row["version"]) for row in rows] == [
+        *[("Scan", "queued", 8, 2)] * 2,
+        ("Archived", None, None, 2),
+        ("Scan", "queued", 8, 2),
+    ]
+    async with database.transaction() as connection:
+        cursor = await connection.execute("SELECT item, reason FROM batch_outcome WHERE batch = 8 ORDER BY ordinal")
+        stored = await cursor.fetchall()
+    assert stored == [(str(keys[2]), "illegal_transition"), (str(absent), "not_found")]
+
+
+@pytest.mark.parametrize("allow_partial", [False, True])
+async def test_an_item_of_another_version_than_expected_is_left_as_it_is(
+    database: Database, allow_partial: bool
+) -> None:
+    keys = await add(database, 3)
+    await set_status(database, "Selected", keys[:1])
+    answer = await set_status(database, "Scan", keys, versions=[1, 1, None], allow_partial=allow_partial)
+    assert list(answer.outcomes) == [Outcome(str(keys[0]), "stale_version", "Selected", "none", 2)]
+    rows = await all_parcels(database)
+    assert [row["status"] for row in rows] == ["Selected", *["Scan" if allow_partial else "New"] * 2]
+
+
+@pytest.mark.parametrize("allow_partial", [False, True])
+async def test_validating_tells_what_would_happen_and_changes_nothing(database: Database, allow_partial: bool) -> None:
+    keys = await add(database, 3)
+    await set_status(database, "Archived", keys[:1])
+    before = await state(database)
+    answer = await set_status(database, "Scan", keys, batch=None, validate_only=True, allow_partial=allow_partial)
+    assert (answer.changed, answer.queued, answer.refused, answer.position) == (2, 2, 1, None)
+    assert await state(database) == before
+
+
+async def test_the_queue_is_part_of_the_same_transaction(database: Database) -> None:
+    keys = await add(database, 2)
+    before = await state(database)
+    with pytest.raises(ZeroDivisionError):
+        async with database.transaction() as connection:
+            assert (await set_status_in(connection, "Scan", keys)).queued == 2
+            raise ZeroDivisionError
+    assert await state(database) == before
+    await set_status(database, "Scan", keys)
+    rows, log, _ = await state(database)
+    assert {(row["status"], row["scan_status"]) for row in rows} == {("Scan", "queued")}
+    assert [(entry.to_status, entry.to_queue, sorted(entry.items)) for entry in log] == [
+        ("Scan", "queued", [str(key) for key in keys])
+    ]
+
+
+async def test_ten_thousand_keys_and_a_hundred_thousand_matches_go_through_at_once(database: Database) -> None:
+    keys = await add(database, 100_000)
+    by_key = await set_status(database, "Selected", keys[:10_000])
+    assert (by_key.requested, by_key.changed, by_key.refused) == (10_000, 10_000, 0)
+    where = sql.SQL("s.name = %(name)s")
+    by_filter = await set_status(database, "Scan", None, where=where, parameters={"name": "a parcel"})
+    assert (by_filter.requested, by_filter.changed, by_filter.queued) == (100_000, 100_000, 100_000)
+    async with database.transaction() as connection:
+        cursor = await connection.execute(
+            "SELECT status, scan_status, version, count(*) FROM parcels GROUP BY 1, 2, 3 ORDER BY 3"
+        )
+        assert await cursor.fetchall() == [("Scan", "queued", 2, 90_000), ("Scan", "queued", 3, 10_000)]
+    assert sum(len(entry.items) for entry in await entries(database)) == 110_000
+
+
+async def test_more_matches_than_allowed_change_nothing(database: Database) -> None:
+    await add(database, 3)
+    before = await state(database)
+    answer = await set_status(database, "Scan", None, where=sql.SQL("true"), items_max=2)
+    assert (answer.requested, answer.position) == (3, None)
+    assert await state(database) == before
+
+
+async def test_a_reader_that_remembers_the_last_position_misses_a_late_commit_and_the_horizon_does_not(
+    database: Database,
+) -> None:
+    keys, horizon = await add(database, 2), Horizon()
+    reader = await connect(database.url, name=f"reader {uuid4()}")
+    async with reader:
+        start = await advanced(horizon, reader, 1)
+        async with database.transaction() as older:
+            early = (await set_status_in(older, "Scan", keys[:1])).position
+            late = (await set_status(database, "Scan", keys[1:])).position
+            assert early is not None
+            assert late is not None
+            assert start < early < late
+            # What a naive reader sees, and remembers.
+            assert [e.position for e in await read_log(reader, after=start, through=2**62, limit=10)] == [late]
+            assert await horizon.advance(reader) < early
+            assert await read_log(reader, after=start, through=horizon.position, limit=10) == []
+        assert [e.position for e in await read_log(reader, after=late, through=2**62, limit=10)] == []
+        safe = await advanced(horizon, reader, late)
+        assert [e.position for e in await read_log(reader, after=start, through=safe, limit=10)] == [early, late]
+
+
+async def advanced(horizon: Horizon, reader: Connection, position: int) -> int:
+    """Waits until the horizon has reached a position: other databases of the server may hold it back for a moment."""
+    async with asyncio.timeout(WAIT_S):
+        while await horizon.advance(reader) < position:
+            pass
+    return horizon.position
