@@ -98,7 +98,8 @@ def _transitions(machine: Machine) -> Iterator[tuple[str, Transition]]:
 
 
 def _label(trigger: str, transition: Transition) -> str:
-    conditions = [condition.func.__name__.strip("_").replace("_", " ") for condition in transition.conditions]
+    names = (getattr(condition.func, "__name__", condition.func) for condition in transition.conditions)
+    conditions = [str(name).strip("_").replace("_", " ") for name in names]
     return f"{trigger} ({', '.join(conditions)})" if conditions else trigger
 
 

@@ -6,7 +6,7 @@ Hypothesis draws a sequence of steps. Each runs twice, on `ItemState`s through t
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from datetime import datetime, timedelta
 from itertools import count
@@ -15,13 +15,13 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from sqlalchemy import BigInteger, Column, MetaData, Table, Text
+from sqlalchemy import BigInteger, Column, MetaData, Table
 
 from shared.db.claim import claim
 from shared.db.curate import CurateCall, curate
 from shared.db.engine import Connection, Database
 from shared.db.finish import Result, finish
-from shared.db.log import read_log
+from shared.db.log import Entry, read_log
 from shared.db.migrate import migrate
 from shared.db.sessions import close_session, open_session, rescue
 from shared.machine import (
@@ -270,15 +270,17 @@ async def _compare(world: World, connection: Connection) -> None:
     contents = await (await connection.execute("SELECT crate FROM crate_contents")).fetchall()
     assert {row[0] for row in contents} == world.saved
     entries = await read_log(connection, after=world.position, through=2**62, limit=1000)
-    appended = [
-        (item, e.versions[n], e.kind, e.from_status, e.to_status, e.from_queue, e.to_queue, e.batch, e.cause)
-        + (e.worker, e.attempts[n], e.errors and e.errors[n], e.run_ats and e.run_ats[n])
-        for e in entries
-        for n, item in enumerate(e.items)
-    ]
+    appended = [told for entry in entries for told in _told(entry)]
     assert sorted(appended, key=str) == sorted(world.expected, key=str)
     assert len({entry.position for entry in entries}) <= 1
     world.position = max((entry.position for entry in entries), default=world.position)
+
+
+def _told(e: Entry) -> Iterator[tuple[Any, ...]]:
+    """What an entry says, by item."""
+    same = (e.kind, e.from_status, e.to_status, e.from_queue, e.to_queue, e.batch, e.cause, e.worker)
+    for n, item in enumerate(e.items):
+        yield item, e.versions[n], *same, e.attempts[n], e.errors and e.errors[n], e.run_ats and e.run_ats[n]
 
 
 def steps(keys: Sequence[int]) -> st.SearchStrategy[Step]:
