@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Sequence
 
 from google.protobuf.json_format import MessageToDict
@@ -12,7 +11,7 @@ from curation.v1 import curation_pb2 as pb
 from curation_cli.show import print_table, queue_word
 from curation_client.aio import CurationClient
 
-COLUMNS_SHOWN = 5
+COLUMNS_SHOWN = 4
 """Of an item's own columns."""
 
 
@@ -42,20 +41,20 @@ async def set_status(
 
 
 async def list_items(client: CurationClient, console: Console, *, resource: str, matching: str, count: int) -> None:
-    """Prints a page of items and the counts of all that match."""
+    """Prints a page of items, a line each so that other commands can take them, and the counts of all that match."""
     page = await client.list_items(
         pb.ListItemsRequest(resource=resource, filter=matching, page_size=count, with_counts=True)
     )
-    rows = [(item, MessageToDict(item.data)) for item in page.items]
-    names = list(itertools.islice(rows[0][1], COLUMNS_SHOWN)) if rows else []
-    print_table(
-        console,
-        resource,
-        ("id", "status", "queue", "error", *names),
-        (
-            (i.id, i.status, queue_word(i.queue_status), i.error, *(data.get(name) for name in names))
-            for i, data in rows
-        ),
-    )
+    for item in page.items:
+        console.print(_item_line(item), highlight=False, markup=False, soft_wrap=True)
     counts = ((c.status, queue_word(c.queue_status), c.count) for c in page.counts)
     print_table(console, "all that match", ("status", "queue", "items"), counts)
+
+
+def _item_line(item: pb.Item) -> str:
+    data = MessageToDict(item.data)
+    # The columns of a message have no order: a name tells a curator most, the others come by the alphabet.
+    names = sorted((name for name in data if data[name] is not None), key=lambda name: (name != "name", name))
+    shown = ", ".join(str(data[name]) for name in names[:COLUMNS_SHOWN])
+    line = f"{item.id}  {item.status}, {queue_word(item.queue_status)}  {shown}"
+    return f"{line}  ({item.error})" if item.error else line

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncGenerator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -47,7 +47,9 @@ async def visible(connection: AsyncConnection) -> Visible:
     return Visible(int(oldest), int(next_), frozenset(map(int, filter(None, under_way.split(",")))), drawn[0])
 
 
-async def snapshot_rows(connection: AsyncConnection, request: WatchRequest) -> AsyncIterator[list[Mapping[str, Any]]]:
+async def snapshot_rows(
+    connection: AsyncConnection, request: WatchRequest
+) -> AsyncGenerator[list[Mapping[str, Any]], None]:
     """The items that a watcher asked for, in chunks, in order of key, by a cursor on the server."""
     items = item_table(request.workflow)
     key = items.fields["id"].column

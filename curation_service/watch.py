@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+from contextlib import aclosing
 
 from sqlalchemy import select
 
@@ -17,11 +18,11 @@ from curation_service.progress import ProgressMeter
 from curation_service.snapshot import Visible, matching, snapshot_rows, visible
 from curation_service.watch_request import WatchRequest, read_watch
 from shared.db.engine import Database
-from shared.db.log import Entry, log_identity
+from shared.db.log import Entry, check_reaches
 from shared.db.models import status_batch
 from shared.db.tail import Tail
 from shared.db.token import encode_token
-from shared.errors import ServerStopping, TokenExpired
+from shared.errors import ServerStopping
 from shared.registry import Registry
 
 EVENTS_SIZE = 2_000
@@ -59,30 +60,28 @@ class Watch:
         seen: Visible | None = None
         if watch.after is not None:
             position = watch.after
-            await self._check_reaches(position)
+            async with self._database.transaction() as connection:
+                await check_reaches(connection, position)
         else:
             position = self._tail.position
             if not watch.skip_snapshot:
                 async with self._database.core(isolation="REPEATABLE READ") as connection:
                     seen, count, read = await visible(connection), 0, item_reader(watch.workflow)
-                    async for rows in snapshot_rows(connection, watch):
-                        count += len(rows)
-                        yield pb.WatchStatusResponse(snapshot=pb.ItemsSnapshot(items=map(read, rows)))
+                    async with aclosing(snapshot_rows(connection, watch)) as chunks:
+                        async for rows in chunks:
+                            count += len(rows)
+                            yield pb.WatchStatusResponse(snapshot=pb.ItemsSnapshot(items=map(read, rows)))
                 yield pb.WatchStatusResponse(snapshot_end=pb.SnapshotEnd(item_count=count))
-        async for message in self._changes(watch, position, seen, meter):
-            yield message
-
-    async def _check_reaches(self, position: int) -> None:
-        async with self._database.transaction() as connection:
-            if position < (await log_identity(connection)).pruned_through:
-                raise TokenExpired("the log no longer reaches back to this token: start again with a snapshot")
+        async with aclosing(self._changes(watch, position, seen, meter)) as changes:
+            async for message in changes:
+                yield message
 
     async def _changes(
         self, watch: WatchRequest, position: int, seen: Visible | None, meter: ProgressMeter | None
-    ) -> AsyncIterator[pb.WatchStatusResponse]:
+    ) -> AsyncGenerator[pb.WatchStatusResponse, None]:
         loop = asyncio.get_running_loop()
         ends_at_s = loop.time() + self._age_max_s
-        spoke_at_s = 0.0  # the first message, if only a heartbeat, brings a token at once
+        spoke_at_s = float("-inf")  # the first message, if only a heartbeat, brings a token at once
         while True:
             reading = await self._tail.read(position)
             entries = [e for e in reading.entries if watch.concerns(e) and not (seen and e.xid in seen)]
@@ -103,7 +102,9 @@ class Watch:
             if self._draining.is_set() or loop.time() >= ends_at_s:
                 raise ServerStopping("the stream ends here: go on elsewhere with the last resume token")
             if position >= self._tail.position:
-                pause_s = spoke_at_s + self._heartbeat_s - loop.time()
+                # Without a token there is no heartbeat to wait for.
+                due_at_s = min(ends_at_s, spoke_at_s + self._heartbeat_s) if token else ends_at_s
+                pause_s = due_at_s - loop.time()
                 await self._news(position, pause_s if meter is None else min(pause_s, meter.pause_s))
 
     async def _event_messages(

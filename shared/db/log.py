@@ -18,6 +18,7 @@ from psycopg import sql
 from shared.db.engine import Connection
 from shared.db.statement import item_names
 from shared.db.writer import CHANNEL
+from shared.errors import TokenExpired
 from shared.workflow import ItemKey, Workflow
 
 _COLUMNS = """e.position, e.xid::text::bigint, e.at, e.resource, e.kind, e.from_status, e.to_status,
@@ -68,6 +69,12 @@ async def log_identity(connection: Connection) -> LogIdentity:
     row = await (await connection.execute("SELECT id, pruned_through FROM event_log")).fetchone()
     assert row is not None, "the database is not migrated"
     return LogIdentity(row[0], row[1])
+
+
+async def check_reaches(connection: Connection, position: int) -> None:
+    """Raises `TokenExpired` when the log no longer has all that follows a position."""
+    if position < (await log_identity(connection)).pruned_through:
+        raise TokenExpired("the log no longer reaches back to this token: start again with a snapshot")
 
 
 async def read_log(connection: Connection, *, after: int, through: int, limit: int) -> list[Entry]:

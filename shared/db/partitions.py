@@ -47,13 +47,14 @@ def keep_partitions(connection: psycopg.Connection[Any], *, retention_days: int 
     created = [day for day in (today, today + 1) if day not in days]
     for day in created:
         _create(connection, day)
+    expired = [] if retention_days is None else sorted(day for day in days if day < today - retention_days)
+    for day in expired:
+        _drop(connection, day)
+    # The last step: no rollback takes it back, and without today's partition nobody could write any more.
     connection.execute(
         "SELECT setval('status_event_position', %(start)s) FROM status_event_position WHERE last_value < %(start)s",
         {"start": today * DAY_SIZE},
     )
-    expired = [] if retention_days is None else sorted(day for day in days if day < today - retention_days)
-    for day in expired:
-        _drop(connection, day)
     return Kept(len(created), len(expired))
 
 

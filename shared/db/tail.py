@@ -12,14 +12,15 @@ from collections import deque
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from itertools import takewhile
 from uuid import UUID
 
 import psycopg
 from psycopg import sql
 
-from shared.db.engine import Connection, connect
+from shared.db.engine import Connection, connect, database_errors
 from shared.db.horizon import Horizon
-from shared.db.log import Entry, log_identity, read_log
+from shared.db.log import Entry, check_reaches, log_identity, read_log
 from shared.db.writer import CHANNEL
 from shared.errors import DatabaseUnavailable
 from shared.lifecycle import Part
@@ -32,6 +33,8 @@ BACKOFF_S = 0.5
 """Between attempts to reach the database."""
 UNSAFE_PAUSE_S = (0.002, 0.1)
 """Between looks at a transaction that keeps the horizon back: the first pause, doubled up to the last."""
+READERS_MAX = 4
+"""Connections that read the table at once for those who are behind; others wait."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +60,8 @@ class Tail(Part):
         self._ring: deque[Entry] = deque()
         self._ring_items = 0
         self._floor = 0
+        self._readers = asyncio.Semaphore(READERS_MAX)
+        self._warn_at_s = stall_s
         self._wake = asyncio.Event()
         self._moved = asyncio.Event()
         self.position = 0
@@ -70,13 +75,23 @@ class Tail(Part):
         return self._horizon.waiting_s
 
     async def read(self, after: int) -> Reading:
-        """What follows a position: from memory, or from the table for those who are behind. Empty when nothing does."""
+        """What follows a position: from memory, or from the table for those who are behind. Empty when nothing does.
+
+        Raises:
+            TokenExpired: the table no longer reaches back so far.
+            DatabaseUnavailable: only for those who are behind.
+        """
         if after >= self.position:
             return Reading((), after)
         if after >= self._floor:
-            return Reading([entry for entry in self._ring if entry.position > after], self.position)
-        async with self._connected() as connection:
-            return await _read(connection, after, self.position)
+            newest_first = list(takewhile(lambda entry: entry.position > after, reversed(self._ring)))
+            return Reading(newest_first[::-1], self.position)
+        with database_errors():
+            async with self._readers, self._connected() as connection:
+                reading = await _read(connection, after, self.position)
+                # Asked last: a partition that was dropped before it was read must not go unnoticed.
+                await check_reaches(connection, after)
+                return reading
 
     async def moved(self, after: int) -> None:
         """Returns once there is something behind a position."""
@@ -116,9 +131,11 @@ class Tail(Part):
         safe = await self._horizon.advance(connection)
         while self.position < safe:
             self._keep(await _read(connection, self.position, safe))
-        if self._horizon.waiting_s > self._stall_s:
+        if self._horizon.waiting_s > self._warn_at_s:
             log.warning("an open transaction has held the stream back for %.1f s", self._horizon.waiting_s)
+            self._warn_at_s *= 2
         if not self._horizon.waiting_s:
+            self._warn_at_s = self._stall_s
             await self._woken(self._poll_s)
         else:
             shortest, longest = UNSAFE_PAUSE_S

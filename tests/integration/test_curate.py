@@ -92,6 +92,35 @@ async def test_overlapping_batches_in_opposite_orders_neither_deadlock_nor_lose_
     assert versions == {str(row["id"]): list(range(2, row["version"] + 1)) for row in rows if row["version"] > 1}
 
 
+async def test_batches_that_meet_half_way_from_both_ends_do_not_deadlock(database: Database) -> None:
+    await add(database, 5_000)
+    async with database.transaction() as connection:
+        # So few keys of so many rows are looked up one by one, in the order given: unless they are put in order.
+        await connection.execute("ANALYZE parcels")
+    keys = [UUID(int=n) for n in range(500, 5_000, 500)]
+    async with database.transaction() as connection:
+        await connection.execute("SELECT FROM parcels WHERE id = %s FOR UPDATE", (keys[len(keys) // 2],))
+        calls = [
+            asyncio.create_task(set_status(database, "Selected", ordered, batch=batch, allow_partial=True))
+            for batch, ordered in enumerate([keys, list(reversed(keys))])
+        ]
+        await waiting(connection, len(calls))
+    answers = await asyncio.gather(*calls)
+    assert sorted(answer.changed for answer in answers) == [0, len(keys)]
+
+
+async def waiting(connection: Connection, size: int) -> None:
+    """Returns once so many of this database's connections wait for a lock."""
+    statement = """SELECT count(*) FROM pg_stat_activity
+                   WHERE datname = current_database() AND wait_event_type = 'Lock'"""
+    async with asyncio.timeout(WAIT_S):
+        while True:
+            # In a transaction the statistics are those of its first look.
+            await connection.execute("SELECT pg_stat_clear_snapshot()")
+            if (await (await connection.execute(statement)).fetchall()) == [(size,)]:
+                return
+
+
 async def test_a_batch_that_waited_judges_what_the_other_left(database: Database) -> None:
     keys = await add(database, 3)
     async with database.transaction() as first:

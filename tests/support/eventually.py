@@ -1,0 +1,15 @@
+"""The one place where a test may poll: for what has no event, and below a deadline."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+
+DEADLINE_S = 20.0
+
+
+async def eventually(holds: Callable[[], bool]) -> None:
+    """Returns once it holds; raises `TimeoutError` when that takes too long."""
+    async with asyncio.timeout(DEADLINE_S):
+        while not holds():  # noqa: ASYNC110 - for what has no event
+            await asyncio.sleep(0.005)
