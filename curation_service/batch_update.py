@@ -21,7 +21,7 @@ from shared.db.engine import Connection, Database
 from shared.db.log import log_identity
 from shared.db.token import encode_token
 from shared.errors import FieldViolation, InvalidRequest, ItemsRefused, Outcome
-from shared.machine import UNCHANGED
+from shared.machine import UNCHANGED, curate_trigger
 from shared.table import TransitionTable
 
 
@@ -85,7 +85,7 @@ class BatchUpdates:
 
     async def _curate(self, connection: Connection, command: BatchUpdate, *, batch: int | None) -> Curated:
         call = CurateCall(
-            status=command.status,
+            trigger=curate_trigger(command.status),
             batch=batch,
             allow_partial=command.allow_partial,
             validate_only=command.validate_only,

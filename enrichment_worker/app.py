@@ -24,7 +24,7 @@ from enrichment_worker.rescuer import Rescuer
 from enrichment_worker.runner import Grace, Runner
 from enrichment_worker.session import Session
 from enrichment_worker.settings import WorkerSettings
-from shared.attempt import AnyEnricher, Bench, api_name, load_enricher
+from shared.attempt import AnyEnricher, Bench, load_enricher
 from shared.lifecycle import Part, run_parts
 from shared.probe import Probe
 from shared.registry import Registry
@@ -130,7 +130,7 @@ def _bench(lane: Lane, enricher: AnyEnricher, means: Means) -> Bench:
     return Bench(
         enricher=enricher,
         limits=lane.workflow.limits,
-        api=api_name(lane.workflow),
+        api=lane.workflow.api,
         http=means.http,
         settings=means.environment,
         report=lane.report,

@@ -80,7 +80,7 @@ class Claimer(Part):
             if self._in_doubt:
                 released = await release_strays(connection, lane, session=session)
                 log.info("%s: released %s items claimed without our knowing", self.name, released)
-            items = await claim(connection, lane.workflow, lane.table, session=session, limit=limit)
+            items = (await claim(connection, lane.workflow, lane.table, session=session, limit=limit)).items
         self._in_doubt = False
         lane.take(items, now_s=asyncio.get_running_loop().time())
         self._probe.mark("claimed", items)

@@ -21,6 +21,7 @@ from shared.db.engine import Connection
 from shared.db.finish import Result, finish, lock
 from shared.db.log import append_progress
 from shared.errors import DatabaseUnavailable
+from shared.failure import Failure
 from shared.lifecycle import Part
 from shared.probe import Probe
 
@@ -137,7 +138,7 @@ class Completer(Part):
             if not is_refusal(error):
                 raise
             if len(batch) == 1:
-                failed.append(_failed(batch[0], refusal(error, self._lane.workflow, batch[0].values or {})))
+                failed.append(_failed(batch[0], refusal(error, self._lane.workflow, batch[0].values or {}), self._lane))
                 return []
         middle = len(batch) // 2
         first = await self._halve(connection, batch[:middle], failed)
@@ -153,7 +154,7 @@ class Completer(Part):
         if not finished.refused:
             return list(batch)
         refused = {id(result): message for result, message in finished.refused}
-        failed = [_failed(result, message) for result, message in finished.refused]
+        failed = [_failed(result, message, self._lane) for result, message in finished.refused]
         await finish(connection, self._lane.workflow, self._lane.table, failed)
         return [result for result in batch if id(result) not in refused] + failed
 
@@ -169,8 +170,9 @@ def _checked(result: Result, lane: Lane) -> Result:
     if result.trigger != "complete" or result.values is None:
         return result
     problem = value_problem(lane.workflow, result.values)
-    return result if problem is None else _failed(result, problem)
+    return result if problem is None else _failed(result, problem, lane)
 
 
-def _failed(result: Result, message: str) -> Result:
-    return replace(result, trigger="fail", error=message, delay_s=0.0, values=None)
+def _failed(result: Result, message: str, lane: Lane) -> Result:
+    failure = Failure.of(lane.workflow.target.name, "Refused", message)
+    return replace(result, trigger="fail", error=message, failure=failure, delay_s=0.0, values=None)

@@ -86,4 +86,5 @@ class Runner(Part):
 
     def _finish(self, item: Item, outcome: AttemptOutcome) -> None:
         self._lane.end(item)
-        self._completer.add(Result(item, outcome.trigger, outcome.error, outcome.delay_s, outcome.values))
+        told = (outcome.trigger, outcome.error, outcome.failure, outcome.delay_s, outcome.values)
+        self._completer.add(Result(item, *told))

@@ -31,7 +31,7 @@ async def release_strays(connection: Connection, lane: Lane, *, session: int) ->
     source = sql.Identifier(*filter(None, (workflow.source.schema, workflow.source.name)))
     cursor = await connection.execute(OWN_ITEMS.format(source=source, **columns), [session])
     strays = [
-        Result(Item(key, version, attempts, {}), "release", None, 0.0, None)
+        Result(Item(key, version, attempts, {}), "release")
         for key, version, attempts in await cursor.fetchall()
         if (key, version) not in lane.held
     ]

@@ -82,11 +82,6 @@ def load_enricher(workflow: Workflow) -> AnyEnricher:
     return enricher
 
 
-def api_name(workflow: Workflow) -> str:
-    """What messages call the external API of a workflow."""
-    return f"{workflow.resource.replace('_', ' ')} API"
-
-
 async def _call(item: Item, bench: Bench) -> Any:
     context = _Context(item, bench)
     enricher: Callable[[Item, Any], Any] = bench.enricher

@@ -56,7 +56,9 @@ _COLUMNS = (
     "queue status after",
     "attempts",
     "error",
+    "failure",
     "result",
+    "turn",
     "run_at",
     "worker",
     "batch",
@@ -130,7 +132,7 @@ def _cells(workflow: Workflow, rule: Rule) -> tuple[str, ...]:
         rule.verdict,
         rule.to_queue_status,
         _attempts(rule),
-        *(rule.error, rule.result, rule.run_at, rule.worker, rule.batch),
+        *(rule.error, rule.failure, rule.result, rule.turn, rule.run_at, rule.worker, rule.batch),
     )
 
 

@@ -18,6 +18,8 @@ from shared.workflow import Curation
 NONE, QUEUED, PROCESSING, COMPLETED, FAILED = "none", "queued", "processing", "completed", "failed"
 QUEUE_STATUSES = (NONE, QUEUED, PROCESSING, COMPLETED, FAILED)
 
+REQUEUE = "requeue"
+"""What users do to items that have failed: the queue has them again, and their status stays."""
 CLAIM, COMPLETE, FIND_NOTHING, RETRY, FAIL, RELEASE, RESCUE = WORKER_TRIGGERS = (
     "claim",
     "complete",
@@ -40,7 +42,9 @@ class ItemState:
     queue_status: str = NONE
     attempts: int = 0
     error: Any = None
+    failure: Any = None
     result: str | None = None
+    turn: Any = None
     run_at: Any = None
     worker: Any = None
     batch: Any = None
@@ -51,12 +55,14 @@ class ItemState:
 class Facts:
     """What a trigger brings with it; each trigger uses what it needs."""
 
-    now: Any = None
-    """The transaction's time."""
     later: Any = None
     """When the next attempt may start."""
     error: Any = None
     """What went wrong."""
+    failure: Any = None
+    """The group of failures that it belongs to."""
+    turn: Any = None
+    """The place in the queue."""
     worker: Any = None
     """The session that claims."""
     batch: Any = None
@@ -110,6 +116,10 @@ class Lifecycle:
                 if status in curation.transitions[source] and source != status:
                     free = self._may_be_taken if {source, status} & curation.triggers else None
                     machine.add_transition(trigger, source, status, conditions=free, after=[self._couple, self._count])
+        for status in curation.statuses:
+            if status in curation.triggers:
+                machine.add_transition(REQUEUE, status, None, unless=self._has_failed)
+                machine.add_transition(REQUEUE, status, status, after=[self._couple, self._count])
         return machine
 
     def _build_queue_machine(self) -> Machine:
@@ -124,12 +134,12 @@ class Lifecycle:
         machine.add_transition(COMPLETE, PROCESSING, COMPLETED, after=[self._end, self._found, count])
         machine.add_transition(FIND_NOTHING, PROCESSING, COMPLETED, after=[self._end, self._found_nothing, count])
         machine.add_transition(FAIL, PROCESSING, FAILED, after=[self._end, self._note_error, count])
-        for trigger, wait in ((RETRY, self._wait_until_later), (RESCUE, self._wait_until_now)):
+        for trigger, wait in ((RETRY, self._wait), (RESCUE, self._wait_for_nothing)):
             machine.add_transition(
                 trigger, PROCESSING, FAILED, conditions=self._is_exhausted, after=[self._end, self._note_error, count]
             )
             machine.add_transition(trigger, PROCESSING, QUEUED, after=[self._end, self._note_error, wait, count])
-        machine.add_transition(RELEASE, PROCESSING, QUEUED, after=[self._give_back, self._wait_until_now, count])
+        machine.add_transition(RELEASE, PROCESSING, QUEUED, after=[self._give_back, self._wait_for_nothing, count])
         return machine
 
     # Conditions.
@@ -141,6 +151,9 @@ class Lifecycle:
     def _may_be_taken(self, event: EventData) -> bool:
         facts = _facts(event)
         return _item(event).queue_status != PROCESSING or facts.cancel_in_flight
+
+    def _has_failed(self, event: EventData) -> bool:
+        return _item(event).queue_status == FAILED
 
     def _is_exhausted(self, event: EventData) -> bool:
         return _item(event).attempts >= self._attempts_max
@@ -169,12 +182,13 @@ class Lifecycle:
 
     def _enter_queue(self, event: EventData) -> None:
         item, facts = _item(event), _facts(event)
-        item.attempts, item.error, item.result, item.worker = 0, None, None, None
-        item.run_at, item.batch = facts.now, facts.batch
+        item.attempts, item.error, item.failure, item.result, item.worker = 0, None, None, None, None
+        item.turn, item.run_at, item.batch = facts.turn, None, facts.batch
 
     def _leave_queue(self, event: EventData) -> None:
         item = _item(event)
-        item.attempts, item.error, item.run_at, item.worker, item.batch = 0, None, None, None, None
+        item.attempts, item.error, item.failure = 0, None, None
+        item.turn, item.run_at, item.worker, item.batch = None, None, None, None
 
     def _start(self, event: EventData) -> None:
         item, facts = _item(event), _facts(event)
@@ -182,8 +196,8 @@ class Lifecycle:
         item.worker, item.run_at = facts.worker, None
 
     def _end(self, event: EventData) -> None:
-        _item(event).worker = None
-        _item(event).error = None
+        item = _item(event)
+        item.worker, item.error, item.failure = None, None, None
 
     def _found(self, event: EventData) -> None:
         _item(event).result = FOUND
@@ -192,17 +206,18 @@ class Lifecycle:
         _item(event).result = NOTHING_FOUND
 
     def _note_error(self, event: EventData) -> None:
-        _item(event).error = _facts(event).error
+        item, facts = _item(event), _facts(event)
+        item.error, item.failure = facts.error, facts.failure
 
     def _give_back(self, event: EventData) -> None:
         _item(event).worker = None
         _item(event).attempts -= 1
 
-    def _wait_until_later(self, event: EventData) -> None:
+    def _wait(self, event: EventData) -> None:
         _item(event).run_at = _facts(event).later
 
-    def _wait_until_now(self, event: EventData) -> None:
-        _item(event).run_at = _facts(event).now
+    def _wait_for_nothing(self, event: EventData) -> None:
+        _item(event).run_at = None
 
 
 def _item(event: EventData) -> ItemState:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from http import HTTPStatus
@@ -19,6 +19,7 @@ from typing import Literal, TypeAlias
 import httpx
 
 from shared.enrichment import Failed, Retry, Skip
+from shared.failure import Failure
 from shared.workflow import Limits, Values
 
 Trigger: TypeAlias = Literal["complete", "find_nothing", "retry", "fail", "release"]
@@ -52,6 +53,12 @@ class AttemptOutcome:
     """What to upsert into the target; only with `complete`."""
     error: str | None = None
     """What went wrong, for a curator to read."""
+    failure: Failure | None = None
+    """The same, as far as it is the same for many items; with every error."""
+    is_outage: bool = False
+    """Whether the external API itself seems to be down: no answer, or one of its own errors."""
+    hold_s: float | None = None
+    """The API asked everybody to wait for so long."""
     delay_s: float = 0.0
     """With `retry`: not to be claimed again for so long."""
 
@@ -80,12 +87,22 @@ def classify(
     if isinstance(error, Skip):
         return AttemptOutcome(trigger="find_nothing")
     message = clean(_message(error, api))
+    failure = Failure.of(api, _kind(error), message)
     if not _may_pass(error):
-        return AttemptOutcome(trigger="fail", error=message)
-    if attempt >= limits.attempts_max:
-        return AttemptOutcome(trigger="fail", error=_with_suffix(message, f" (gave up after {attempt} attempts)"))
+        return AttemptOutcome(trigger="fail", error=message, failure=failure)
     asked_s = _asked_s(error, now)
-    return AttemptOutcome(trigger="retry", error=message, delay_s=retry_delay_s(attempt, limits, asked_s, random))
+    told = AttemptOutcome(
+        trigger="retry",
+        error=message,
+        failure=failure,
+        is_outage=_is_outage(error),
+        hold_s=None if asked_s is None or isinstance(error, Retry) else min(max(asked_s, 0.0), RETRY_AFTER_S_MAX),
+        delay_s=retry_delay_s(attempt, limits, asked_s, random),
+    )
+    if attempt < limits.attempts_max:
+        return told
+    gave_up = _with_suffix(message, f" (gave up after {attempt} attempts)")
+    return replace(told, trigger="fail", error=gave_up, delay_s=0.0)
 
 
 def retry_delay_s(attempt: int, limits: Limits, asked_s: float | None, random: Callable[[], float]) -> float:
@@ -122,6 +139,18 @@ def _may_pass(error: Exception) -> bool:
         return False
     # OSError holds connection errors, time-outs, failed name look-ups and "too many open files".
     return isinstance(error, (Retry, httpx.RequestError, OSError))
+
+
+def _is_outage(error: Exception) -> bool:
+    if isinstance(error, httpx.HTTPStatusError):
+        return error.response.status_code >= 500
+    return not isinstance(error, Retry)
+
+
+def _kind(error: Exception) -> str:
+    if isinstance(error, httpx.HTTPStatusError):
+        return f"HTTP {error.response.status_code}"
+    return type(error).__name__
 
 
 def _asked_s(error: Exception, now: datetime) -> float | None:

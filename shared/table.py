@@ -9,10 +9,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from itertools import product
+from typing import Any
 
 from shared.machine import (
     ILLEGAL_TRANSITION,
     NONE,
+    REQUEUE,
     WORKER_TRIGGERS,
     Facts,
     ItemState,
@@ -23,8 +25,6 @@ from shared.workflow import Workflow
 
 KEEP, CLEAR, GIVEN = "keep", "clear", "given"
 """What becomes of a field: it stays, becomes NULL, or takes the value that the trigger brought."""
-NOW = "now"
-"""`run_at` takes the transaction's time."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,8 +45,10 @@ class Rule:
     """New attempts = old attempts * factor + `attempts_step`."""
     attempts_step: int
     error: str
+    failure: str
     result: str
     """`keep`, `clear`, or the result itself."""
+    turn: str
     run_at: str
     worker: str
     batch: str
@@ -62,11 +64,13 @@ class TransitionTable:
         """The rules of these triggers."""
         return tuple(rule for rule in self.rules if rule.trigger in triggers)
 
-    def of_curate(self, status: str, *, cancel_in_flight: bool) -> tuple[Rule, ...]:
-        """The rules for setting a status, with or without taking items away from workers."""
-        return tuple(rule for rule in self.of(curate_trigger(status)) if rule.cancel_in_flight == cancel_in_flight)
+    def of_user(self, trigger: str, *, cancel_in_flight: bool = False) -> tuple[Rule, ...]:
+        """The rules of what a user does, with or without taking items away from workers."""
+        return tuple(rule for rule in self.of(trigger) if rule.cancel_in_flight == cancel_in_flight)
 
 
+_PROBED = ("error", "failure", "result", "turn", "run_at", "worker", "batch")
+"""Fields of an item of which the table says keep, clear or given."""
 _PROBE_ATTEMPTS_MAX = 1000
 """The machine only ever compares attempts with their limit, so any limit shows its rules."""
 
@@ -76,7 +80,7 @@ def transition_table(workflow: Workflow) -> TransitionTable:
     lifecycle = Lifecycle(workflow.curation, attempts_max=_PROBE_ATTEMPTS_MAX)
     triggers = [
         *product(map(curate_trigger, workflow.curation.statuses), (False, True)),
-        *product(WORKER_TRIGGERS, (False,)),
+        *product((REQUEUE, *WORKER_TRIGGERS), (False,)),
     ]
     seen, waiting = set[tuple[str, str]](), [(workflow.curation.initial, NONE)]
     rules: list[Rule] = []
@@ -106,14 +110,16 @@ class _Mark(str):
     __slots__ = ()
 
 
-_BEFORE, _GIVEN, _NOW = _Mark("before"), _Mark("given"), _Mark("now")
+_BEFORE, _GIVEN = _Mark("before"), _Mark("given")
 
 
 def _probe(
     lifecycle: Lifecycle, trigger: str, pair: tuple[str, str], cancel: bool, *, attempts: tuple[int, int]
 ) -> Rule | None:
-    facts = Facts(now=_NOW, later=_GIVEN, error=_GIVEN, worker=_GIVEN, batch=_GIVEN, cancel_in_flight=cancel)
-    items = [ItemState(*pair, n, _BEFORE, _BEFORE, _BEFORE, _BEFORE, _BEFORE) for n in attempts]
+    given = dict.fromkeys(("later", "error", "failure", "turn", "worker", "batch"), _GIVEN)
+    before: dict[str, Any] = dict.fromkeys(_PROBED, _BEFORE)
+    facts = Facts(**given, cancel_in_flight=cancel)
+    items = [ItemState(*pair, attempts=n, **before) for n in attempts]
     verdict, _ = (lifecycle.apply(item, trigger, facts) for item in items)
     if verdict == ILLEGAL_TRANSITION:
         return None
@@ -130,16 +136,12 @@ def _probe(
         to_queue_status=item.queue_status,
         attempts_factor=factor,
         attempts_step=item.attempts - factor * attempts[0],
-        error=_effect(item.error),
-        result=_effect(item.result),
-        run_at=_effect(item.run_at),
-        worker=_effect(item.worker),
-        batch=_effect(item.batch),
+        **{name: _effect(getattr(item, name)) for name in _PROBED},
     )
 
 
 def _effect(value: object) -> str:
     if value is None:
         return CLEAR
-    names = {id(_BEFORE): KEEP, id(_GIVEN): GIVEN, id(_NOW): NOW}
+    names = {id(_BEFORE): KEEP, id(_GIVEN): GIVEN}
     return names.get(id(value)) or str(value)

@@ -13,7 +13,7 @@ from typing import Any
 
 import httpx
 
-from shared.attempt import AnyEnricher, Bench, api_name, attempt, load_enricher
+from shared.attempt import AnyEnricher, Bench, attempt, load_enricher
 from shared.outcome import AttemptOutcome
 from shared.workflow import Item, ItemKey, Workflow
 
@@ -63,7 +63,7 @@ async def run_enricher(
         bench = Bench(
             enricher=enricher or load_enricher(workflow),
             limits=workflow.limits,
-            api=api_name(workflow),
+            api=workflow.api,
             http=http or own,
             settings=settings or {},
             report=lambda _, step, fraction: progress.append((step, fraction)),

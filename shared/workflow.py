@@ -7,10 +7,11 @@ enricher is named by import string, so that the service, which never runs one, n
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
-from sqlalchemy import BigInteger, Column, DateTime, Index, Integer, Table, Text, text
+from sqlalchemy import BigInteger, Column, DateTime, Double, Index, Integer, Table, Text, text
 
 from shared.errors import WorkflowError
 
@@ -31,12 +32,16 @@ class QueueColumns:
     """none (NULL), `queued`, `processing`, `completed` or `failed`."""
     error: str
     """What went wrong last, for a curator to read."""
+    failure: str
+    """The group of failures that it belongs to."""
     result: str
     """`found` or `nothing_found`, once completed."""
     attempts: str
     """Claims since it was queued."""
+    turn: str
+    """Its place in the queue: a virtual time, so that batches take turns."""
     run_at: str
-    """Not to be claimed before."""
+    """Not to be claimed before; NULL when it need not wait."""
     worker: str
     """The worker session that has it, while processing."""
     batch: str
@@ -45,7 +50,7 @@ class QueueColumns:
     @classmethod
     def named(cls, name: str) -> QueueColumns:
         """The columns `<name>_status`, `<name>_error` and so on."""
-        fields = ("status", "error", "result", "attempts", "run_at", "worker", "batch")
+        fields = ("status", "error", "failure", "result", "attempts", "turn", "run_at", "worker", "batch")
         return cls(**{field: f"{name}_{field}" for field in fields})
 
 
@@ -69,6 +74,15 @@ class Curation:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Rate:
+    """So many calls in a period, by all workers together."""
+
+    calls: float
+    per_s: float = 1.0
+    """The period, in seconds."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Limits:
     """What bounds a workflow's enrichment."""
 
@@ -78,6 +92,17 @@ class Limits:
     """Seconds that one attempt may take."""
     concurrency: int = 50
     """Enrichers that one worker runs at once."""
+    concurrency_total: int | None = None
+    """Enrichers that all workers together run at once; None for no such limit."""
+    rate: Rate | None = None
+    """Attempts that all workers together begin; None for no such limit."""
+    key_concurrency: int | None = None
+    """Uses of one key at once, by all workers together: see `EnrichmentContext.limit`."""
+    key_rate: Rate | None = None
+    """Uses of one key, by all workers together."""
+    breaker_failures: int | None = 20
+    """After so many attempts in a row that found the external API down, nobody claims until it answers again; None
+    where there is no one API that could be down."""
     backoff_s: float = 1.0
     """The first retry waits up to this long, each further one up to twice as long (full jitter)."""
     backoff_max_s: float = 300.0
@@ -112,6 +137,11 @@ class EnrichmentContext(Protocol):
     async def progress(self, step: str, fraction: float) -> None:
         """Tell watchers how far this item is: a step in words and a fraction, 0 to 1. Cheap; sent in batches."""
 
+    def limit(self, key: str) -> AbstractAsyncContextManager[None]:
+        """`async with context.limit("example.com"):` around what uses a key: waits for `key_rate` and
+        `key_concurrency` of the workflow's limits, which hold for all workers together.
+        """
+
 
 Enricher: TypeAlias = Callable[[Item, EnrichmentContext], Awaitable[Values | None]]
 """Calls the external API for one item. Returns what to upsert into the target, or None when nothing is to be found."""
@@ -134,8 +164,13 @@ class Workflow:
     enricher: str
     """`package.module:function`, an `Enricher`."""
     limits: Limits = field(default_factory=Limits)
+    api: str = ""
+    """The external API in words, as errors name it. Workflows that call the same API share its limits on rate and
+    concurrency, and its breaker. The resource's name when left out."""
 
     def __post_init__(self) -> None:
+        if not self.api:
+            object.__setattr__(self, "api", f"{self.resource.replace('_', ' ')} API")
         _check(self)
 
     @property
@@ -148,8 +183,8 @@ class Workflow:
         """Columns of the source that only the writer changes."""
         queue = self.queue
         return frozenset(
-            {self.curation.column, "version", queue.status, queue.error, queue.result}
-            | {queue.attempts, queue.run_at, queue.worker, queue.batch}
+            {self.curation.column, "version", queue.status, queue.error, queue.failure, queue.result}
+            | {queue.attempts, queue.turn, queue.run_at, queue.worker, queue.batch}
         )
 
     @property
@@ -170,8 +205,9 @@ class Workflow:
 def item_columns(curation: Curation, queue: QueueColumns, *, key: str = "id") -> tuple[Column[Any] | Index, ...]:
     """The columns and indexes that make a table's rows items; put them into its `Table(...)`, `key` its primary key.
 
-    Two partial indexes serve the worker (what can be claimed, what a worker has), one the grid (by status); each
-    further index on a column of these would be written at every transition.
+    Partial indexes serve the worker (what can be claimed now, what later, what a worker has) and the list of failures,
+    one the grid (by status). An item is in one or two of them at a time; each further index on a column of these would
+    be written at every transition.
     """
 
     def column(name: str, type_: Any, **options: Any) -> Column[Any]:
@@ -182,13 +218,17 @@ def item_columns(curation: Curation, queue: QueueColumns, *, key: str = "id") ->
         column("version", BigInteger, nullable=False, server_default=text("1")),
         column(queue.status, Text),
         column(queue.error, Text),
+        column(queue.failure, BigInteger),
         column(queue.result, Text),
         column(queue.attempts, Integer, nullable=False, server_default=text("0")),
+        column(queue.turn, Double),
         column(queue.run_at, DateTime(timezone=True)),
         column(queue.worker, BigInteger),
         column(queue.batch, BigInteger),
-        Index(None, queue.run_at, key, postgresql_where=text(f"{queue.status} = 'queued'")),
+        Index(None, queue.turn, key, postgresql_where=text(f"{queue.status} = 'queued' AND {queue.run_at} IS NULL")),
+        Index(None, queue.run_at, postgresql_where=text(f"{queue.status} = 'queued' AND {queue.run_at} IS NOT NULL")),
         Index(None, queue.worker, postgresql_where=text(f"{queue.status} = 'processing'")),
+        Index(None, queue.failure, key, postgresql_where=text(f"{queue.status} = 'failed'")),
         Index(None, curation.column, key),
     )
 

@@ -61,6 +61,7 @@ async def open_batch(
     reason: str,
     request_id: UUID | None,
     digest: bytes,
+    weight: float = 1.0,
 ) -> Batch | int:
     """Starts a batch and returns its id; or returns the finished `Batch` that an earlier call with this id made.
 
@@ -70,9 +71,9 @@ async def open_batch(
         RequestIdReused: the earlier call asked for something else.
     """
     cursor = await connection.execute(
-        """INSERT INTO status_batch (resource, status, actor, reason, request_id, request_digest)
-           VALUES (%s, %s, %s, %s, %s, %s) ON CONFLICT (request_id) DO NOTHING RETURNING id""",
-        (resource, status, actor, reason, request_id, digest),
+        """INSERT INTO status_batch (resource, status, actor, reason, request_id, request_digest, weight)
+           VALUES (%s, %s, %s, %s, %s, %s, %s) ON CONFLICT (request_id) DO NOTHING RETURNING id""",
+        (resource, status, actor, reason, request_id, digest, weight),
     )
     row = await cursor.fetchone()
     if row is not None:
@@ -147,6 +148,9 @@ async def read_progress(connection: Connection, batch: int) -> Progress:
                     UNION ALL
                     SELECT coalesce(from_queue, 'none'), -cardinality(items)
                     FROM status_event WHERE batch = b.id AND kind <> 'progress' AND cause IS DISTINCT FROM batch
+                    UNION ALL
+                    SELECT unnest(ARRAY[from_queue, 'none']), unnest(ARRAY[-1, 1]) * cardinality(items)
+                    FROM status_event WHERE left_batch = b.id
                 ) moves GROUP BY key
             ) numbers
         ) FROM status_batch b WHERE b.id = %s""",

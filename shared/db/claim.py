@@ -1,54 +1,120 @@
-"""Claims: takes what is due from the queue, the oldest first, past whatever other workers hold."""
+"""Claims: takes from the queue whose turn it is, past whatever other workers hold.
+
+The turn is a virtual time, start-time fair queueing: a batch's items are given turns one after another from where the
+queue then is, so that a batch of ten queued behind one of 100,000 is served between its next items.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import lru_cache
+from math import inf
 
 from psycopg import sql
 
 from shared.db.engine import Connection
-from shared.db.statement import item_names
+from shared.db.statement import commas, item_names
 from shared.db.writer import NOTIFY, Write, compose
 from shared.machine import CLAIM
 from shared.table import TransitionTable
 from shared.workflow import Item, Workflow
 
-_DUE = sql.SQL(
-    """{source} s
-    WHERE s.{queue} = 'queued' AND s.{run_at} <= now()
-    ORDER BY s.{run_at}, s.{key}
-    LIMIT %(limit)s
-    FOR NO KEY UPDATE SKIP LOCKED"""
+_OPEN = sql.SQL(
+    """NOT EXISTS (SELECT FROM workflow_state w WHERE w.resource = {resource} AND w.paused_at IS NOT NULL)
+      AND NOT EXISTS (SELECT FROM api_state a WHERE a.api = {api} AND NOT %(probe)s
+                      AND (a.broken_since IS NOT NULL OR a.held_until > clock_timestamp()))"""
 )
+# Each by an index of its own, so that neither walks over the other's rows. What had to wait goes first: it has had its
+# turn before. Both take the whole limit, which the planner can see; few are locked in vain, and not for long.
+_QUEUED = sql.SQL(
+    """late AS MATERIALIZED (
+    SELECT {columns} FROM {source} s
+    WHERE s.{queue} = 'queued' AND s.{run_at} IS NOT NULL AND s.{run_at} <= now() AND {open}
+    ORDER BY s.{run_at}
+    LIMIT %(limit)s
+    FOR NO KEY UPDATE SKIP LOCKED
+), next AS MATERIALIZED (
+    SELECT {columns} FROM {source} s
+    WHERE s.{queue} = 'queued' AND s.{run_at} IS NULL AND s.{turn} >= %(from_turn)s AND {open}
+    ORDER BY s.{turn}, s.{key}
+    LIMIT %(limit)s
+    FOR NO KEY UPDATE SKIP LOCKED
+),
+"""
+)
+_CHOSEN = sql.SQL("(SELECT * FROM late UNION ALL SELECT * FROM next LIMIT %(limit)s) s")
 _CLAIMED = sql.SQL(
     """, noticed AS MATERIALIZED (SELECT {notify} FROM position)
-SELECT c.key, c.new_version, c.to_attempts{columns}
+SELECT (SELECT max({turn}) FROM next), c.key, c.new_version, c.to_attempts{columns}
 FROM changed c LEFT JOIN (SELECT count(*) FROM noticed) n ON true"""
 )
 
 
-async def claim(
-    connection: Connection, workflow: Workflow, table: TransitionTable, *, session: int, limit: int
-) -> list[Item]:
-    """Marks up to `limit` due items as processing by this worker session, and returns them.
+@dataclass(frozen=True, slots=True)
+class Claimed:
+    """What a claim got."""
 
-    Skips rows that others have locked; so any number of workers claim at once without waiting, or meeting.
+    items: Sequence[Item]
+    turn: float
+    """Where the next claim may start; what is before this turn is taken, or locked by others for now."""
+
+
+async def claim(
+    connection: Connection,
+    workflow: Workflow,
+    table: TransitionTable,
+    *,
+    session: int,
+    limit: int,
+    from_turn: float = -inf,
+    probe: bool = False,
+) -> Claimed:
+    """Marks up to `limit` items as processing by this worker session, and returns them.
+
+    Skips rows that others have locked; so any number of workers claim at once without waiting, or meeting. Gets
+    nothing while the workflow is paused, or its external API is held or broken.
+
+    Args:
+        connection: in a transaction.
+        workflow: whose items.
+        table: its rules.
+        session: the worker's.
+        limit: how many at most.
+        from_turn: not what is before this turn. A claim that remembers where the last one ended does not walk over
+            the remains of claimed rows, which vacuum cannot remove while an old transaction is open.
+        probe: claims although the API is broken, to see whether it still is.
     """
-    parameters = {"limit": limit, "session": session, "resource": workflow.resource}
+    parameters = {
+        "limit": limit,
+        "session": session,
+        "resource": workflow.resource,
+        "from_turn": from_turn,
+        "probe": probe,
+    }
     cursor = await connection.execute(_statement(workflow, table), parameters, prepare=True)
+    rows = await cursor.fetchall()
     names = [column.name for column in workflow.data_columns]
-    return [Item(row[0], row[1], row[2], dict(zip(names, row[3:], strict=True))) for row in await cursor.fetchall()]
+    items = [Item(row[1], row[2], row[3], dict(zip(names, row[4:], strict=True))) for row in rows]
+    return Claimed(items, from_turn if not rows or rows[0][0] is None else rows[0][0])
 
 
 @lru_cache
 def _statement(workflow: Workflow, table: TransitionTable) -> bytes:
+    names = item_names(workflow)
+    needed = [names[name] for name in ("key", "status", "queue", "attempts", "batch", "turn")]
     columns = [sql.Identifier(column.name) for column in workflow.data_columns]
     taken = [sql.Identifier(f"data {column.name}") for column in workflow.data_columns]
     return compose(
         workflow,
         Write(
             name=f"claim {workflow.resource}",
-            chosen=_DUE.format(**item_names(workflow)),
+            before=_QUEUED.format(
+                **names,
+                columns=sql.SQL("s.version, ") + commas(sql.SQL("s.{}").format(name) for name in needed),
+                open=_OPEN.format(resource=names["resource"], api=sql.Literal(workflow.api)),
+            ),
+            chosen=_CHOSEN,
             rules=table.of(CLAIM),
             trigger=sql.SQL("'claim'::text"),
             worker=sql.SQL("%(session)s::bigint"),
@@ -56,7 +122,7 @@ def _statement(workflow: Workflow, table: TransitionTable) -> bytes:
                 sql.SQL(", s.{} AS {}").format(*pair) for pair in zip(columns, taken, strict=True)
             ),
             answer=_CLAIMED.format(
-                notify=NOTIFY, columns=sql.SQL("").join(sql.SQL(", c.{}").format(name) for name in taken)
+                **names, notify=NOTIFY, columns=sql.SQL("").join(sql.SQL(", c.{}").format(name) for name in taken)
             ),
         ),
     )

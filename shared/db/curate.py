@@ -1,4 +1,4 @@
-"""Curation: sets a status on many items in one statement, by key or by filter, all or nothing or in part."""
+"""What users do to many items, by key or by filter, all or nothing or in part: set a status, requeue what failed."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from shared.db.engine import Connection
 from shared.db.statement import item_names
 from shared.db.writer import NOTIFY, Write, compose
 from shared.errors import Outcome
-from shared.machine import UNCHANGED, curate_trigger
+from shared.machine import UNCHANGED
 from shared.table import TransitionTable
 from shared.workflow import ItemKey, Workflow
 
@@ -21,8 +21,8 @@ from shared.workflow import ItemKey, Workflow
 class CurateCall:
     """What a caller asks of many items."""
 
-    status: str
-    """The status to set."""
+    trigger: str
+    """What happens to them: `curate_trigger(status)`, or `requeue`."""
     keys: Sequence[ItemKey] | None = None
     """These items, none twice; None when `where` says which."""
     versions: Sequence[int | None] | None = None
@@ -32,6 +32,8 @@ class CurateCall:
     parameters: Mapping[str, Any] = field(default_factory=dict)
     batch: int | None = None
     """The batch row of this call; None with `validate_only`."""
+    weight: float = 1.0
+    """How many of its items take their turn for one of a batch of normal priority."""
     allow_partial: bool = False
     validate_only: bool = False
     cancel_in_flight: bool = False
@@ -64,7 +66,7 @@ class Curated:
 
 
 async def curate(connection: Connection, workflow: Workflow, table: TransitionTable, call: CurateCall) -> Curated:
-    """Sets the status on every item that may take it, and tells which may not.
+    """Does it to every item that may take it, and tells which may not.
 
     Without `allow_partial`, one item that may not leaves all as they are: ask `refused` of the answer.
     """
@@ -72,6 +74,7 @@ async def curate(connection: Connection, workflow: Workflow, table: TransitionTa
         **call.parameters,
         "resource": workflow.resource,
         "batch": call.batch,
+        "weight": call.weight,
         "partial": call.allow_partial,
         "validate_only": call.validate_only,
         "items_max": call.items_max,
@@ -99,6 +102,15 @@ _ASKED = sql.SQL(
 ),
 """
 )
+# Where the queue is now: the turn of who is next.
+_FRONT = sql.SQL(
+    """front AS MATERIALIZED (
+    SELECT coalesce((SELECT s.{turn} FROM {source} s WHERE s.{queue} = 'queued' AND s.{run_at} IS NULL
+                     ORDER BY s.{turn}, s.{key} LIMIT 1), 0) AS turn
+),
+"""
+)
+_TURN = sql.SQL("(SELECT turn FROM front) + (row_number() OVER (ORDER BY locked.key) - 1) / %(weight)s::float8")
 _BY_KEY = sql.SQL("asked a JOIN {source} s ON s.{key} = a.key ORDER BY s.{key} FOR NO KEY UPDATE OF s")
 _BY_FILTER = sql.SQL("{source} s WHERE {where} ORDER BY s.{key} LIMIT %(items_max)s + 1 FOR NO KEY UPDATE OF s")
 # NOT IN is hashed whatever the planner guesses of the arrays; an anti-join of two guesses may become a loop in a loop.
@@ -149,10 +161,11 @@ def _statement(workflow: Workflow, table: TransitionTable, call: CurateCall) -> 
         workflow,
         Write(
             name=f"curate {workflow.resource}",
-            before=_ASKED.format(**names) if by_key else sql.SQL(""),
+            before=_FRONT.format(**names) + (_ASKED.format(**names) if by_key else sql.SQL("")),
             chosen=_BY_KEY.format(**names) if by_key else _BY_FILTER.format(**names, where=call.where),
-            rules=table.of_curate(call.status, cancel_in_flight=call.cancel_in_flight),
-            trigger=sql.SQL("{}::text").format(sql.Literal(curate_trigger(call.status))),
+            rules=table.of_user(call.trigger, cancel_in_flight=call.cancel_in_flight),
+            trigger=sql.SQL("{}::text").format(sql.Literal(call.trigger)),
+            turn=_TURN,
             expected=given,
             cause=sql.SQL("%(batch)s::bigint"),
             between=_LEFT_OUT.format(missing=_MISSING if by_key else sql.SQL("")),

@@ -18,6 +18,7 @@ from sqlalchemy.dialects.postgresql import JSON, JSONB
 from shared.db.engine import Connection
 from shared.db.statement import commas, item_names, table_name, type_name
 from shared.db.writer import NOTIFY, Write, compose
+from shared.failure import Failure
 from shared.machine import COMPLETE, FAIL, FIND_NOTHING, RELEASE, RETRY
 from shared.table import TransitionTable
 from shared.workflow import Item, Values, Workflow
@@ -33,6 +34,8 @@ class Result:
     """`complete`, `find_nothing`, `retry`, `fail` or `release`."""
     error: str | None = None
     """What went wrong, for a curator to read."""
+    failure: Failure | None = None
+    """The same, without what differs from item to item."""
     delay_s: float = 0.0
     """Seconds until the next attempt, for `retry`."""
     values: Values | None = None
@@ -54,8 +57,8 @@ class Finished:
 _GIVEN = sql.SQL(
     """given AS MATERIALIZED (
     SELECT * FROM unnest(%(keys)s::{key_type}[], %(versions)s::bigint[], %(triggers)s::text[], %(errors)s::text[],
-                         %(delays)s::float8[]{arrays})
-    WITH ORDINALITY AS given (key, version, trigger, error, delay_s{names}, ordinal)
+                         %(failures)s::bigint[], %(delays)s::float8[]{arrays})
+    WITH ORDINALITY AS given (key, version, trigger, error, failure, delay_s{names}, ordinal)
 ),
 """
 )
@@ -72,6 +75,18 @@ upserted AS (
     ON CONFLICT ({target_key}) DO UPDATE SET {assignments}
 )"""
 )
+# In order of id: of two workers that see the same groups at once, one waits for the other.
+_GROUPED = sql.SQL(
+    """,
+grouped AS (
+    INSERT INTO failure_group (id, resource, upstream, kind, message)
+    SELECT id, {resource}, upstream, kind, message
+    FROM unnest(%(groups)s::bigint[], %(upstreams)s::text[], %(kinds)s::text[], %(messages)s::text[])
+         AS g (id, upstream, kind, message)
+    ORDER BY id
+    ON CONFLICT (id) DO UPDATE SET last_seen_at = clock_timestamp()
+)"""
+)
 _ANSWER = sql.SQL("SELECT (SELECT count(*) FROM changed), (SELECT count({notify}) FROM position)").format(notify=NOTIFY)
 
 
@@ -84,13 +99,19 @@ async def finish(
         psycopg.DataError, psycopg.IntegrityError: the target refuses a value; nothing was changed.
     """
     columns = workflow.value_columns
+    groups = {f.group(workflow.resource): f for r in results if (f := r.failure) is not None}
     parameters: dict[str, Any] = {
         "resource": workflow.resource,
         "keys": [r.item.key for r in results],
         "versions": [r.item.version for r in results],
         "triggers": [r.trigger for r in results],
         "errors": [r.error for r in results],
+        "failures": [r.failure and r.failure.group(workflow.resource) for r in results],
         "delays": [r.delay_s for r in results],
+        "groups": list(groups),
+        "upstreams": [failure.upstream for failure in groups.values()],
+        "kinds": [failure.kind for failure in groups.values()],
+        "messages": [failure.message for failure in groups.values()],
     }
     for n, column in enumerate(columns):
         parameters[f"value_{n}"] = [_value(column, r.values) for r in results]
@@ -137,6 +158,7 @@ def _statement(workflow: Workflow, table: TransitionTable) -> bytes:
             trigger=sql.SQL("g.trigger"),
             expected=sql.SQL("g.version"),
             error=sql.SQL("g.error"),
+            failure=sql.SQL("g.failure"),
             delay_s=sql.SQL("g.delay_s"),
             worker=sql.SQL("s.{worker}").format(**names),
             carried=sql.SQL(", g.ordinal") + sql.SQL("").join(sql.SQL(", g.{}").format(n) for n in taken.values()),
@@ -147,7 +169,8 @@ def _statement(workflow: Workflow, table: TransitionTable) -> bytes:
                 taken_key=taken[workflow.target_key],
                 target_key=sql.Identifier(workflow.target_key),
                 assignments=commas(sql.SQL("{0} = excluded.{0}").format(name) for name in touched),
-            ),
+            )
+            + _GROUPED.format(**names),
             answer=_ANSWER,
         ),
     )

@@ -22,7 +22,7 @@ from shared.errors import TokenExpired
 from shared.workflow import ItemKey, Workflow
 
 _COLUMNS = """e.position, e.xid::text::bigint, e.at, e.resource, e.kind, e.from_status, e.to_status,
-    e.from_queue, e.to_queue, e.batch, e.cause, e.worker, e.items, e.versions, e.attempts,
+    e.from_queue, e.to_queue, e.batch, e.left_batch, e.cause, e.worker, e.items, e.versions, e.attempts,
     e.errors, e.run_ats, e.steps, e.fractions"""
 
 
@@ -40,6 +40,7 @@ class Entry:
     from_queue: str | None
     to_queue: str | None
     batch: int | None
+    left_batch: int | None
     cause: int | None
     worker: int | None
     items: Sequence[str]

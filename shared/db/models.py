@@ -1,4 +1,4 @@
-"""The machinery's own tables: batches, the event log, worker sessions. Source of names, and of the first migration."""
+"""The machinery's own tables. Source of names; a test holds the migrations to them."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from sqlalchemy import (
     CheckConstraint,
     Column,
     DateTime,
+    Double,
     Float,
     Identity,
     Index,
@@ -56,6 +57,8 @@ status_batch = Table(
     _time("created_at", nullable=False, server_default=func.clock_timestamp()),
     Column("request_id", Uuid, unique=True),
     Column("request_digest", LargeBinary),
+    # How many of its items take their turn for one of a batch of normal priority.
+    Column("weight", Double, nullable=False, server_default=text("1")),
     Column("requested", BigInteger, nullable=False, server_default=text("0")),
     Column("changed", BigInteger, nullable=False, server_default=text("0")),
     Column("queued", BigInteger, nullable=False, server_default=text("0")),
@@ -96,6 +99,8 @@ status_event = Table(
     Column("batch", BigInteger),
     Column("cause", BigInteger),
     Column("worker", BigInteger),
+    # The batch that an item under way was taken from, where it went on in another.
+    Column("left_batch", BigInteger),
     Column("items", ARRAY(Text), nullable=False),
     Column("versions", ARRAY(BigInteger), nullable=False),
     Column("attempts", ARRAY(Integer), nullable=False),
@@ -105,6 +110,7 @@ status_event = Table(
     Column("fractions", ARRAY(Float)),
     Index("ix_status_event_batch", "batch", "position", postgresql_where=text("batch IS NOT NULL")),
     Index("ix_status_event_cause", "cause", "position", postgresql_where=text("cause IS NOT NULL")),
+    Index("ix_status_event_left", "left_batch", postgresql_where=text("left_batch IS NOT NULL")),
     Index("ix_status_event_items", "items", postgresql_using="gin"),
     postgresql_partition_by="RANGE (position)",
 )
@@ -130,4 +136,58 @@ worker_session = Table(
     Column("in_flight", Integer, nullable=False, server_default=text("0")),
     Column("done", BigInteger, nullable=False, server_default=text("0")),
     Column("failed", BigInteger, nullable=False, server_default=text("0")),
+)
+
+# What operators say of a workflow: while it is paused nobody claims.
+workflow_state = Table(
+    "workflow_state",
+    machinery,
+    Column("resource", Text, primary_key=True),
+    _time("paused_at"),
+    Column("paused_by", Text, nullable=False, server_default=text("''")),
+    Column("pause_reason", Text, nullable=False, server_default=text("''")),
+)
+
+# What workers know of an external API: nobody claims before `held_until`, nor while it is broken, a probe apart.
+api_state = Table(
+    "api_state",
+    machinery,
+    Column("api", Text, primary_key=True),
+    _time("held_until"),
+    _time("broken_since"),
+    Column("probes", Integer, nullable=False, server_default=text("0")),
+    Column("error", Text, nullable=False, server_default=text("''")),
+)
+
+# When the next call of an API, or of a key of it, may begin: a schedule of which workers reserve portions.
+call_schedule = Table(
+    "call_schedule",
+    machinery,
+    Column("api", Text, primary_key=True),
+    Column("key", Text, primary_key=True),
+    _time("next_at", nullable=False),
+)
+
+# How many calls of an API, or of a key of it, a worker may have under way at once.
+call_lease = Table(
+    "call_lease",
+    machinery,
+    Column("api", Text, primary_key=True),
+    Column("key", Text, primary_key=True),
+    Column("session", BigInteger, primary_key=True, autoincrement=False),
+    Column("slots", Integer, nullable=False, server_default=text("0")),
+    Column("wanted", Integer, nullable=False, server_default=text("0")),
+)
+
+# Failures that are alike. Which items are in a group, each item says by itself.
+failure_group = Table(
+    "failure_group",
+    machinery,
+    Column("id", BigInteger, primary_key=True, autoincrement=False),
+    Column("resource", Text, nullable=False),
+    Column("upstream", Text, nullable=False),
+    Column("kind", Text, nullable=False),
+    Column("message", Text, nullable=False),
+    _time("first_seen_at", nullable=False, server_default=func.clock_timestamp()),
+    _time("last_seen_at", nullable=False, server_default=func.clock_timestamp()),
 )

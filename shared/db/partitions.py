@@ -97,6 +97,8 @@ WITH moved AS (
     SELECT batch, key, sum(n) AS n FROM (
         SELECT batch, entered AS key, n FROM moved
         UNION ALL SELECT batch, left_, -n FROM moved WHERE moved_within
+        UNION ALL SELECT left_batch, unnest(ARRAY[from_queue, 'none']), unnest(ARRAY[-1, 1]) * cardinality(items)
+                  FROM {partition} WHERE left_batch IS NOT NULL
     ) change GROUP BY batch, key
 ), folded AS (SELECT batch, jsonb_object_agg(key, n) AS numbers FROM said GROUP BY batch)
 UPDATE status_batch b

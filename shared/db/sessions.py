@@ -13,6 +13,7 @@ from psycopg import sql
 from shared.db.engine import Connection
 from shared.db.statement import item_names
 from shared.db.writer import NOTIFY, Write, compose
+from shared.failure import WORKER_LOST
 from shared.machine import RESCUE
 from shared.table import TransitionTable
 from shared.workflow import Workflow
@@ -62,7 +63,10 @@ async def rescue(connection: Connection, workflow: Workflow, table: TransitionTa
     parameters = {
         "resource": workflow.resource,
         "limit": RESCUE_SIZE_MAX,
-        "error": "the worker that had it stopped answering",
+        "error": WORKER_LOST.message,
+        "failure": WORKER_LOST.group(workflow.resource),
+        "upstream": WORKER_LOST.upstream,
+        "kind": WORKER_LOST.kind,
     }
     cursor = await connection.execute(_statement(workflow, table), parameters)
     row = await cursor.fetchone()
@@ -78,6 +82,15 @@ _LOST = sql.SQL(
     LIMIT %(limit)s
     FOR NO KEY UPDATE OF s SKIP LOCKED"""
 )
+_GROUPED = sql.SQL(
+    """,
+grouped AS (
+    INSERT INTO failure_group (id, resource, upstream, kind, message)
+    SELECT %(failure)s, {resource}, %(upstream)s, %(kind)s, %(error)s
+    WHERE EXISTS (SELECT FROM changed WHERE to_queue = 'failed')
+    ON CONFLICT (id) DO UPDATE SET last_seen_at = clock_timestamp()
+)"""
+)
 _ANSWER = sql.SQL("SELECT (SELECT count(*) FROM changed), (SELECT count({notify}) FROM position)").format(notify=NOTIFY)
 
 
@@ -92,7 +105,9 @@ def _statement(workflow: Workflow, table: TransitionTable) -> bytes:
             rules=table.of(RESCUE),
             trigger=sql.SQL("'rescue'::text"),
             error=sql.SQL("%(error)s::text"),
+            failure=sql.SQL("%(failure)s::bigint"),
             worker=sql.SQL("s.{worker}").format(**names),
+            after=_GROUPED.format(**names),
             answer=_ANSWER,
         ),
     )

@@ -35,10 +35,11 @@ locked AS MATERIALIZED (
     FROM {chosen}
 ),
 rules (trigger, status, queue, exhausted, verdict, to_status, to_queue, attempts_factor, attempts_step,
-       error, result, run_at, worker, batch) AS (VALUES {rules}),
+       error, failure, result, turn, run_at, worker, batch) AS (VALUES {rules}),
 judged AS MATERIALIZED (
-    SELECT locked.*, rules.to_status, rules.to_queue, rules.error AS error_effect, rules.result AS result_effect,
-           rules.run_at AS run_at_effect, rules.worker AS worker_effect, rules.batch AS batch_effect,
+    SELECT locked.*, rules.to_status, rules.to_queue, rules.error AS error_effect, rules.failure AS failure_effect,
+           rules.result AS result_effect, rules.turn AS turn_effect, rules.run_at AS run_at_effect,
+           rules.worker AS worker_effect, rules.batch AS batch_effect, {turn} AS turn,
            locked.attempts * rules.attempts_factor + rules.attempts_step AS to_attempts,
            CASE WHEN locked.expected <> locked.version THEN 'stale_version'
                 ELSE coalesce(rules.verdict, 'illegal_transition') END AS verdict
@@ -54,31 +55,35 @@ changed AS (
         version = j.version + 1,
         {attempts} = j.to_attempts,
         {error} = CASE j.error_effect WHEN 'keep' THEN s.{error} WHEN 'given' THEN j.error END,
+        {failure} = CASE j.failure_effect WHEN 'keep' THEN s.{failure} WHEN 'given' THEN j.failure END,
         {result} = CASE j.result_effect WHEN 'keep' THEN s.{result} WHEN 'clear' THEN NULL ELSE j.result_effect END,
-        {run_at} = CASE j.run_at_effect WHEN 'keep' THEN s.{run_at} WHEN 'now' THEN now()
+        {own_turn} = CASE j.turn_effect WHEN 'keep' THEN s.{own_turn} WHEN 'given' THEN j.turn END,
+        {run_at} = CASE j.run_at_effect WHEN 'keep' THEN s.{run_at}
                                         WHEN 'given' THEN now() + make_interval(secs => j.delay_s) END,
         {worker} = CASE j.worker_effect WHEN 'keep' THEN s.{worker} WHEN 'given' THEN j.worker END,
         {batch} = CASE j.batch_effect WHEN 'keep' THEN s.{batch} WHEN 'given' THEN j.cause END
     FROM judged j
     WHERE s.{key} = j.key AND j.verdict = 'changed' AND {gate}
     RETURNING s.version AS new_version, s.{run_at} AS new_run_at, s.{error} AS new_error,
-              coalesce(s.{batch}, j.batch) AS event_batch, j.*{returned}
+              coalesce(s.{batch}, j.batch) AS event_batch,
+              CASE WHEN s.{batch} <> j.batch AND j.queue IN ('queued', 'processing') THEN j.batch END AS left_batch,
+              j.*{returned}
 ),
 position AS MATERIALIZED (
     SELECT nextval('status_event_position') AS position FROM (SELECT count(*) AS n FROM changed) c WHERE n > 0
 ),
 appended AS (
     INSERT INTO status_event (position, part, resource, kind, from_status, to_status, from_queue, to_queue,
-                              batch, cause, worker, items, versions, attempts, errors, run_ats)
+                              batch, left_batch, cause, worker, items, versions, attempts, errors, run_ats)
     SELECT p.position, row_number() OVER (), {resource}, g.*
     FROM position p, (
         SELECT CASE WHEN c.trigger LIKE 'set %%' THEN 'curate' ELSE c.trigger END, c.status, c.to_status,
-               nullif(c.queue, 'none'), nullif(c.to_queue, 'none'), c.event_batch, c.cause, c.worker,
+               nullif(c.queue, 'none'), nullif(c.to_queue, 'none'), c.event_batch, c.left_batch, c.cause, c.worker,
                array_agg(c.key::text), array_agg(c.new_version), array_agg(c.to_attempts),
                CASE WHEN bool_or(c.new_error IS NOT NULL) THEN array_agg(c.new_error) END,
                CASE WHEN c.to_queue = 'queued' THEN array_agg(c.new_run_at) END
         FROM changed c
-        GROUP BY c.trigger, c.status, c.to_status, c.queue, c.to_queue, c.event_batch, c.cause, c.worker
+        GROUP BY c.trigger, c.status, c.to_status, c.queue, c.to_queue, c.event_batch, c.left_batch, c.cause, c.worker
     ) g
 ){after}
 {answer}"""
@@ -102,6 +107,10 @@ class Write:
     expected: sql.Composable = field(default_factory=partial(sql.SQL, "NULL::bigint"))
     """The version that the row must have, or NULL."""
     error: sql.Composable = field(default_factory=partial(sql.SQL, "NULL::text"))
+    failure: sql.Composable = field(default_factory=partial(sql.SQL, "NULL::bigint"))
+    """The group of failures that the error belongs to."""
+    turn: sql.Composable = field(default_factory=partial(sql.SQL, "NULL::float8"))
+    """The place in the queue of what is queued; may be a window over `locked`."""
     delay_s: sql.Composable = field(default_factory=partial(sql.SQL, "0.0"))
     """Seconds until the next attempt, where there is one."""
     worker: sql.Composable = field(default_factory=partial(sql.SQL, "NULL::bigint"))
@@ -128,6 +137,7 @@ def compose(workflow: Workflow, write: Write) -> bytes:
         "trigger": write.trigger,
         "expected": write.expected,
         "error": write.error,
+        "failure": write.failure,
         "delay_s": write.delay_s,
         "worker": write.worker,
         "cause": write.cause,
@@ -135,8 +145,11 @@ def compose(workflow: Workflow, write: Write) -> bytes:
     carried = sql.SQL("").join(
         sql.SQL(", {} AS {}").format(expression, sql.Identifier(name)) for name, expression in facts.items()
     )
+    names = item_names(workflow)
     statement = _WRITE.format(
-        **item_names(workflow),
+        own_turn=names.pop("turn"),
+        turn=write.turn,
+        **names,
         name=sql.SQL(write.name),
         before=write.before,
         chosen=write.chosen,
@@ -157,14 +170,14 @@ NOTIFY = sql.SQL("pg_notify('{channel}', {resource})").format(
 )
 """For an answer that has `position` in its FROM: once per transaction that changed something."""
 
-_NO_RULE = Rule("", False, "", "", None, "", "", "", 1, 0, "", "", "", "", "")
+_NO_RULE = Rule("", False, "", "", None, "", "", "", 1, 0, *[""] * 7)
 
 
 def _values(rule: Rule) -> sql.Composed:
     values = (
         *(rule.trigger, rule.status, rule.queue_status, rule.exhausted, rule.verdict),
         *(rule.to_status, rule.to_queue_status, rule.attempts_factor, rule.attempts_step),
-        *(rule.error, rule.result, rule.run_at, rule.worker, rule.batch),
+        *(rule.error, rule.failure, rule.result, rule.turn, rule.run_at, rule.worker, rule.batch),
     )
     typed = (
         sql.SQL("NULL::boolean") if v is None else sql.Literal(v) if not isinstance(v, str) else _text(v)

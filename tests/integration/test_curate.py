@@ -16,7 +16,7 @@ from shared.db.engine import Connection, Database, connect
 from shared.db.horizon import Horizon
 from shared.db.log import Entry, read_log
 from shared.errors import Outcome
-from shared.machine import UNCHANGED
+from shared.machine import UNCHANGED, curate_trigger
 from shared.table import transition_table
 from tests.support.parcels import PARCELS
 from tests.support.service import WAIT_S, all_parcels, parcel_database, somebody_waits_for_a_lock
@@ -55,7 +55,8 @@ async def set_status_in(
     connection: Connection, status: str, keys: Sequence[UUID] | None, batch: int | None = BATCH, **options: Any
 ) -> Curated:
     """One call in a transaction that the caller has opened."""
-    return await curate(connection, PARCELS, TABLE, CurateCall(status=status, keys=keys, batch=batch, **options))
+    call = CurateCall(trigger=curate_trigger(status), keys=keys, batch=batch, **options)
+    return await curate(connection, PARCELS, TABLE, call)
 
 
 async def entries(database: Database) -> list[Entry]:

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import gc
 import uuid
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -17,24 +16,10 @@ from shared.db.engine import Connection, Database, connect
 from shared.db.log import Entry
 from shared.db.tail import Tail
 from shared.errors import TokenExpired
+from shared.machine import curate_trigger
 from shared.table import transition_table
 from tests.support.parcels import PARCELS
 from tests.support.service import WAIT_S, add_parcels, parcel_database, until
-
-# A stream that is cancelled while a connection is being made leaves that one to the garbage collector, which says so.
-# To be mended where the streams are made unbreakable; until then it is collected here, and not in another test.
-pytestmark = [
-    pytest.mark.filterwarnings("ignore::ResourceWarning"),
-    pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
-]
-
-
-@pytest.fixture(autouse=True)
-def collected() -> Iterator[None]:
-    """Collects what a test left, before the next one."""
-    yield
-    gc.collect()
-
 
 TABLE = transition_table(PARCELS)
 
@@ -50,7 +35,7 @@ async def database(database_url: str) -> AsyncIterator[Database]:
 async def curate_in(connection: Connection, status: str, *numbers: int) -> int:
     """Sets a status in the caller's transaction; gives the position."""
     keys = [uuid.UUID(int=number) for number in numbers]
-    curated = await curate(connection, PARCELS, TABLE, CurateCall(status=status, keys=keys))
+    curated = await curate(connection, PARCELS, TABLE, CurateCall(trigger=curate_trigger(status), keys=keys))
     assert curated.position is not None
     return curated.position
 

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import gc
 import uuid
-from collections.abc import AsyncIterator, Callable, Iterable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -21,24 +20,10 @@ from shared.db.engine import Connection, connect
 from shared.db.finish import Result, finish
 from shared.db.sessions import open_session
 from shared.db.token import encode_token
+from shared.machine import curate_trigger
 from shared.table import transition_table
 from tests.support.parcels import PARCELS
 from tests.support.service import WAIT_S, RunningService, add_parcels, refused, running_service, until
-
-# A stream that is cancelled while a connection is being made leaves that one to the garbage collector, which says so.
-# To be mended where the streams are made unbreakable; until then it is collected here, and not in another test.
-pytestmark = [
-    pytest.mark.filterwarnings("ignore::ResourceWarning"),
-    pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
-]
-
-
-@pytest.fixture(autouse=True)
-def collected() -> Iterator[None]:
-    """Collects what a test left, before the next one."""
-    yield
-    gc.collect()
-
 
 TABLE = transition_table(PARCELS)
 Response = pb.WatchStatusResponse
@@ -119,14 +104,14 @@ async def update(service: RunningService, status: str, *numbers: int) -> pb.Batc
 async def curate_in(connection: Connection, status: str, *numbers: int) -> None:
     """The same in a transaction that the test commits."""
     keys = [uuid.UUID(int=number) for number in numbers]
-    await curate(connection, PARCELS, TABLE, CurateCall(status=status, keys=keys))
+    await curate(connection, PARCELS, TABLE, CurateCall(trigger=curate_trigger(status), keys=keys))
 
 
 async def claim_and_finish(service: RunningService, limit: int, trigger: str = "find_nothing") -> None:
     """What a worker does to the oldest queued items."""
     async with service.database.transaction() as connection:
         session = await open_session(connection, host="here", version="1", resources=["parcels"])
-        items = await claim(connection, PARCELS, TABLE, session=session, limit=limit)
+        items = (await claim(connection, PARCELS, TABLE, session=session, limit=limit)).items
     async with service.database.transaction() as connection:
         await finish(connection, PARCELS, TABLE, [Result(item, trigger, error="no") for item in items])
 

@@ -24,7 +24,7 @@ async def silent_worker(world: World, limit: int) -> list[Item]:
     """Claims as a worker that never beats again."""
     async with world.transaction() as connection:
         session = await open_session(connection, host="gone", version="0", resources=["gadgets"])
-        return await claim(connection, world.workflow, world.table, session=session, limit=limit)
+        return list((await claim(connection, world.workflow, world.table, session=session, limit=limit)).items)
 
 
 async def cut_connections(world: World) -> None:
@@ -50,7 +50,7 @@ async def test_a_late_result_of_a_rescued_item_is_dropped(world: World) -> None:
     async with world.worker(beat_s=0.1, expiry_s=0.5) as worker:
         before = await world.ended(worker)
     async with world.transaction() as connection:
-        result = Result(late, "complete", None, 0.0, {"code": "one", "label": "late"})
+        result = Result(late, "complete", values={"code": "one", "label": "late"})
         finished = await finish(connection, world.workflow, world.table, [result])
     assert (finished.saved, finished.dropped) == (0, 1)
     assert await world.gadgets() == before

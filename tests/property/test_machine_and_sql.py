@@ -24,6 +24,7 @@ from shared.db.finish import Result, finish
 from shared.db.log import Entry, read_log
 from shared.db.migrate import migrate
 from shared.db.sessions import close_session, open_session, rescue
+from shared.failure import WORKER_LOST, Failure
 from shared.machine import (
     CHANGED,
     CLAIM,
@@ -31,6 +32,7 @@ from shared.machine import (
     FAIL,
     FIND_NOTHING,
     RELEASE,
+    REQUEUE,
     RESCUE,
     RETRY,
     UNCHANGED,
@@ -68,10 +70,10 @@ CRATES = Workflow(
 TABLE = transition_table(CRATES)
 LIFECYCLE = Lifecycle(CURATION, attempts_max=CRATES.limits.attempts_max)
 KEYS = (1, 2, 3)
+WRONG = Failure("the scales", "Wrong", "… went wrong")
 ABSENT = 99
-LOST = "the worker that had it stopped answering"
-ROWS = """SELECT id, status, coalesce(check_status, 'none'), check_attempts, check_error, check_result, check_run_at,
-                 check_worker, check_batch, version FROM crates ORDER BY id"""
+ROWS = """SELECT id, status, coalesce(check_status, 'none'), check_attempts, check_error, check_failure, check_result,
+                 check_turn, check_run_at, check_worker, check_batch, version FROM crates ORDER BY id"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,6 +87,13 @@ class SetStatus:
     validate_only: bool = False
     stale: bool = False
     """Whether the first of the items is expected at a version that it no longer has."""
+
+
+@dataclass(frozen=True, slots=True)
+class Requeue:
+    """A user gives what has failed another try."""
+
+    keys: Sequence[int]
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,7 +121,7 @@ class Rescue:
     dead: bool
 
 
-Step = SetStatus | Claim | Finish | Rescue
+Step = SetStatus | Requeue | Claim | Finish | Rescue
 
 
 @dataclass(slots=True)
@@ -148,28 +157,35 @@ class World:
             assert item == before
             return verdict
         kind = "curate" if trigger.startswith("set ") else trigger
+        user = kind in ("curate", REQUEUE)
         pairs = [before.status, item.status, _stored(before.queue_status), _stored(item.queue_status)]
-        worker = None if kind == "curate" else item.worker or before.worker
+        worker = None if user else item.worker or before.worker
         run_at = item.run_at if item.queue_status == "queued" else None
-        cause = facts.batch if kind == "curate" else None
+        cause = facts.batch if user else None
         batch = item.batch if item.batch is not None else before.batch
-        self.expected.append(
-            (str(key), item.version, kind, *pairs, batch, cause, worker, item.attempts, item.error, run_at)
-        )
+        left = before.batch if batch != before.batch and before.queue_status in ("queued", "processing") else None
+        told = (batch, left, cause, worker, item.attempts, item.error, run_at)
+        self.expected.append((str(key), item.version, kind, *pairs, *told))
         return verdict
+
+    def turns(self, keys: Sequence[int]) -> dict[int, float]:
+        """The turns that a batch of these items takes: one after another from where the queue is."""
+        waiting = [i.turn for i in self.items.values() if i.queue_status == "queued" and i.run_at is None]
+        return {key: min(waiting, default=0.0) + n for n, key in enumerate(sorted(set(keys) & set(self.items)))}
 
 
 def _stored(queue_status: str) -> str | None:
     return None if queue_status == "none" else queue_status
 
 
-async def _set_status(world: World, connection: Connection, step: SetStatus, now: datetime) -> None:
+async def _set_status(world: World, connection: Connection, step: SetStatus) -> None:
     batch = None if step.validate_only else next(world.batches)
-    facts = Facts(now=now, batch=batch, cancel_in_flight=step.cancel_in_flight)
+    turns = world.turns(step.keys)
+    facts = {key: Facts(batch=batch, turn=turn, cancel_in_flight=step.cancel_in_flight) for key, turn in turns.items()}
     before = {key: replace(item) for key, item in world.items.items()}
     stale = next((key for key in step.keys if key in before), None) if step.stale else None
     call = CurateCall(
-        status=step.status,
+        trigger=curate_trigger(step.status),
         keys=step.keys,
         versions=[before[key].version - (key == stale) if key in before else None for key in step.keys],
         batch=batch,
@@ -182,7 +198,7 @@ async def _set_status(world: World, connection: Connection, step: SetStatus, now
         if key not in before
         else "stale_version"
         if key == stale
-        else world.fire(key, curate_trigger(step.status), facts)
+        else world.fire(key, curate_trigger(step.status), facts[key])
         for key in step.keys
     }
     # An item that waits already, and goes on to another trigger status, keeps its place and its batch.
@@ -198,16 +214,27 @@ async def _set_status(world: World, connection: Connection, step: SetStatus, now
     assert curated.refused == len(refused)
 
 
+async def _requeue(world: World, connection: Connection, step: Requeue) -> None:
+    batch, turns = next(world.batches), world.turns(step.keys)
+    verdicts = [world.fire(key, REQUEUE, Facts(batch=batch, turn=turn)) for key, turn in turns.items()]
+    call = CurateCall(trigger=REQUEUE, keys=step.keys, batch=batch, allow_partial=True)
+    curated = await curate(connection, CRATES, TABLE, call)
+    assert curated.changed == curated.queued == verdicts.count(CHANGED)
+
+
 async def _claim(world: World, connection: Connection, step: Claim, now: datetime) -> None:
     queued = [key for key, item in world.items.items() if item.queue_status == "queued"]
-    due = sorted((world.items[key].run_at, key) for key in queued if world.items[key].run_at <= now)[: step.limit]
+    times = {key: world.items[key].run_at for key in queued}
+    late = sorted((at, 0.0, key) for key, at in times.items() if at is not None and at <= now)
+    next_ = sorted((now, world.items[key].turn, key) for key, at in times.items() if at is None)
+    due = (late + next_)[: step.limit]
     for key in set(world.items) - set(queued):
-        assert world.fire(key, CLAIM, Facts(now=now)) != CHANGED
-    for _, key in due:
-        assert world.fire(key, CLAIM, Facts(now=now, worker=world.session)) == CHANGED
+        assert world.fire(key, CLAIM, Facts()) != CHANGED
+    for *_, key in due:
+        assert world.fire(key, CLAIM, Facts(worker=world.session)) == CHANGED
     claimed = await claim(connection, CRATES, TABLE, session=world.session, limit=step.limit)
-    wanted = sorted((key, world.items[key].version, world.items[key].attempts) for _, key in due)
-    assert sorted((item.key, item.version, item.attempt) for item in claimed) == wanted
+    wanted = sorted((key, world.items[key].version, world.items[key].attempts) for *_, key in due)
+    assert sorted((item.key, item.version, item.attempt) for item in claimed.items) == wanted
 
 
 async def _finish(world: World, connection: Connection, step: Finish, now: datetime) -> None:
@@ -217,6 +244,7 @@ async def _finish(world: World, connection: Connection, step: Finish, now: datet
             Item(key, world.items[key].version - step.late, 1, {}),
             trigger,
             error=f"{key} went wrong" if trigger in (RETRY, FAIL) else None,
+            failure=WRONG if trigger in (RETRY, FAIL) else None,
             delay_s=delay_s,
             values={"crate": key} if trigger == COMPLETE else None,
         )
@@ -225,7 +253,8 @@ async def _finish(world: World, connection: Connection, step: Finish, now: datet
     ]
     saved = 0
     for result in () if step.late else results:
-        facts = Facts(now=now, later=now + timedelta(seconds=delay_s), error=result.error)
+        failure = result.failure and result.failure.group("crates")
+        facts = Facts(later=now + timedelta(seconds=delay_s), error=result.error, failure=failure)
         changed = world.fire(result.item.key, result.trigger, facts) == CHANGED
         saved += changed
         if changed and result.trigger == COMPLETE:
@@ -234,12 +263,12 @@ async def _finish(world: World, connection: Connection, step: Finish, now: datet
     assert (finished.saved, finished.dropped) == (saved, len(results) - saved)
 
 
-async def _rescue(world: World, connection: Connection, step: Rescue, now: datetime) -> None:
-    rescued = 0
+async def _rescue(world: World, connection: Connection, step: Rescue) -> None:
+    rescued, facts = 0, Facts(error=WORKER_LOST.message, failure=WORKER_LOST.group("crates"))
     if step.dead:
         await close_session(connection, world.session)
         world.session = await open_session(connection, host="here", version="1", resources=["crates"])
-        rescued = sum(world.fire(k, RESCUE, Facts(now=now, error=LOST)) == CHANGED for k in world.items)
+        rescued = sum(world.fire(k, RESCUE, facts) == CHANGED for k in world.items)
     assert await rescue(connection, CRATES, TABLE, expiry_s=3600) == rescued
 
 
@@ -250,21 +279,23 @@ async def _take(world: World, step: Step) -> None:
         now = (await (await connection.execute("SELECT now()")).fetchall())[0][0]
         match step:
             case SetStatus():
-                await _set_status(world, connection, step, now)
+                await _set_status(world, connection, step)
+            case Requeue():
+                await _requeue(world, connection, step)
             case Claim():
                 await _claim(world, connection, step, now)
             case Finish():
                 await _finish(world, connection, step, now)
             case Rescue():
-                await _rescue(world, connection, step, now)
+                await _rescue(world, connection, step)
     async with world.database.transaction() as connection:
         await _compare(world, connection)
 
 
 async def _compare(world: World, connection: Connection) -> None:
     rows = await (await connection.execute(ROWS)).fetchall()
-    names = ("status", "queue_status", "attempts", "error", "result", "run_at", "worker", "batch", "version")
-    assert {row[0]: dict(zip(names, row[1:], strict=True)) for row in rows} == {
+    names = ("status", "queue_status", "attempts", "error", "failure", "result", "turn", "run_at", "worker", "batch")
+    assert {row[0]: dict(zip((*names, "version"), row[1:], strict=True)) for row in rows} == {
         key: asdict(item) for key, item in world.items.items()
     }
     contents = await (await connection.execute("SELECT crate FROM crate_contents")).fetchall()
@@ -278,7 +309,7 @@ async def _compare(world: World, connection: Connection) -> None:
 
 def _told(e: Entry) -> Iterator[tuple[Any, ...]]:
     """What an entry says, by item."""
-    same = (e.kind, e.from_status, e.to_status, e.from_queue, e.to_queue, e.batch, e.cause, e.worker)
+    same = (e.kind, e.from_status, e.to_status, e.from_queue, e.to_queue, e.batch, e.left_batch, e.cause, e.worker)
     for n, item in enumerate(e.items):
         yield item, e.versions[n], *same, e.attempts[n], e.errors and e.errors[n], e.run_ats and e.run_ats[n]
 
@@ -306,7 +337,8 @@ def steps(keys: Sequence[int]) -> st.SearchStrategy[Step]:
         late=st.sampled_from([False, False, False, True]),
     )
     claims = st.builds(Claim, limit=st.integers(1, len(keys)))
-    return st.one_of(users, queue_up, claims, claims, ends, ends, st.builds(Rescue, dead=st.booleans()))
+    requeues = st.builds(Requeue, keys=st.just(keys))
+    return st.one_of(users, queue_up, requeues, claims, claims, ends, ends, st.builds(Rescue, dead=st.booleans()))
 
 
 @pytest.fixture

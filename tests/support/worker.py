@@ -191,8 +191,8 @@ class World:
     async def queue(self, *names: str) -> list[int]:
         """Adds queued gadgets, in the order of their keys."""
         statement = """
-            INSERT INTO gadgets (id, name, status, lookup_status, lookup_run_at)
-            SELECT coalesce((SELECT max(id) FROM gadgets), 0) + n, name, 'Wanted', 'queued', clock_timestamp()
+            INSERT INTO gadgets (id, name, status, lookup_status, lookup_turn)
+            SELECT coalesce((SELECT max(id) FROM gadgets), 0) + n, name, 'Wanted', 'queued', n
             FROM unnest(%s::text[]) WITH ORDINALITY AS new (name, n) RETURNING id
         """
         async with self.transaction() as connection:

@@ -20,12 +20,14 @@ from shared.machine import (
     QUEUE_STATUSES,
     QUEUED,
     RELEASE,
+    REQUEUE,
     RESCUE,
     RETRY,
     UNCHANGED,
     WORKER_TRIGGERS,
+    curate_trigger,
 )
-from shared.table import CLEAR, GIVEN, KEEP, NOW, Rule, transition_table
+from shared.table import CLEAR, GIVEN, KEEP, Rule, transition_table
 from tests.support.parcels import PARCELS
 
 TABLE = transition_table(PARCELS)
@@ -34,7 +36,7 @@ TRIGGERS = PARCELS.curation.triggers
 
 def curated(source: str, queue_status: str, status: str, *, cancel: bool = False) -> Rule | None:
     """The one rule for setting a status on items of a pair, if there is one."""
-    rules = TABLE.of_curate(status, cancel_in_flight=cancel)
+    rules = TABLE.of_user(curate_trigger(status), cancel_in_flight=cancel)
     return next((rule for rule in rules if (rule.status, rule.queue_status) == (source, queue_status)), None)
 
 
@@ -87,7 +89,8 @@ def test_entering_the_queue_begins_anew_for_the_batch_that_asked() -> None:
     rule = curated("New", FAILED, "Scan")
     assert rule is not None
     assert (rule.attempts_factor, rule.attempts_step) == (0, 0)
-    assert (rule.error, rule.result, rule.run_at, rule.worker, rule.batch) == (CLEAR, CLEAR, NOW, CLEAR, GIVEN)
+    assert (rule.error, rule.failure, rule.result) == (CLEAR, CLEAR, CLEAR)
+    assert (rule.turn, rule.run_at, rule.worker, rule.batch) == (GIVEN, CLEAR, CLEAR, GIVEN)
 
 
 @pytest.mark.parametrize(
@@ -99,8 +102,8 @@ def test_entering_the_queue_begins_anew_for_the_batch_that_asked() -> None:
         (RETRY, False, QUEUED, 0, GIVEN, KEEP, GIVEN),
         (RETRY, True, FAILED, 0, GIVEN, KEEP, KEEP),
         (FAIL, False, FAILED, 0, GIVEN, KEEP, KEEP),
-        (RELEASE, False, QUEUED, -1, KEEP, KEEP, NOW),
-        (RESCUE, False, QUEUED, 0, GIVEN, KEEP, NOW),
+        (RELEASE, False, QUEUED, -1, KEEP, KEEP, CLEAR),
+        (RESCUE, False, QUEUED, 0, GIVEN, KEEP, CLEAR),
         (RESCUE, True, FAILED, 0, GIVEN, KEEP, KEEP),
     ],
 )
@@ -116,9 +119,29 @@ def test_a_worker_does_to_an_item_what_the_lifecycle_says(
     rule = worked(trigger, exhausted=exhausted)
     assert (rule.verdict, rule.to_queue_status) == (CHANGED, to_queue_status)
     assert (rule.attempts_factor, rule.attempts_step) == (1, attempts_step)
-    assert (rule.error, rule.result, rule.run_at) == (error, result, run_at)
+    assert (rule.error, rule.failure, rule.result, rule.run_at) == (error, error, result, run_at)
     assert rule.worker == (GIVEN if trigger == CLAIM else CLEAR)
-    assert rule.batch == KEEP
+    assert (rule.turn, rule.batch) == (KEEP, KEEP)
+
+
+@pytest.mark.parametrize(
+    ("status", "queue_status", "verdict"),
+    [
+        ("Scan", FAILED, CHANGED),
+        ("Scan", COMPLETED, UNCHANGED),
+        ("Scan", PROCESSING, UNCHANGED),
+        ("Archived", FAILED, None),
+    ],
+)
+def test_only_what_has_failed_and_is_still_wanted_is_requeued(
+    status: str, queue_status: str, verdict: str | None
+) -> None:
+    rules = {(rule.status, rule.queue_status): rule for rule in TABLE.of_user(REQUEUE)}
+    rule = rules.get((status, queue_status))
+    assert (rule and rule.verdict) == verdict
+    if rule is not None and rule.verdict == CHANGED:
+        assert (rule.to_status, rule.to_queue_status) == (status, QUEUED)
+        assert (rule.attempts_factor, rule.error, rule.turn, rule.batch) == (0, CLEAR, GIVEN, GIVEN)
 
 
 def test_workers_never_change_the_status_and_only_take_what_is_queued() -> None:
@@ -138,7 +161,7 @@ def test_whatever_is_not_changed_stays_as_it_is() -> None:
         if rule.verdict != CHANGED:
             assert (rule.to_status, rule.to_queue_status) == (rule.status, rule.queue_status)
             assert (rule.attempts_factor, rule.attempts_step) == (1, 0)
-            assert {rule.error, rule.result, rule.run_at, rule.worker, rule.batch} == {KEEP}
+            assert {rule.error, rule.failure, rule.result, rule.turn, rule.run_at, rule.worker, rule.batch} == {KEEP}
 
 
 def test_at_most_one_rule_fits_an_item() -> None:

@@ -15,6 +15,7 @@ workflow = Workflow(
     curation=curation,
     queue=queue,
     enricher="workflows.local_businesses.enricher:enrich",
-    limits=Limits(attempts_max=3, timeout_s=60, concurrency=20, backoff_s=2, backoff_max_s=600),
+    limits=Limits(attempts_max=3, timeout_s=60, concurrency=20, backoff_s=2, backoff_max_s=600, breaker_failures=None),
+    api="website",
 )
 """`local_businesses`, enriched by what their websites say."""
