@@ -72,24 +72,37 @@ def item_reader(workflow: Workflow) -> Callable[[Mapping[str, Any]], pb.Item]:
     return read
 
 
-def event_message(entry: Entry, index: int, *, reason: str = "") -> pb.StatusEvent:
-    """One item's event out of an entry of the log. `reason` is what the batch that made the change gave."""
+def event_message(entry: Entry, index: int) -> pb.StatusEvent:
+    """One item's event out of an entry of the log."""
+    message = item_part(entry, index)
+    message.MergeFrom(shared_part(entry))
+    return message
+
+
+def item_part(entry: Entry, index: int) -> pb.StatusEvent:
+    """What an event says of its item."""
     return pb.StatusEvent(
         item_id=entry.items[index],
         version=entry.versions[index],
+        attempt=entry.attempts[index],
+        error=entry.errors[index] if entry.errors else None,
+        next_attempt_time=timestamp(entry.run_ats[index]) if entry.run_ats else None,
+        step=entry.steps[index] if entry.steps else None,
+        fraction=entry.fractions[index] if entry.fractions else None,
+    )
+
+
+def shared_part(entry: Entry) -> pb.StatusEvent:
+    """What all events of an entry say alike."""
+    return pb.StatusEvent(
         kind=entry.kind,
         previous_status=entry.from_status,
         status=entry.to_status,
         previous_queue_status=QUEUE_STATUSES[entry.from_queue],
         queue_status=QUEUE_STATUSES[entry.to_queue],
-        attempt=entry.attempts[index],
-        error=(entry.errors[index] if entry.errors else None) or "",
-        next_attempt_time=timestamp(entry.run_ats[index] if entry.run_ats else None),
-        step=entry.steps[index] if entry.steps else "",
-        fraction=entry.fractions[index] if entry.fractions else 0.0,
         batch_id=id_text(entry.batch),
         cause_batch_id=id_text(entry.cause),
-        reason=reason,
+        reason=entry.reason,
         event_time=timestamp(entry.at),
     )
 

@@ -33,11 +33,18 @@ class ErrorInterceptor(ServerInterceptor):
             return handler
         if handler.response_streaming:
             return grpc.unary_stream_rpc_method_handler(
-                _streaming(handler.unary_stream, method), handler.request_deserializer, handler.response_serializer
+                _streaming(handler.unary_stream, method),
+                handler.request_deserializer,
+                _unless_serialised(handler.response_serializer),
             )
         return grpc.unary_unary_rpc_method_handler(
             _unary(handler.unary_unary, method), handler.request_deserializer, handler.response_serializer
         )
+
+
+def _unless_serialised(serialise: Callable[[Any], bytes]) -> Callable[[Any], bytes]:
+    """Lets bytes pass: a stream whose messages go to many callers serialises them once."""
+    return lambda message: message if isinstance(message, bytes) else serialise(message)
 
 
 def _unary(inner: Callable[[Any, Context], Awaitable[Any]], method: str) -> Any:

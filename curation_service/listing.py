@@ -18,7 +18,6 @@ from curation_service.ordering import Order, after, order_clauses
 from curation_service.page_tokens import write_page_token
 from shared.db.engine import driver_connection
 from shared.db.log import Entry, read_history
-from shared.db.models import status_batch
 from shared.errors import UnknownItem
 from shared.workflow import ItemKey, Workflow
 
@@ -53,8 +52,6 @@ class Found:
     """By column name."""
     history: Sequence[tuple[Entry, int]]
     """Entries of the log, newest first, each with the item's place in it."""
-    reasons: Mapping[int, str]
-    """What the batches in the history gave as their reason, by batch."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,7 +99,4 @@ async def find_item(connection: CoreConnection, workflow: Workflow, key: ItemKey
     if found is None:
         raise UnknownItem(workflow.resource, str(key))
     history = await read_history(await driver_connection(connection), workflow, str(key), limit=history_size)
-    causes = {entry.cause for entry, _ in history if entry.cause is not None}
-    statement = select(status_batch.c.id, status_batch.c.reason).where(status_batch.c.id.in_(causes))
-    reasons = {row.id: row.reason for row in await connection.execute(statement)} if causes else {}
-    return Found(found._asdict(), history, reasons)
+    return Found(found._asdict(), history)

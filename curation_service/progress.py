@@ -1,65 +1,68 @@
-"""A batch in numbers, for its watchers: a few times a second at most, and always once more when it is done."""
+"""A batch in numbers, for its watchers: a few times a second at most, and always once more when it is done.
+
+The numbers are measured once for all who watch a batch in this process.
+"""
 
 from __future__ import annotations
 
 import asyncio
 from collections import deque
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
 from curation.v1 import curation_pb2 as pb
 from curation_service.convert import progress_message
 from shared.db.batches import Progress, read_progress
 from shared.db.engine import Database
+from shared.errands import Errands
 
 INTERVAL_S = 0.25
-"""Between two measurements of one watcher."""
+"""Between two measurements of a batch."""
 RATE_WINDOW_S = 5.0
 """The rate is that of the last so many seconds."""
 
 
-class ProgressMeter:
-    """Measures one batch for one watcher."""
+@dataclass(frozen=True, slots=True)
+class Measurement:
+    """A batch at one moment."""
+
+    message: pb.BatchProgress
+    """What a watcher is told; `done` when the batch is."""
+    began_s: float
+    """When it was asked for, by the clock of the loop: what was committed before is in it."""
+    done_at: int
+    """Where the log was when the batch was first found done: who has read so far has all its events."""
+
+
+class BatchMeter:
+    """Measures one batch."""
 
     def __init__(self, *, database: Database, batch: int) -> None:
         self._database, self._batch = database, batch
         self._history: deque[tuple[float, int]] = deque()
-        self._measured_at_s = float("-inf")
-        self._stale = True
-        self._done_at: int | None = None
+        self._latest: Measurement | None = None
+        self._asking = asyncio.Lock()
 
-    @property
-    def pause_s(self) -> float:
-        """Until the next measurement is due; infinite when nothing changed since the last."""
-        if not self._stale:
-            return float("inf")
-        return max(0.0, self._measured_at_s + INTERVAL_S - asyncio.get_running_loop().time())
+    async def measure(self) -> Measurement:
+        """The numbers, no older than the interval. Raises `UnknownBatch`."""
+        async with self._asking:
+            began_s = asyncio.get_running_loop().time()
+            if self._latest is None or began_s - self._latest.began_s >= INTERVAL_S:
+                self._latest = await self._measured(began_s)
+            return self._latest
 
-    async def measure(self) -> Progress:
-        """The numbers now. Raises `UnknownBatch`."""
-        async with self._database.transaction() as connection:
-            return await read_progress(connection, self._batch)
-
-    async def due(self, *, changed: bool, position: int) -> pb.BatchProgress | None:
-        """The numbers, when something changed and the last ones are old enough.
-
-        The numbers may be ahead of the events that the watcher has: `done` is said only once it has them all.
-        """
-        self._stale = self._stale or changed
-        now_s = asyncio.get_running_loop().time()
-        if not self._stale or now_s - self._measured_at_s < INTERVAL_S:
-            return None
+    async def _measured(self, began_s: float) -> Measurement:
         async with self._database.transaction() as connection:
             progress = await read_progress(connection, self._batch)
             row = await (await connection.execute("SELECT last_value FROM status_event_position")).fetchone()
         assert row is not None
-        self._measured_at_s = now_s
-        if progress.done and self._done_at is None:
-            self._done_at = row[0]
-        behind = progress.done and self._done_at is not None and position < self._done_at
-        self._stale = behind
-        return self._message(progress, now_s, done=progress.done and not behind)
+        before = self._latest
+        done_at = before.done_at if before is not None and before.message.done and progress.done else row[0]
+        return Measurement(self._message(progress, began_s), began_s, done_at)
 
-    def _message(self, progress: Progress, now_s: float, *, done: bool) -> pb.BatchProgress:
+    def _message(self, progress: Progress, now_s: float) -> pb.BatchProgress:
         ended = progress.completed + progress.failed + progress.dequeued
         self._history.append((now_s, ended))
         while self._history[0][0] < now_s - RATE_WINDOW_S:
@@ -69,7 +72,71 @@ class ProgressMeter:
         left = progress.queued + progress.processing
         end = datetime.now(UTC) + timedelta(seconds=left / rate) if rate and left and left / rate < 1e7 else None
         message = progress_message(self._batch, progress)
-        message.done, message.rate_per_second = done, rate
+        message.rate_per_second = rate
         if end is not None:
             message.expected_end_time.FromDatetime(end)
         return message
+
+
+class ProgressTurns:
+    """When one watcher is told."""
+
+    def __init__(self, meter: BatchMeter, errands: Errands) -> None:
+        self._meter, self._errands = meter, errands
+        self._told_s = float("-inf")
+        self._changed_s = asyncio.get_running_loop().time()
+        self._stale = True
+
+    @property
+    def due_s(self) -> float:
+        """When the next numbers are due, by the clock of the loop; never when nothing changed since the last."""
+        return self._told_s + INTERVAL_S if self._stale else float("inf")
+
+    async def check(self) -> None:
+        """Raises `UnknownBatch`."""
+        await self._errands.run(self._meter.measure)
+
+    async def due(self, *, changed: bool, position: int) -> pb.BatchProgress | None:
+        """The numbers, when something changed and the last ones are old enough.
+
+        They may be ahead of the events that the watcher has: `done` is said only once it has them all.
+        """
+        now_s = asyncio.get_running_loop().time()
+        if changed:
+            self._stale, self._changed_s = True, now_s
+        if now_s < self.due_s:
+            return None
+        measured = await self._errands.run(self._meter.measure)
+        behind = measured.message.done and position < measured.done_at
+        self._told_s = now_s
+        self._stale = behind or measured.began_s < self._changed_s
+        if not behind:
+            return measured.message
+        message = pb.BatchProgress()
+        message.CopyFrom(measured.message)
+        message.done = False
+        return message
+
+
+class Meters:
+    """The meters of the batches that are watched."""
+
+    def __init__(self, *, database: Database, errands: Errands) -> None:
+        self._database, self._errands = database, errands
+        self._meters: dict[int, BatchMeter] = {}
+        self._watchers: dict[int, int] = {}
+
+    @contextmanager
+    def watching(self, batch: int | None) -> Iterator[ProgressTurns | None]:
+        """One watcher's turns, for as long as it watches; None without a batch."""
+        if batch is None:
+            yield None
+            return
+        meter = self._meters.setdefault(batch, BatchMeter(database=self._database, batch=batch))
+        self._watchers[batch] = self._watchers.get(batch, 0) + 1
+        try:
+            yield ProgressTurns(meter, self._errands)
+        finally:
+            self._watchers[batch] -= 1
+            if not self._watchers[batch]:
+                del self._watchers[batch], self._meters[batch]

@@ -52,9 +52,9 @@ class Servicer(pb_grpc.CurationServiceServicer):
         command = await asyncio.to_thread(read_batch_update, request, self._registry, items_max=self._items_max)
         return answer_message(await self._updates.carry_out(command), command)
 
-    async def WatchStatus(
+    async def WatchStatus(  # type: ignore[override] # serialised already; the interceptor lets bytes pass
         self, request: pb.WatchStatusRequest, context: Context
-    ) -> AsyncIterator[pb.WatchStatusResponse]:
+    ) -> AsyncIterator[bytes]:
         """Streams what happens to items."""
         async with aclosing(self._watch.stream(request)) as parts:
             async for part in parts:
@@ -76,10 +76,7 @@ class Servicer(pb_grpc.CurationServiceServicer):
         query = read_get_item(request, self._registry)
         async with self._database.core(isolation="REPEATABLE READ") as connection:
             found = await find_item(connection, query.workflow, query.key, history_size=query.history_size)
-        history = [
-            event_message(entry, index, reason=found.reasons.get(entry.cause or 0, ""))
-            for entry, index in found.history
-        ]
+        history = [event_message(entry, index) for entry, index in found.history]
         return pb.GetItemResponse(item=item_reader(query.workflow)(found.row), history=history)
 
     async def CountItems(self, request: pb.CountItemsRequest, context: Context) -> pb.CountItemsResponse:

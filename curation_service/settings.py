@@ -45,6 +45,12 @@ class ServiceSettings(DatabaseSettings):
     stream_age_max_s: float = Field(
         default=3600.0, gt=0, description="A stream is ended after so long, with a token, so that load can move."
     )
+    idle_in_transaction_s: float = Field(
+        default=60.0,
+        ge=0.1,
+        le=3600,
+        description="Seconds without a statement after which the service's transactions end: they hold back streams.",
+    )
     retention_days: int = Field(
         default=30, ge=1, description="Whole days that the event log reaches back; older tokens need a snapshot."
     )

@@ -1,22 +1,43 @@
-"""The snapshot that a watch starts with, and what tells which log entries it already contains."""
+"""The snapshot that a watch starts with, and what tells which log entries it already contains.
+
+It is read at the speed of the database and sent at the speed of the client. In between it lies, ready to be sent, in a
+file that has no name and goes with its stream. So the transaction, which keeps vacuum from its work while it is open,
+and its connection last for seconds however slow the client is, and the snapshot is still of one moment: it never shows
+half of a commit. Reading by pages, each in a transaction of its own, would need no file, but would show such halves,
+and would have to know the order in which the database keeps keys of any type. The files of all streams together have a
+bound; who does not fit in is told to try again.
+"""
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Mapping
+import asyncio
+from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from tempfile import SpooledTemporaryFile
 from typing import Any
 
-from sqlalchemy import ColumnElement, cast, func, select, true
+from sqlalchemy import ARRAY, ColumnElement, Row, any_, bindparam, cast, func, or_, select, true
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from curation.v1 import curation_pb2 as pb
+from curation_service.convert import item_reader
 from curation_service.fields import item_table
 from curation_service.watch_request import WatchRequest
-from shared.db.engine import driver_connection
+from shared.db.engine import Database, driver_connection
 from shared.db.models import status_event
+from shared.errands import Errands
+from shared.errors import DatabaseUnavailable
 from shared.workflow import Workflow
 
-CHUNK_SIZE = 500
-"""Items sent at once."""
+CHUNK_SIZE = 200
+"""Items sent at once: to make their message takes some 5 ms, in which no other stream moves."""
+PAGE_SIZE = 5 * CHUNK_SIZE
+"""Items read at once."""
+MEMORY_BYTES = 256 * 1024
+"""Of a snapshot; what is longer goes to disk."""
+ROOM_BYTES = 4 << 30
+"""For all snapshots on their way to clients."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +57,102 @@ class Visible:
         return isinstance(xid, int) and (xid < self.oldest or (xid < self.next and xid not in self.under_way))
 
 
+class Snapshot:
+    """One snapshot, being read or ready to be sent."""
+
+    def __init__(self) -> None:
+        self.visible: Visible | None = None
+        """What it contains."""
+        self.item_count = 0
+        self.reading = False
+        self.size = 0
+        """In bytes."""
+        self.abandoned = False
+        """Nobody wants it any more."""
+        self._sizes: list[int] = []
+        self._file: SpooledTemporaryFile[bytes] = SpooledTemporaryFile(max_size=MEMORY_BYTES)  # noqa: SIM115 - `close`
+
+    def add(self, message: bytes, *, items: int) -> None:
+        """Puts a message behind the others."""
+        self._file.write(message)
+        self._sizes.append(len(message))
+        self.size += len(message)
+        self.item_count += items
+
+    def messages(self) -> Iterator[bytes]:
+        """All, in order."""
+        self._file.seek(0)
+        for size in self._sizes:
+            yield self._file.read(size)
+
+    def close(self) -> None:
+        """Gives back its room."""
+        self._file.close()
+
+
+class Snapshots:
+    """Takes snapshots."""
+
+    def __init__(self, *, database: Database, errands: Errands, room_bytes: int = ROOM_BYTES) -> None:
+        """`errands` says how many are read at once: each takes a connection of the pool for as long as that lasts."""
+        self._database, self._errands, self._room_bytes = database, errands, room_bytes
+        self._taken_bytes = 0
+
+    @asynccontextmanager
+    async def taken(self, watch: WatchRequest) -> AsyncIterator[Snapshot]:
+        """A snapshot of what a watcher asked for, ready to be sent.
+
+        Raises:
+            DatabaseUnavailable: also when there is no room for it.
+        """
+        snapshot = Snapshot()
+        try:
+            await self._errands.run(lambda: self._read(watch, snapshot))
+            yield snapshot
+        finally:
+            snapshot.abandoned = True
+            # One that is still being read is closed by who reads it.
+            if not snapshot.reading:
+                self._close(snapshot)
+
+    async def _read(self, watch: WatchRequest, snapshot: Snapshot) -> None:
+        snapshot.reading = True
+        try:
+            async with self._database.core(isolation="REPEATABLE READ") as connection:
+                snapshot.visible = await visible(connection)
+                await self._fill(connection, watch, snapshot)
+        finally:
+            snapshot.reading = False
+            if snapshot.abandoned:
+                self._close(snapshot)
+
+    async def _fill(self, connection: AsyncConnection, watch: WatchRequest, snapshot: Snapshot) -> None:
+        """By pages in order of key, all in the one transaction, so that they show the same moment."""
+        items, read = item_table(watch.workflow), item_reader(watch.workflow)
+        key = items.fields["id"].column
+        page = select(items.source).where(_wanted(watch)).order_by(key).limit(PAGE_SIZE)
+        rows: Sequence[Row[Any]] = (await connection.execute(page)).all()
+        while rows and not snapshot.abandoned:
+            for chunk in (rows[start : start + CHUNK_SIZE] for start in range(0, len(rows), CHUNK_SIZE)):
+                part = pb.ItemsSnapshot(items=[read(row._asdict()) for row in chunk])
+                self._add(snapshot, pb.WatchStatusResponse(snapshot=part).SerializeToString(), len(chunk))
+                await asyncio.sleep(0)
+            if len(rows) < PAGE_SIZE:
+                return
+            last = rows[-1]._mapping[watch.workflow.key.name]
+            rows = (await connection.execute(page.where(key > last))).all()
+
+    def _add(self, snapshot: Snapshot, message: bytes, items: int) -> None:
+        if self._taken_bytes + len(message) > self._room_bytes:
+            raise DatabaseUnavailable("snapshots on their way to others take all the room for now")
+        self._taken_bytes += len(message)
+        snapshot.add(message, items=items)
+
+    def _close(self, snapshot: Snapshot) -> None:
+        self._taken_bytes -= snapshot.size
+        snapshot.close()
+
+
 async def visible(connection: AsyncConnection) -> Visible:
     """What this REPEATABLE READ transaction sees; its first statement must be this one."""
     driver = await driver_connection(connection)
@@ -47,41 +164,21 @@ async def visible(connection: AsyncConnection) -> Visible:
     return Visible(int(oldest), int(next_), frozenset(map(int, filter(None, under_way.split(",")))), drawn[0])
 
 
-async def snapshot_rows(
-    connection: AsyncConnection, request: WatchRequest
-) -> AsyncGenerator[list[Mapping[str, Any]], None]:
-    """The items that a watcher asked for, in chunks, in order of key, by a cursor on the server."""
-    items = item_table(request.workflow)
-    key = items.fields["id"].column
-    statement = select(items.source).where(_wanted(request)).order_by(key)
-    result = await connection.stream(statement.execution_options(yield_per=CHUNK_SIZE))
-    async for rows in result.partitions(CHUNK_SIZE):
-        yield [row._asdict() for row in rows]
-
-
-async def matching(connection: AsyncConnection, request: WatchRequest, keys: set[str]) -> frozenset[str]:
-    """Those of these keys whose items match the watcher's filter now."""
-    items = item_table(request.workflow)
-    column = items.fields["id"].column
-    python_type = request.workflow.key.type.python_type
-    typed = [python_type(key) for key in keys]
-    condition = true() if request.condition is None else request.condition
-    found = await connection.scalars(select(column).where(column.in_(typed), condition))
-    return frozenset(str(key) for key in found)
-
-
-def _wanted(request: WatchRequest) -> ColumnElement[bool]:
-    column = item_table(request.workflow).fields["id"].column
-    if request.keys is not None:
-        return column.in_(request.keys)
-    if request.condition is not None:
-        return request.condition
-    if request.batch is not None:
-        return column.in_(_keys_of_batch(request.workflow, request.batch))
+def _wanted(watch: WatchRequest) -> ColumnElement[bool]:
+    workflow = watch.workflow
+    key = item_table(workflow).fields["id"].column
+    if watch.keys is not None:
+        # As one array: as parameters of their own they may be more than a statement can have.
+        return key == any_(bindparam("keys", watch.keys, type_=ARRAY(workflow.key.type)))
+    if watch.condition is not None:
+        return watch.condition
+    if watch.batch is not None:
+        return key.in_(_keys_of_batch(workflow, watch.batch))
     return true()
 
 
 def _keys_of_batch(workflow: Workflow, batch: int) -> Any:
     log = status_event.c
     item = cast(func.unnest(log["items"]), workflow.key.type)
-    return select(item).where((log.batch == batch) | (log.cause == batch), log.resource == workflow.resource)
+    concerned = or_(log.batch == batch, log.cause == batch, log.left_batch == batch)
+    return select(item).where(concerned, log.resource == workflow.resource)

@@ -7,46 +7,56 @@ surely in the snapshot, and each later entry is skipped exactly when the snapsho
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+import random
+from collections.abc import AsyncGenerator, Iterator, Sequence
 from contextlib import aclosing
-
-from sqlalchemy import select
+from functools import partial
 
 from curation.v1 import curation_pb2 as pb
-from curation_service.convert import event_message, item_reader
-from curation_service.progress import ProgressMeter
-from curation_service.snapshot import Visible, matching, snapshot_rows, visible
+from curation_service.event_frames import EventFrames, Frame, event_messages
+from curation_service.fanout import Fanout, Waiter
+from curation_service.matches import Matches
+from curation_service.progress import Meters, ProgressTurns
+from curation_service.snapshot import Snapshots, Visible
 from curation_service.watch_request import WatchRequest, read_watch
 from shared.db.engine import Database
 from shared.db.log import Entry, check_reaches
-from shared.db.models import status_batch
+from shared.db.ring import Reading
 from shared.db.tail import Tail
 from shared.db.token import encode_token
+from shared.errands import Errands
 from shared.errors import ServerStopping
 from shared.registry import Registry
 
-EVENTS_SIZE = 2_000
-"""Events of a message, at most: some 300 kB, far from the 4 MB that clients take by default."""
+AGES = (0.8, 1.0)
+"""A stream ends at an age drawn between these parts of the greatest: those that began together do not end together."""
 
 
 class Watch:
-    """Makes streams."""
+    """Makes streams; their messages come serialised, since many of them are the same for many watchers."""
 
     def __init__(
         self,
         *,
         database: Database,
         tail: Tail,
+        fanout: Fanout,
+        errands: Errands,
+        snapshots: Snapshots,
         registry: Registry,
-        draining: asyncio.Event,
         heartbeat_s: float,
         age_max_s: float,
         items_max: int,
     ) -> None:
-        self._database, self._tail, self._registry, self._draining = database, tail, registry, draining
+        self._database, self._tail, self._fanout, self._errands = database, tail, fanout, errands
+        self._snapshots, self._registry = snapshots, registry
         self._heartbeat_s, self._age_max_s, self._items_max = heartbeat_s, age_max_s, items_max
+        self._frames = EventFrames()
+        self._matches = Matches(database=database, errands=errands)
+        self._meters = Meters(database=database, errands=errands)
+        self._dice = random.Random()  # noqa: S311 - no secret
 
-    async def stream(self, request: pb.WatchStatusRequest) -> AsyncGenerator[pb.WatchStatusResponse, None]:
+    async def stream(self, request: pb.WatchStatusRequest) -> AsyncGenerator[bytes, None]:
         """The messages of one watcher.
 
         Raises:
@@ -54,99 +64,68 @@ class Watch:
             ServerStopping: the service stops, or the stream is old enough; the last token goes on elsewhere.
         """
         watch = read_watch(request, self._registry, log=self._tail.log_id, items_max=self._items_max)
-        meter = None if watch.batch is None else ProgressMeter(database=self._database, batch=watch.batch)
-        if meter is not None:
-            await meter.measure()
-        seen: Visible | None = None
-        if watch.after is not None:
-            position = watch.after
-            async with self._database.transaction() as connection:
-                await check_reaches(connection, position)
-        else:
-            position = self._tail.position
-            if not watch.skip_snapshot:
-                async with self._database.core(isolation="REPEATABLE READ") as connection:
-                    seen, count, read = await visible(connection), 0, item_reader(watch.workflow)
-                    async with aclosing(snapshot_rows(connection, watch)) as chunks:
-                        async for rows in chunks:
-                            count += len(rows)
-                            yield pb.WatchStatusResponse(snapshot=pb.ItemsSnapshot(items=map(read, rows)))
-                yield pb.WatchStatusResponse(snapshot_end=pb.SnapshotEnd(item_count=count))
-        async with aclosing(self._changes(watch, position, seen, meter)) as changes:
-            async for message in changes:
-                yield message
+        with self._meters.watching(watch.batch) as turns, self._fanout.waiting(watch) as waiter:
+            if turns is not None:
+                await turns.check()
+            position, seen = self._tail.position, None
+            if watch.after is not None:
+                position = watch.after
+                await self._errands.run(partial(self._check_reaches, position))
+            elif not watch.skip_snapshot:
+                async with self._snapshots.taken(watch) as snapshot:
+                    seen = snapshot.visible
+                    for message in snapshot.messages():
+                        yield message
+                    end = pb.SnapshotEnd(item_count=snapshot.item_count)
+                yield pb.WatchStatusResponse(snapshot_end=end).SerializeToString()
+            async with aclosing(self._changes(watch, position, seen, waiter, turns)) as changes:
+                async for message in changes:
+                    yield message
 
     async def _changes(
-        self, watch: WatchRequest, position: int, seen: Visible | None, meter: ProgressMeter | None
-    ) -> AsyncGenerator[pb.WatchStatusResponse, None]:
-        loop = asyncio.get_running_loop()
-        ends_at_s = loop.time() + self._age_max_s
+        self, watch: WatchRequest, position: int, seen: Visible | None, waiter: Waiter, turns: ProgressTurns | None
+    ) -> AsyncGenerator[bytes, None]:
+        clock = asyncio.get_running_loop().time
+        ends_at_s = clock() + self._age_max_s * self._dice.uniform(*AGES)
         spoke_at_s = float("-inf")  # the first message, if only a heartbeat, brings a token at once
         while True:
-            reading = await self._tail.read(position)
-            entries = [e for e in reading.entries if watch.concerns(e) and not (seen and e.xid in seen)]
-            position = reading.position
+            entries: Sequence[Entry] = ()
+            if position < waiter.through:
+                reading = await self._read(position)
+                entries = [e for e in reading.entries if watch.concerns(e) and not (seen and e.xid in seen)]
+                position = reading.position
             # While the snapshot may contain what comes, a token would make a resumed stream repeat it.
-            token = "" if seen and position < seen.through else encode_token(self._tail.log_id, position)
-            async for message in self._event_messages(watch, entries, token):
-                spoke_at_s = loop.time()
+            seen = seen if seen and position < seen.through else None
+            token = "" if seen else encode_token(self._tail.log_id, position)
+            for message in event_messages(await self._chosen(watch, entries), token):
+                spoke_at_s = clock()
                 yield message
-            if meter is not None and (progress := await meter.due(changed=bool(entries), position=position)):
-                spoke_at_s = loop.time()
-                yield pb.WatchStatusResponse(progress=progress, resume_token=token)
+            if turns is not None and (progress := await turns.due(changed=bool(entries), position=position)):
+                spoke_at_s = clock()
+                yield pb.WatchStatusResponse(progress=progress, resume_token=token).SerializeToString()
                 if progress.done and watch.end_when_done:
                     return
-            if token and loop.time() - spoke_at_s >= self._heartbeat_s:
-                spoke_at_s = loop.time()
-                yield pb.WatchStatusResponse(heartbeat=pb.Heartbeat(), resume_token=token)
-            if self._draining.is_set() or loop.time() >= ends_at_s:
+            if token and clock() - spoke_at_s >= self._heartbeat_s:
+                spoke_at_s = clock()
+                yield pb.WatchStatusResponse(heartbeat=pb.Heartbeat(), resume_token=token).SerializeToString()
+            if self._fanout.draining.is_set() or clock() >= ends_at_s:
                 raise ServerStopping("the stream ends here: go on elsewhere with the last resume token")
-            if position >= self._tail.position:
-                # Without a token there is no heartbeat to wait for.
-                due_at_s = min(ends_at_s, spoke_at_s + self._heartbeat_s) if token else ends_at_s
-                pause_s = due_at_s - loop.time()
-                await self._news(position, pause_s if meter is None else min(pause_s, meter.pause_s))
+            # Without a token there is no heartbeat to wait for.
+            due_at_s = min(ends_at_s, spoke_at_s + self._heartbeat_s) if token else ends_at_s
+            position = await waiter.news(position, due_at_s if turns is None else min(due_at_s, turns.due_s))
 
-    async def _event_messages(
-        self, watch: WatchRequest, entries: Sequence[Entry], token: str
-    ) -> AsyncIterator[pb.WatchStatusResponse]:
-        """The events of whole transactions; only the last message has the token, so that none is ever split."""
-        if not entries:
-            return
-        wanted = await self._wanted(watch, entries)
-        reasons = await self._reasons(entries)
-        events: list[pb.StatusEvent] = []
-        for entry in entries:
-            for index in range(len(entry.items)) if wanted is None else entry.indexes_of(wanted):
-                if len(events) >= EVENTS_SIZE:
-                    yield pb.WatchStatusResponse(events=pb.StatusEvents(events=events))
-                    events = []
-                events.append(event_message(entry, index, reason=reasons.get(entry.cause or 0, "")))
-        if events:
-            yield pb.WatchStatusResponse(events=pb.StatusEvents(events=events), resume_token=token)
+    async def _read(self, position: int) -> Reading:
+        recent = self._tail.recent(position)
+        return await self._errands.run(partial(self._tail.read, position)) if recent is None else recent
 
-    async def _wanted(self, watch: WatchRequest, entries: Sequence[Entry]) -> frozenset[str] | None:
-        if watch.keys is not None:
-            return frozenset(map(str, watch.keys))
-        if watch.condition is None:
-            return None
-        keys = {key for entry in entries for key in entry.items}
-        async with self._database.core() as connection:
-            return await matching(connection, watch, keys)
+    async def _chosen(self, watch: WatchRequest, entries: Sequence[Entry]) -> Iterator[Frame]:
+        """The events of those items that the watcher asked for; made one by one, as they are sent."""
+        if watch.items is not None:
+            return self._frames.of_items(entries, watch.items)
+        if watch.condition is not None and entries:
+            return self._frames.at_indexes(entries, await self._matches.of(watch, entries))
+        return self._frames.all_of(entries)
 
-    async def _reasons(self, entries: Sequence[Entry]) -> dict[int, str]:
-        causes = {entry.cause for entry in entries if entry.cause is not None}
-        if not causes:
-            return {}
-        statement = select(status_batch.c.id, status_batch.c.reason).where(status_batch.c.id.in_(causes))
-        async with self._database.core() as connection:
-            return {row.id: row.reason for row in await connection.execute(statement)}
-
-    async def _news(self, position: int, seconds: float) -> None:
-        """Returns when there is something behind the position, when the service drains, or after so many seconds."""
-        waiting = [asyncio.ensure_future(self._tail.moved(position)), asyncio.ensure_future(self._draining.wait())]
-        try:
-            await asyncio.wait(waiting, timeout=max(seconds, 0.0), return_when=asyncio.FIRST_COMPLETED)
-        finally:
-            for each in waiting:
-                each.cancel()
+    async def _check_reaches(self, position: int) -> None:
+        async with self._database.transaction() as connection:
+            await check_reaches(connection, position)

@@ -26,10 +26,14 @@ class WatchRequest:
     workflow: Workflow
     keys: tuple[ItemKey, ...] | None
     """Only these items."""
+    items: frozenset[str] | None
+    """Their keys as the log has them."""
     batch: int | None
     """Only items that this batch queued or changed."""
     condition: ColumnElement[bool] | None
     """Only items that match."""
+    filter: str
+    """The condition as it was written."""
     after: int | None
     """The position of the resume token; None without one."""
     skip_snapshot: bool
@@ -40,7 +44,7 @@ class WatchRequest:
         """Whether any item of an entry may be of interest; a filter is asked of the database later."""
         if entry.resource != self.workflow.resource or (self.skip_progress and entry.kind == "progress"):
             return False
-        return self.batch is None or self.batch in (entry.batch, entry.cause)
+        return self.batch is None or self.batch in entry.batches
 
 
 def read_watch(request: pb.WatchStatusRequest, registry: Registry, *, log: UUID, items_max: int) -> WatchRequest:
@@ -66,8 +70,10 @@ def read_watch(request: pb.WatchStatusRequest, registry: Registry, *, log: UUID,
     return WatchRequest(
         workflow=workflow,
         keys=keys,
+        items=None if keys is None else frozenset(map(str, keys)),
         batch=batch,
         condition=condition,
+        filter=request.filter.strip(),
         after=decode_token(request.resume_token, log) if request.resume_token else None,
         skip_snapshot=request.skip_snapshot,
         end_when_done=request.end_when_done,

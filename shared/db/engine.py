@@ -35,10 +35,23 @@ class Database:
         pool_size: int = 10,
         pool_timeout_s: float = 10.0,
         prepare_threshold: int | None = 5,
+        idle_in_transaction_s: float = 60.0,
         name: str = "curation",
     ) -> None:
+        """A pool that makes its connections when they are first needed.
+
+        Args:
+            url: the address.
+            pool_size: connections at most.
+            pool_timeout_s: how long to wait for a free one.
+            prepare_threshold: runs of a statement before it is prepared on the server; None for never.
+            idle_in_transaction_s: after so long without a statement the server ends a transaction and its connection:
+                one that has written holds back every stream.
+            name: what the server calls them.
+        """
         self.url = driver_url(url)
         """A libpq address, for connections of one's own (LISTEN, the worker's pinned ones)."""
+        idle_ms = int(idle_in_transaction_s * 1000)
         self._engine = create_async_engine(
             make_url(self.url).set(drivername="postgresql+psycopg"),
             pool_size=pool_size,
@@ -47,7 +60,7 @@ class Database:
             pool_pre_ping=True,
             connect_args={
                 "application_name": name,
-                "options": SESSION_OPTIONS,
+                "options": f"{SESSION_OPTIONS} -c idle_in_transaction_session_timeout={idle_ms}",
                 "prepare_threshold": prepare_threshold,
             },
         )
@@ -88,11 +101,18 @@ async def driver_connection(connection: CoreConnection) -> Connection:
     return raw
 
 
-async def connect(url: str, *, name: str, autocommit: bool = True) -> Connection:
-    """One connection outside the pool, for LISTEN or to be pinned. Raises `DatabaseUnavailable`."""
+async def connect(url: str, *, name: str, autocommit: bool = True, options: str = "") -> Connection:
+    """One connection outside the pool, for LISTEN or to be pinned. Raises `DatabaseUnavailable`.
+
+    Args:
+        url: the address.
+        name: what the server calls it.
+        autocommit: each statement is a transaction, unless the caller opens one.
+        options: more settings of the session, `-c name=value`.
+    """
     with database_errors():
         return await psycopg.AsyncConnection.connect(
-            driver_url(url), autocommit=autocommit, application_name=name, options=SESSION_OPTIONS
+            driver_url(url), autocommit=autocommit, application_name=name, options=f"{SESSION_OPTIONS} {options}"
         )
 
 

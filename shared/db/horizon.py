@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from typing import LiteralString
 
 from shared.db.engine import Connection
 
@@ -31,23 +30,39 @@ class Horizon:
         """For how long a transaction that is still open has kept the horizon back; 0 when none does."""
         return time.monotonic() - self._noted[0][2] if self._noted else 0.0
 
+    @property
+    def newest(self) -> int:
+        """The highest position that was noted."""
+        return self._noted[-1][0] if self._noted else self.position
+
     async def advance(self, connection: Connection) -> int:
-        """Asks the database, on a connection in autocommit, and returns the safe position.
+        """Asks the database, on a connection in autocommit, and returns the safe position."""
+        await self.note(connection)
+        if self._noted:
+            cursor = await connection.execute("SELECT pg_snapshot_xmin(pg_current_snapshot())::text::bigint")
+            row = await cursor.fetchone()
+            assert row is not None
+            self.learn(row[0])
+        return self.position
+
+    async def note(self, connection: Connection) -> None:
+        """Notes the highest position drawn so far, and then a bound: an id above all that drew one up to there.
 
         An id is drawn only when there are new positions: never more often than others write.
         """
-        drawn = await _number(connection, "SELECT last_value FROM status_event_position")
-        if drawn > (self._noted[-1][0] if self._noted else self.position):
-            bound = await _number(connection, "SELECT pg_current_xact_id()::text::bigint")
+        # The position is read before the id is drawn: a row is fetched before what is made of it.
+        cursor = await connection.execute(
+            """SELECT last_value, CASE WHEN last_value > %s THEN pg_current_xact_id()::text::bigint END
+               FROM status_event_position""",
+            (self.newest,),
+        )
+        row = await cursor.fetchone()
+        assert row is not None
+        drawn, bound = row
+        if bound is not None:
             self._noted.append((drawn, bound, time.monotonic()))
-        if self._noted:
-            oldest = await _number(connection, "SELECT pg_snapshot_xmin(pg_current_snapshot())::text::bigint")
-            while self._noted and oldest >= self._noted[0][1]:
-                self.position = self._noted.popleft()[0]
-        return self.position
 
-
-async def _number(connection: Connection, query: LiteralString) -> int:
-    row = await (await connection.execute(query)).fetchone()
-    assert row is not None
-    return int(row[0])
+    def learn(self, oldest: int) -> None:
+        """Moves on: this was the oldest transaction under way, asked after all that was noted."""
+        while self._noted and oldest >= self._noted[0][1]:
+            self.position = self._noted.popleft()[0]

@@ -6,7 +6,7 @@ progress reports, which change no row, are appended here.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from functools import lru_cache
@@ -21,9 +21,13 @@ from shared.db.writer import CHANNEL
 from shared.errors import TokenExpired
 from shared.workflow import ItemKey, Workflow
 
+READ_BYTES = 512 * 1024
+"""Some 15,000 items with UUIDs as keys: what a reader holds at once."""
+
 _COLUMNS = """e.position, e.xid::text::bigint, e.at, e.resource, e.kind, e.from_status, e.to_status,
     e.from_queue, e.to_queue, e.batch, e.left_batch, e.cause, e.worker, e.items, e.versions, e.attempts,
-    e.errors, e.run_ats, e.steps, e.fractions"""
+    e.errors, e.run_ats, e.steps, e.fractions, e.part,
+    coalesce((SELECT b.reason FROM status_batch b WHERE b.id = e.cause), '')"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,10 +54,15 @@ class Entry:
     run_ats: Sequence[datetime | None] | None
     steps: Sequence[str] | None
     fractions: Sequence[float] | None
+    part: int
+    """Which of the entries of its position."""
+    reason: str
+    """Why, as the batch that is the cause says; empty without one."""
 
-    def indexes_of(self, keys: frozenset[str]) -> Iterator[int]:
-        """Where in the sequences the items of these keys are."""
-        return (index for index, key in enumerate(self.items) if key in keys)
+    @property
+    def batches(self) -> tuple[int | None, int | None, int | None]:
+        """The batches that it concerns."""
+        return self.batch, self.cause, self.left_batch
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,14 +88,31 @@ async def check_reaches(connection: Connection, position: int) -> None:
 
 
 async def read_log(connection: Connection, *, after: int, through: int, limit: int) -> list[Entry]:
-    """Entries in (after, through], in order; whole transactions, `limit` entries or a few more."""
+    """Entries in (after, through], in order; whole transactions, `limit` entries or a few more.
+
+    Fewer when they are large: no more than `READ_BYTES` of keys, as the table holds them, or one transaction.
+    """
+    return (await look(connection, after=after, through=through, limit=limit))[1]
+
+
+async def look(connection: Connection, *, after: int, through: int, limit: int) -> tuple[int, list[Entry]]:
+    """The oldest transaction under way, and with the same look what `read_log` reads: all before that one is in it."""
     cursor = await connection.execute(
-        f"""/* read_log */ SELECT {_COLUMNS} FROM status_event e
-            WHERE e.position > %(after)s AND e.position <= %(through)s
-            ORDER BY e.position FETCH FIRST %(limit)s ROWS WITH TIES""",  # noqa: S608 # our own names
-        {"after": after, "through": through, "limit": limit},
+        # The sum runs along the primary key and stops with the limit. The size of what is stored is known without
+        # reading it, so an entry of 100,000 items that is left out costs as little as one of a single item.
+        f"""/* read_log */
+            SELECT pg_snapshot_xmin(pg_current_snapshot())::text::bigint, l.* FROM (VALUES (true)) one LEFT JOIN (
+                SELECT {_COLUMNS} FROM (
+                    SELECT *, sum(pg_column_size(items)) OVER (ORDER BY position) AS size,
+                           first_value(position) OVER (ORDER BY position) AS first
+                    FROM status_event WHERE position > %(after)s AND position <= %(through)s
+                    ORDER BY position FETCH FIRST %(limit)s ROWS WITH TIES
+                ) e WHERE e.size <= %(bytes)s OR e.position = e.first ORDER BY e.position, e.part
+            ) l ON true""",  # noqa: S608 # our own names
+        {"after": after, "through": through, "limit": limit, "bytes": READ_BYTES},
     )
-    return [Entry(*row) for row in await cursor.fetchall()]
+    rows = await cursor.fetchall()
+    return rows[0][0], [Entry(*row[1:]) for row in rows if row[1] is not None]
 
 
 async def read_history(connection: Connection, workflow: Workflow, key: str, *, limit: int) -> list[tuple[Entry, int]]:

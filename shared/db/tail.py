@@ -8,11 +8,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections import deque
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
-from itertools import takewhile
 from uuid import UUID
 
 import psycopg
@@ -20,7 +17,8 @@ from psycopg import sql
 
 from shared.db.engine import Connection, connect, database_errors
 from shared.db.horizon import Horizon
-from shared.db.log import Entry, check_reaches, log_identity, read_log
+from shared.db.log import check_reaches, log_identity, look, read_log
+from shared.db.ring import Reading, Ring
 from shared.db.writer import CHANNEL
 from shared.errors import DatabaseUnavailable
 from shared.lifecycle import Part
@@ -35,15 +33,9 @@ UNSAFE_PAUSE_S = (0.002, 0.1)
 """Between looks at a transaction that keeps the horizon back: the first pause, doubled up to the last."""
 READERS_MAX = 4
 """Connections that read the table at once for those who are behind; others wait."""
-
-
-@dataclass(frozen=True, slots=True)
-class Reading:
-    """A part of the log, whole transactions, in order."""
-
-    entries: Sequence[Entry]
-    position: int
-    """Everything up to here has been read."""
+PLANS = "-c plan_cache_mode=force_generic_plan -c enable_sort=off -c enable_bitmapscan=off"
+"""For who reads the log: along the primary key, so that a read costs what it returns, however much follows and before
+anybody has analysed today's partition; and planned once, which takes longer than reading an entry."""
 
 
 class Tail(Part):
@@ -57,22 +49,29 @@ class Tail(Part):
         self._url, self._listen_url = url, listen_url
         self._poll_s, self._items_max, self._stall_s = poll_s, items_max, stall_s
         self._horizon = Horizon()
-        self._ring: deque[Entry] = deque()
-        self._ring_items = 0
-        self._floor = 0
+        self._ring = Ring(items_max=items_max)
         self._readers = asyncio.Semaphore(READERS_MAX)
+        self._idle: list[Connection] = []
         self._warn_at_s = stall_s
+        self._held = False
         self._wake = asyncio.Event()
         self._moved = asyncio.Event()
-        self.position = 0
-        """Everything up to here has been read and passed on."""
         self.log_id = UUID(int=0)
         """Which log it is; known once ready."""
+
+    @property
+    def position(self) -> int:
+        """Everything up to here has been read and passed on."""
+        return self._ring.position
 
     @property
     def lag_s(self) -> float:
         """For how long an open transaction has held the stream back."""
         return self._horizon.waiting_s
+
+    def recent(self, after: int) -> Reading | None:
+        """What follows a position, from memory; empty when nothing does, None for those who are behind it."""
+        return self._ring.read(after) if after >= self._ring.floor else None
 
     async def read(self, after: int) -> Reading:
         """What follows a position: from memory, or from the table for those who are behind. Empty when nothing does.
@@ -81,13 +80,11 @@ class Tail(Part):
             TokenExpired: the table no longer reaches back so far.
             DatabaseUnavailable: only for those who are behind.
         """
-        if after >= self.position:
-            return Reading((), after)
-        if after >= self._floor:
-            newest_first = list(takewhile(lambda entry: entry.position > after, reversed(self._ring)))
-            return Reading(newest_first[::-1], self.position)
+        reading = self.recent(after)
+        if reading is not None:
+            return reading
         with database_errors():
-            async with self._readers, self._connected() as connection:
+            async with self._readers, self._reader() as connection:
                 reading = await _read(connection, after, self.position)
                 # Asked last: a partition that was dropped before it was read must not go unnoticed.
                 await check_reaches(connection, after)
@@ -99,16 +96,20 @@ class Tail(Part):
             await self._moved.wait()
 
     async def _run(self) -> None:
-        async with asyncio.TaskGroup() as group:
-            children = [group.create_task(self._listen()), group.create_task(self._follow())]
-            await self.stopping.wait()
-            for child in children:
-                child.cancel()
+        try:
+            async with asyncio.TaskGroup() as group:
+                children = [group.create_task(self._listen()), group.create_task(self._follow())]
+                await self.stopping.wait()
+                for child in children:
+                    child.cancel()
+        finally:
+            for connection in self._idle:
+                await connection.close()
 
     async def _follow(self) -> None:
         while True:
             try:
-                async with self._connected() as connection:
+                async with await connect(self._url, name="curation tail", options=PLANS) as connection:
                     await self._start(connection)
                     while True:
                         await self._step(connection)
@@ -123,14 +124,14 @@ class Tail(Part):
             while not self._horizon.position:
                 await self._horizon.advance(connection)
                 await self.pause(UNSAFE_PAUSE_S[1] if self._horizon.waiting_s else 0.0)
-            self.position = self._floor = self._horizon.position
+            self._ring.begin(self._horizon.position)
         self.ready()
 
     async def _step(self, connection: Connection) -> None:
         self._wake.clear()
-        safe = await self._horizon.advance(connection)
-        while self.position < safe:
-            self._keep(await _read(connection, self.position, safe))
+        await self._horizon.note(connection)
+        if self._horizon.newest > self.position:
+            await self._advance(connection)
         if self._horizon.waiting_s > self._warn_at_s:
             log.warning("an open transaction has held the stream back for %.1f s", self._horizon.waiting_s)
             self._warn_at_s *= 2
@@ -138,20 +139,26 @@ class Tail(Part):
             self._warn_at_s = self._stall_s
             await self._woken(self._poll_s)
         else:
+            # It may not notify when it ends, so there are looks; each longer after the last.
             shortest, longest = UNSAFE_PAUSE_S
-            await asyncio.sleep(min(max(shortest, self._horizon.waiting_s), longest))
+            await self._woken(min(max(shortest, self._horizon.waiting_s), longest))
+
+    async def _advance(self, connection: Connection) -> None:
+        """Reads what is new and asks how much of it is safe with one look; while something is held back, asks first."""
+        if not self._held:
+            oldest, entries = await look(connection, after=self.position, through=self._horizon.newest, limit=READ_SIZE)
+            self._horizon.learn(oldest)
+            safe = [entry for entry in entries if entry.position <= self._horizon.position]
+            whole = len(safe) < len(entries) or not safe
+            self._keep(Reading(safe, self._horizon.position if whole else safe[-1].position))
+        else:
+            await self._horizon.advance(connection)
+        self._held = self._horizon.waiting_s > 0
+        while self.position < self._horizon.position:
+            self._keep(await _read(connection, self.position, self._horizon.position))
 
     def _keep(self, reading: Reading) -> None:
-        self._ring.extend(reading.entries)
-        self._ring_items += sum(len(entry.items) for entry in reading.entries)
-        while self._ring_items > self._items_max and self._ring:
-            gone = self._ring.popleft()
-            self._ring_items -= len(gone.items)
-            self._floor = gone.position
-        # An entry that is left of a transaction whose first entries are gone would be a half.
-        while self._ring and self._ring[0].position <= self._floor:
-            self._ring_items -= len(self._ring.popleft().items)
-        self.position = reading.position
+        self._ring.add(reading)
         self._moved.set()
         self._moved = asyncio.Event()
 
@@ -176,12 +183,26 @@ class Tail(Part):
             await asyncio.sleep(BACKOFF_S)
 
     @asynccontextmanager
-    async def _connected(self) -> AsyncIterator[Connection]:
-        connection = await connect(self._url, name="curation tail")
-        async with connection:
+    async def _reader(self) -> AsyncIterator[Connection]:
+        """A connection for one who is behind: one that another is done with, unless it was cut since."""
+        connection = None
+        while connection is None and self._idle:
+            connection = self._idle.pop()
+            try:
+                await connection.execute("SELECT")
+            except psycopg.Error:
+                await connection.close()
+                connection = None
+        if connection is None:
+            connection = await connect(self._url, name="curation tail, behind", options=PLANS)
+        try:
             yield connection
+        except BaseException:
+            await connection.close()
+            raise
+        self._idle.append(connection)
 
 
 async def _read(connection: Connection, after: int, through: int) -> Reading:
     entries = await read_log(connection, after=after, through=through, limit=READ_SIZE)
-    return Reading(entries, through if len(entries) < READ_SIZE else entries[-1].position)
+    return Reading(entries, entries[-1].position if entries else through)

@@ -15,7 +15,7 @@ from shared.db.curate import CurateCall, curate
 from shared.db.engine import Connection, Database, connect
 from shared.db.log import Entry
 from shared.db.tail import Tail
-from shared.errors import TokenExpired
+from shared.errors import DatabaseUnavailable, TokenExpired
 from shared.machine import curate_trigger
 from shared.table import transition_table
 from tests.support.parcels import PARCELS
@@ -132,6 +132,20 @@ async def test_a_position_that_is_rolled_back_holds_nobody_back(database: Databa
         second = await update(database, "Selected", 2)
         await late.rollback()
         await arrive(tail, second)
+        assert versions(await read_all(tail, start)) == [(2, 2)]
+
+
+async def test_a_transaction_that_is_forgotten_is_ended_and_holds_back_nobody(database: Database) -> None:
+    async with tailing(database) as tail, Database(database.url, idle_in_transaction_s=0.1) as careless:
+        start = tail.position
+
+        async def forget() -> None:
+            async with careless.transaction() as forgotten:
+                await curate_in(forgotten, "Selected", 1)
+                await arrive(tail, await update(database, "Selected", 2))
+
+        with pytest.raises(DatabaseUnavailable):
+            await forget()
         assert versions(await read_all(tail, start)) == [(2, 2)]
 
 

@@ -355,7 +355,7 @@ async def test_heartbeats_bring_tokens_while_nothing_happens(database_url: str) 
 
 
 async def test_a_stopping_service_ends_streams_and_their_tokens_go_on_elsewhere(database_url: str) -> None:
-    async with running_service(database_url) as service:
+    async with running_service(database_url, grace_s=20) as service:
         await add_parcels(service.database, {})
         async with watching(service) as stream:
             await update(service, "Selected", 1)

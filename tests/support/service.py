@@ -78,7 +78,7 @@ class RunningService:
 @asynccontextmanager
 async def running_service(database_url: str, **settings: Any) -> AsyncIterator[RunningService]:
     """A service for `parcels` on any free port, with a client; `settings` are those of `ServiceSettings`."""
-    chosen = ServiceSettings(DATABASE_URL=database_url, listen="127.0.0.1:0", grace_s=0, **settings)
+    chosen = ServiceSettings(**{"DATABASE_URL": database_url, "listen": "127.0.0.1:0", "grace_s": 0, **settings})
     async with parcel_database(database_url) as database, AsyncExitStack() as stack:
         parts = service_parts(chosen, Registry(PARCELS), database)
         for part in parts:

@@ -1,0 +1,144 @@
+"""The events of the log as they go over the wire, made once for all watchers.
+
+A message of events is its parts one behind the other, so that each watcher's messages, however its events are grouped,
+are put together from the same bytes: a thousand watchers of everything cost one event's making, not a thousand.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import TypeAlias
+
+from curation.v1 import curation_pb2 as pb
+from curation_service.convert import item_part, shared_part
+from shared.db.log import Entry
+
+EVENTS_SIZE = 1_000
+"""Events of a message, at most: some 100 kB, and a millisecond or two to make them in."""
+MESSAGE_BYTES = 1 << 20
+"""Of a message, at most, unless one run is more: clients take 4 MB by default."""
+KEPT_BYTES = 32 << 20
+"""Of all that is kept for the next watcher."""
+
+SEARCHED_MAX = 20
+"""Items of an entry that are searched anew by each watcher; above, where each item stands is noted once for all."""
+PLACES_KEPT = 32
+"""Entries of which that is kept."""
+
+Indexes: TypeAlias = Mapping[tuple[int, int], Sequence[int]]
+"""Places in an entry's sequences, by its position and part."""
+Frame: TypeAlias = tuple[bytes, int]
+"""Events as `StatusEvents` has them, one behind the other, and how many they are."""
+
+
+class EventFrames:
+    """Makes frames, and keeps the newest asked for."""
+
+    def __init__(self) -> None:
+        self._kept: OrderedDict[tuple[int, int, int, int], bytes] = OrderedDict()
+        self.kept_bytes = 0
+        """Of all that is kept."""
+        self._places: OrderedDict[tuple[int, int], Mapping[str, int]] = OrderedDict()
+
+    def all_of(self, entries: Iterable[Entry]) -> Iterator[Frame]:
+        """All events of entries, in runs of `EVENTS_SIZE` at most."""
+        for entry in entries:
+            for start in range(0, len(entry.items), EVENTS_SIZE):
+                end = min(start + EVENTS_SIZE, len(entry.items))
+                yield self._frame(entry, start, end), end - start
+
+    def of_items(self, entries: Iterable[Entry], items: frozenset[str]) -> Iterator[Frame]:
+        """The events of these items."""
+        for entry in entries:
+            places = self._places_of(entry)
+            for index in sorted(places[item] for item in places.keys() & items):
+                yield self._frame(entry, index, index + 1), 1
+
+    def at_indexes(self, entries: Iterable[Entry], indexes: Indexes) -> Iterator[Frame]:
+        """The events at these places of each entry, by its position and part."""
+        for entry in entries:
+            for index in indexes.get((entry.position, entry.part), ()):
+                yield self._frame(entry, index, index + 1), 1
+
+    def _places_of(self, entry: Entry) -> Mapping[str, int]:
+        if len(entry.items) <= SEARCHED_MAX:
+            return {item: index for index, item in enumerate(entry.items)}
+        key = entry.position, entry.part
+        if key not in self._places:
+            self._places[key] = {item: index for index, item in enumerate(entry.items)}
+            if len(self._places) > PLACES_KEPT:
+                self._places.popitem(last=False)
+        return self._places[key]
+
+    def _frame(self, entry: Entry, start: int, end: int) -> bytes:
+        key = entry.position, entry.part, start, end
+        kept = self._kept.get(key)
+        if kept is not None:
+            self._kept.move_to_end(key)
+            return kept
+        made = self._kept[key] = _made(entry, start, end)
+        self.kept_bytes += len(made)
+        while self.kept_bytes > KEPT_BYTES:
+            self.kept_bytes -= len(self._kept.popitem(last=False)[1])
+        return made
+
+
+def event_messages(frames: Iterable[Frame], token: str) -> Iterator[bytes]:
+    """Messages of events; only the last has the token, so that no transaction is ever split by one."""
+    held: list[bytes] = []
+    count = size = 0
+    for frame, events in frames:
+        if held and (count + events > EVENTS_SIZE or size + len(frame) > MESSAGE_BYTES):
+            yield _response(held)
+            held, count, size = [], 0, 0
+        held.append(frame)
+        count, size = count + events, size + len(frame)
+    if held:
+        yield _response(held) + with_token(token)
+
+
+def with_token(token: str) -> bytes:
+    """The token's part of a response, to be put behind the others."""
+    return pb.WatchStatusResponse(resume_token=token).SerializeToString()
+
+
+def framed(field: int, body: bytes) -> bytes:
+    """A field of a message: its tag, its length, its bytes."""
+    return _head(field, len(body)) + body
+
+
+def _made(entry: Entry, start: int, end: int) -> bytes:
+    # What all of an entry's events have in common is serialised once; the order of fields means nothing to protobuf.
+    shared = shared_part(entry).SerializeToString()
+    made = bytearray()
+    for index in range(start, end):
+        event = item_part(entry, index).SerializeToString()
+        size = len(event) + len(shared)
+        made += _HEADS[size] if size < len(_HEADS) else _head(_EVENTS_FIELD, size)
+        made += event
+        made += shared
+    return bytes(made)
+
+
+def _response(frames: Sequence[bytes]) -> bytes:
+    return framed(_RESPONSE_FIELD, b"".join(frames))
+
+
+def _head(field: int, size: int) -> bytes:
+    return _varint(field << 3 | 2) + _varint(size)
+
+
+def _varint(number: int) -> bytes:
+    encoded = bytearray()
+    while number > 0x7F:
+        encoded.append(number & 0x7F | 0x80)
+        number >>= 7
+    encoded.append(number)
+    return bytes(encoded)
+
+
+_EVENTS_FIELD: int = pb.StatusEvents.DESCRIPTOR.fields_by_name["events"].number
+_RESPONSE_FIELD: int = pb.WatchStatusResponse.DESCRIPTOR.fields_by_name["events"].number
+_HEADS = [_head(_EVENTS_FIELD, size) for size in range(1024)]
+"""Of events of the usual sizes: they would take a third of the time that an event takes."""

@@ -1,0 +1,78 @@
+"""The newest part of the log, in memory, for all watchers of a process."""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections.abc import Sequence
+from dataclasses import dataclass
+from operator import attrgetter
+
+from shared.db.log import Entry
+
+SLACK = 1.1
+"""The memory may exceed its bound by so much: then it is cut back at once, not a little with each entry."""
+ITEMS_AT_ONCE = 10_000
+"""What a watcher gets at once, in items: one that is blocked half-way holds no more of what has left the memory."""
+
+_position = attrgetter("position")
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """A part of the log, whole transactions, in order."""
+
+    entries: Sequence[Entry]
+    position: int
+    """Everything up to here has been read."""
+
+
+class Ring:
+    """Entries in (floor, position], the oldest of which make room for the newest."""
+
+    def __init__(self, *, items_max: int) -> None:
+        """`items_max` bounds it, in items of entries; an entry without items counts as one."""
+        self._items_max = items_max
+        self._entries: list[Entry] = []
+        self._items = 0
+        self.floor = 0
+        """Who is before this one must read the table."""
+        self.position = 0
+        """Everything up to here has been added."""
+
+    def begin(self, position: int) -> None:
+        """Says where the log is; nothing before that is in memory."""
+        self.floor = self.position = position
+
+    def add(self, reading: Reading) -> None:
+        """Adds what follows."""
+        self._entries.extend(reading.entries)
+        self._items += sum(map(_weight, reading.entries))
+        self.position = reading.position
+        if self._items > self._items_max * SLACK:
+            self._cut()
+
+    def read(self, after: int) -> Reading:
+        """What follows a position that is not before the floor, up to `ITEMS_AT_ONCE` or one transaction."""
+        start = bisect_right(self._entries, after, key=_position)
+        end, items = start, 0
+        while end < len(self._entries) and items < ITEMS_AT_ONCE:
+            items += _weight(self._entries[end])
+            end += 1
+        if end == len(self._entries):
+            return Reading(self._entries[start:], max(after, self.position))
+        last = self._entries[end - 1].position
+        end = bisect_right(self._entries, last, lo=end, key=_position)
+        return Reading(self._entries[start:end], last)
+
+    def _cut(self) -> None:
+        gone = 0
+        while self._items > self._items_max and gone < len(self._entries):
+            self._items -= _weight(self._entries[gone])
+            gone += 1
+        # What is left of a transaction whose first entries are gone lies at the floor: nobody is given a half.
+        self.floor = self._entries[gone - 1].position
+        del self._entries[:gone]
+
+
+def _weight(entry: Entry) -> int:
+    return len(entry.items) or 1

@@ -1,0 +1,112 @@
+"""Who is woken by what: those whom an entry concerns, where it stands, and nobody else."""
+
+from __future__ import annotations
+
+import asyncio
+import uuid
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from typing import Any
+
+import pytest
+
+from curation.v1 import curation_pb2 as pb
+from curation_service.fanout import Fanout
+from curation_service.watch_request import WatchRequest, read_watch
+from shared.db.curate import CurateCall, curate
+from shared.db.engine import Database
+from shared.db.tail import Tail
+from shared.machine import curate_trigger
+from shared.registry import Registry
+from shared.table import transition_table
+from tests.support.parcels import PARCELS
+from tests.support.service import WAIT_S, add_parcels, parcel_database
+
+TABLE = transition_table(PARCELS)
+
+
+def key(number: int) -> str:
+    return str(uuid.UUID(int=number))
+
+
+def watch(**fields: Any) -> WatchRequest:
+    request = pb.WatchStatusRequest(resource="parcels", **fields)
+    return read_watch(request, Registry(PARCELS), log=uuid.UUID(int=0), items_max=10)
+
+
+@pytest.fixture
+async def database(database_url: str) -> AsyncIterator[Database]:
+    """With three parcels."""
+    async with parcel_database(database_url) as database:
+        await add_parcels(database, {}, {}, {})
+        yield database
+
+
+@asynccontextmanager
+async def fanned_out(database: Database, **options: Any) -> AsyncIterator[Fanout]:
+    async with (
+        Tail(url=database.url, listen_url=database.url, **options) as tail,
+        Fanout(tail=tail, draining=asyncio.Event()) as fanout,
+    ):
+        yield fanout
+
+
+async def update(database: Database, status: str, numbers: Sequence[int]) -> int:
+    """Sets a status; gives the position."""
+    keys = [uuid.UUID(int=number) for number in numbers]
+    async with database.transaction() as connection:
+        curated = await curate(connection, PARCELS, TABLE, CurateCall(trigger=curate_trigger(status), keys=keys))
+    assert curated.position is not None
+    return curated.position
+
+
+def in_time() -> float:
+    return asyncio.get_running_loop().time() + WAIT_S
+
+
+async def test_a_watcher_of_an_item_is_sent_to_the_first_entry_that_has_it(database: Database) -> None:
+    async with fanned_out(database) as fanout:
+        with fanout.waiting(watch(ids=pb.ItemIds(ids=[key(1)]))) as one, fanout.waiting(watch()) as everything:
+            start = fanout.position
+            first = await update(database, "Selected", [2, 3])
+            second = await update(database, "Selected", [1])
+            assert await one.news(start, in_time()) == second - 1
+            assert one.through >= second
+            assert await everything.news(start, in_time()) == first - 1
+
+
+async def test_what_does_not_concern_a_watcher_is_passed_over(database: Database) -> None:
+    async with fanned_out(database) as fanout:
+        with fanout.waiting(watch(ids=pb.ItemIds(ids=[key(1)]))) as one, fanout.waiting(watch()) as everything:
+            start = fanout.position
+            position = await update(database, "Selected", [2, 3])
+            await everything.news(start, in_time())
+            # Nothing wakes it but the time.
+            assert await one.news(start, asyncio.get_running_loop().time()) >= position
+
+
+async def test_who_has_not_read_up_to_where_it_was_sent_goes_on_reading(database: Database) -> None:
+    async with fanned_out(database) as fanout:
+        with fanout.waiting(watch()) as waiter:
+            assert await waiter.news(waiter.through - 1, in_time()) == waiter.through - 1
+
+
+async def test_more_than_the_memory_holds_sends_everybody_to_look(database: Database) -> None:
+    async with fanned_out(database, items_max=0) as fanout:
+        with fanout.waiting(watch(ids=pb.ItemIds(ids=[key(1)]))) as one:
+            start = fanout.position
+            position = await update(database, "Selected", [2])
+            assert await one.news(start, in_time()) <= position - 1
+            assert one.through >= position
+
+
+async def test_a_drain_ends_all_waits_at_once_and_for_good(database: Database) -> None:
+    async with fanned_out(database) as fanout:
+        with fanout.waiting(watch(ids=pb.ItemIds(ids=[key(1)]))) as one, fanout.waiting(watch(batch_id="7")) as other:
+            position, far = fanout.position, in_time() + 1000
+            waits = [asyncio.create_task(waiter.news(position, far)) for waiter in (one, other)]
+            await asyncio.wait(waits, timeout=0)
+            fanout.draining.set()
+            async with asyncio.timeout(WAIT_S):
+                await asyncio.gather(*waits)
+                await one.news(one.through, far)

@@ -1,0 +1,53 @@
+"""Events put together from bytes that are made once: what a client reads is what the messages would have said."""
+
+from __future__ import annotations
+
+import pytest
+
+from curation.v1 import curation_pb2 as pb
+from curation_service.convert import event_message
+from curation_service.event_frames import EVENTS_SIZE, KEPT_BYTES, EventFrames, event_messages
+from tests.support.entries import entry
+
+
+def read(messages: list[bytes]) -> list[pb.WatchStatusResponse]:
+    return [pb.WatchStatusResponse.FromString(message) for message in messages]
+
+
+@pytest.mark.parametrize("full", [False, True])
+@pytest.mark.parametrize("count", [0, 1, 200, EVENTS_SIZE + 1])
+def test_all_events_of_entries_arrive_as_their_messages(full: bool, count: int) -> None:
+    entries, frames = [entry(1, count, full=full), entry(2, 3)], EventFrames()
+    for _ in range(2):  # made, and then kept
+        responses = read(list(event_messages(frames.all_of(entries), "token")))
+        events = [event for response in responses for event in response.events.events]
+        assert events == [event_message(e, index) for e in entries for index in range(len(e.items))]
+
+
+@pytest.mark.parametrize("count", [3, 200])
+def test_some_events_arrive_as_their_messages_in_the_order_of_the_entry(count: int) -> None:
+    one, frames = entry(1, count, full=True), EventFrames()
+    wanted = [event_message(one, index) for index in (0, 2)]
+    by_item = read(list(event_messages(frames.of_items([one], frozenset({"1-2", "1-0", "other"})), "")))
+    by_index = read(list(event_messages(frames.at_indexes([one], {(1, 1): [0, 2]}), "")))
+    assert [list(response.events.events) for response in by_item] == [wanted]
+    assert [list(response.events.events) for response in by_index] == [wanted]
+
+
+def test_only_the_last_message_has_the_token_and_none_is_too_long() -> None:
+    entries = [entry(n, 400) for n in range(1, 7)]
+    responses = read(list(event_messages(EventFrames().all_of(entries), "token")))
+    assert [response.resume_token for response in responses] == ["", "", "token"]
+    assert [len(response.events.events) for response in responses] == [800, 800, 800]
+
+
+def test_nothing_to_tell_makes_no_message() -> None:
+    assert not list(event_messages(EventFrames().all_of([entry(1, 0)]), "token"))
+
+
+def test_what_is_kept_is_bounded_and_still_right() -> None:
+    frames, error = EventFrames(), "x" * 100_000
+    entries = [entry(n, 100, full=True, error=error) for n in range(1, KEPT_BYTES // (50 * 100_000) + 3)]
+    sizes = [sum(len(frame) for frame, _ in frames.all_of([each])) for each in entries]
+    assert sum(sizes) > KEPT_BYTES >= frames.kept_bytes
+    assert [sum(len(frame) for frame, _ in frames.all_of([each])) for each in entries] == sizes

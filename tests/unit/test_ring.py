@@ -1,0 +1,60 @@
+"""The memory of the log: bounded, and never a half of a transaction."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from shared.db.log import Entry
+from shared.db.ring import ITEMS_AT_ONCE, Reading, Ring
+from tests.support.entries import entry
+
+
+def ring(*entries: Entry, items_max: int = 1_000_000) -> Ring:
+    made = Ring(items_max=items_max)
+    made.begin(10)
+    for each in entries:
+        made.add(Reading([each], each.position))
+    return made
+
+
+def positions(entries: Sequence[Entry]) -> list[int]:
+    return [each.position for each in entries]
+
+
+def test_it_gives_what_follows_a_position() -> None:
+    kept = ring(entry(11, 1), entry(13, 1), entry(13, 1), entry(20, 0))
+    assert positions(kept.read(10).entries) == [11, 13, 13, 20]
+    assert positions(kept.read(12).entries) == [13, 13, 20]
+    assert kept.read(13) == Reading(kept.read(13).entries, 20)
+    assert kept.read(20) == Reading([], 20)
+    assert kept.read(25) == Reading([], 25)
+
+
+def test_what_has_no_room_raises_the_floor() -> None:
+    kept = ring(*(entry(n, 4) for n in range(11, 31)), items_max=40)
+    assert kept.floor > 10
+    assert positions(kept.read(kept.floor).entries) == list(range(kept.floor + 1, 31))
+    assert 4 * len(kept.read(kept.floor).entries) <= 44
+
+
+def test_entries_without_items_take_room_too() -> None:
+    kept = ring(*(entry(n, 0) for n in range(11, 111)), items_max=20)
+    assert len(kept.read(kept.floor).entries) <= 22
+
+
+def test_a_transaction_is_dropped_as_a_whole() -> None:
+    kept = ring(entry(11, 4), entry(12, 4), entry(12, 4), entry(13, 4), items_max=9)
+    assert kept.floor == 12
+    assert positions(kept.read(12).entries) == [13]
+
+
+def test_more_than_all_the_room_leaves_nothing_but_the_position() -> None:
+    kept = ring(entry(11, 50), items_max=9)
+    assert (kept.floor, kept.position, list(kept.read(11).entries)) == (11, 11, [])
+
+
+def test_it_gives_no_more_than_a_bound_at_once_and_no_half_of_a_transaction() -> None:
+    kept = ring(entry(11, ITEMS_AT_ONCE), entry(11, 5), entry(12, 1))
+    reading = kept.read(10)
+    assert (positions(reading.entries), reading.position) == ([11, 11], 11)
+    assert positions(kept.read(reading.position).entries) == [12]
