@@ -1,0 +1,106 @@
+"""What the benchmarks of streams stand on: a PostgreSQL, a service in a process of its own, and entries in its log."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import socket
+import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import grpc.aio
+import psycopg
+
+from curation.v1 import curation_pb2_grpc as pb_grpc
+from shared.db.embedded import EmbeddedPostgres, create_database
+from shared.db.migrate import migrate
+from shared.registry import load_registry
+
+RESOURCE = "places"
+SETTINGS = {"max_connections": "200"}
+"""Commits reach the disk, as those of a service's users do."""
+FAST = {"fsync": "off", "synchronous_commit": "off", "full_page_writes": "off"}
+"""Where what the stream costs matters, and a disk's wait would hide it."""
+APPEND = """
+INSERT INTO status_event (position, part, resource, kind, from_status, to_status, items, versions, attempts)
+SELECT nextval('status_event_position'), 1, 'places', 'curate', 'New', 'Selected', i.items, i.ones, i.ones
+FROM (SELECT array_agg(gen_random_uuid()::text) AS items, array_agg(1) AS ones FROM generate_series(1, {items})) i
+"""
+"""One entry as the writer appends it, of items that nobody has."""
+
+
+@dataclass(frozen=True, slots=True)
+class Bed:
+    """A service that answers, and its database."""
+
+    url: str
+    port: int
+    pid: int
+
+    def channel(self) -> grpc.aio.Channel:
+        """A connection of its own to the service."""
+        options = [("grpc.use_local_subchannel_pool", 1), ("grpc.max_receive_message_length", -1)]
+        return grpc.aio.insecure_channel(f"127.0.0.1:{self.port}", options=options)
+
+    @property
+    def memory_bytes(self) -> int:
+        """What the service holds in memory now."""
+        return int(Path(f"/proc/{self.pid}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+
+
+@asynccontextmanager
+async def database(*, durable: bool = False) -> AsyncIterator[str]:
+    """A migrated database; gives its address."""
+    settings = SETTINGS if durable else SETTINGS | FAST
+    with TemporaryDirectory(prefix="curation-") as folder:
+        Path(folder).chmod(0o755)  # noqa: ASYNC240 - PostgreSQL does not run as root, and must reach its folder
+        async with EmbeddedPostgres(Path(folder) / "postgres", settings=settings) as server:
+            url = server.url_of("bench")
+            await create_database(server.url_of("postgres"), "bench")
+            await asyncio.to_thread(migrate, url, load_registry())
+            yield url
+
+
+@asynccontextmanager
+async def service(url: str, *, port: int = 0, **settings: str) -> AsyncIterator[Bed]:
+    """A service on a database; `settings` are variables of its environment."""
+    with TemporaryDirectory(prefix="curation-") as folder:
+        port = port or _free_port()
+        environment = {**os.environ, "DATABASE_URL": url, "CURATION_LISTEN": f"127.0.0.1:{port}", **settings}
+        log = (Path(folder) / "service.log").open("wb")
+        process = await asyncio.create_subprocess_exec(
+            sys.executable, "-m", "curation_service", env=environment, stdout=log, stderr=log
+        )
+        bed = Bed(url, port, process.pid)
+        try:
+            async with bed.channel() as channel:
+                await asyncio.wait_for(channel.channel_ready(), 30)
+            yield bed
+        finally:
+            process.terminate()
+            await process.wait()
+            log.close()
+
+
+def stub(channel: grpc.aio.Channel) -> pb_grpc.CurationServiceAsyncStub:
+    """The calls of a channel."""
+    return pb_grpc.CurationServiceStub(channel)
+
+
+async def append(url: str, *, commits: int, items: int) -> None:
+    """Commits so many entries, one behind the other, each with a notification, as fast as PostgreSQL does it."""
+    body = f"""DO $$ BEGIN FOR i IN 1..{commits} LOOP
+        {APPEND.format(items=items)}; PERFORM pg_notify('curation', 'places'); COMMIT; END LOOP; END $$"""
+    async with await psycopg.AsyncConnection.connect(url, autocommit=True) as connection:
+        await connection.execute(body)
+
+
+def _free_port() -> int:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port: int = free.getsockname()[1]
+        return port

@@ -1,0 +1,127 @@
+"""What the log costs: to read it however long it is, and to write it beside the change that it tells of.
+
+`python -m benchmarks.watch_log [--events 10000000]`: one who is behind reads the first 10,000 events of a log of
+10,000 and of one of so many, and the whole of the long one; then a batch of 10,000 rows is changed with the log and
+without. Goals: an event costs the same in both, and the log adds less than a third to the batch.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import re
+import statistics
+import time
+from collections.abc import Callable
+from typing import Any
+from unittest import mock
+from uuid import UUID
+
+import psycopg
+
+from benchmarks.watch_bed import database
+from shared.db import curate as curation
+from shared.db import writer
+from shared.db.curate import CurateCall
+from shared.db.engine import Database
+from shared.db.tail import Tail
+from shared.machine import curate_trigger
+from shared.registry import load_registry
+from shared.table import transition_table
+
+SMALL = 10_000
+ITEMS = 100
+"""Of an entry."""
+ROUNDS = 8
+
+
+async def main(events: int) -> None:
+    """Prints both."""
+    async with database() as url:
+        await _reading(url, events)
+    async with database() as url:
+        await _writing(url)
+
+
+async def _reading(url: str, events: int) -> None:
+    async with await psycopg.AsyncConnection.connect(url, autocommit=True) as connection:
+        row = await (await connection.execute("SELECT last_value FROM status_event_position")).fetchone()
+        assert row is not None
+        start: int = row[0]
+        await connection.execute("DROP INDEX ix_status_event_items")  # no reading of the log needs it
+        for name, size in ((f"log of {SMALL:,}", SMALL), (f"log of {events:,}", events)):
+            await connection.execute(
+                """INSERT INTO status_event (position, part, resource, kind, from_status, to_status,
+                                             items, versions, attempts)
+                   SELECT nextval('status_event_position'), 1, 'places', 'curate', 'New', 'Selected',
+                          (SELECT array_agg(md5(e::text || i)::uuid::text) FROM generate_series(1, %(items)s) i),
+                          array_fill(2, ARRAY[%(items)s]), array_fill(0, ARRAY[%(items)s])
+                   FROM generate_series((SELECT count(*) + 1 FROM status_event), %(entries)s) e""",
+                {"items": ITEMS, "entries": size // ITEMS},
+            )
+            async with Tail(url=url, listen_url=url, items_max=0) as tail:
+                await _read(tail, start, SMALL)
+                each_us = statistics.median([await _read(tail, start, SMALL) for _ in range(ROUNDS)])
+                print(f"{name:>20}: {each_us:6.2f} us for each of its first {SMALL:,} events")  # noqa: T201
+                if size > SMALL:
+                    print(f"{'':>20}  {await _read(tail, start, size):6.2f} us for each of all")  # noqa: T201
+
+
+async def _read(tail: Tail, position: int, events: int) -> float:
+    """Microseconds of an event."""
+    began, seen = time.perf_counter(), 0
+    while seen < events:
+        reading = await tail.read(position)
+        seen, position = seen + sum(len(entry.items) for entry in reading.entries), reading.position
+    return (time.perf_counter() - began) / seen * 1e6
+
+
+async def _writing(url: str) -> None:
+    workflow = load_registry()["places"]
+    table = transition_table(workflow)
+    keys = [UUID(int=number) for number in range(1, SMALL + 1)]
+    async with Database(url) as pool:
+        async with pool.core() as connection:
+            await connection.run_sync(workflow.source.metadata.create_all)
+            rows = [
+                dict.fromkeys(("external_id", "code", "name", "city", "region", "country", "time_zone"), str(key))
+                | {"id": key, "latitude": 0, "longitude": 0}
+                for key in keys
+            ]
+            await connection.execute(workflow.source.insert(), rows)
+
+        async def batch(status: str) -> float:
+            began = time.perf_counter()
+            async with pool.transaction() as connection:
+                call = CurateCall(trigger=curate_trigger(status), keys=keys)
+                curated = await curation.curate(connection, workflow, table, call)
+            assert curated.changed == SMALL
+            return time.perf_counter() - began
+
+        with_log, without = [], []
+        for number in range(2 * ROUNDS):
+            status = ("Selected", "New")[number % 2]
+            with_log.append(await batch(status)) if number % 4 < 2 else None
+            if number % 4 >= 2:
+                with mock.patch.object(curation, "compose", _without_log(writer.compose)):
+                    without.append(await batch(status))
+    ratio = statistics.median(with_log) / statistics.median(without)
+    print(f"batch of {SMALL:,}: {statistics.median(with_log) * 1e3:.0f} ms with the log, "  # noqa: T201
+          f"{statistics.median(without) * 1e3:.0f} ms without, ratio {ratio:.2f}")  # fmt: skip
+
+
+def _without_log(compose: Callable[..., bytes]) -> Callable[..., bytes]:
+    """The same statement, but what it would append is never asked for."""
+
+    def composed(*arguments: Any) -> bytes:
+        statement, count = re.subn(rb"INSERT INTO status_event \([^)]*\)\s+SELECT", b"SELECT", compose(*arguments))
+        assert count == 1
+        return statement
+
+    return composed
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--events", type=int, default=10_000_000)
+    asyncio.run(main(parser.parse_args().events))

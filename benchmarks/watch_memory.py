@@ -1,0 +1,82 @@
+"""Memory of the service for each watcher that waits; and, with `--cycles`, after streams that were opened and left.
+
+`python -m benchmarks.watch_memory [--watchers 1000]`
+`python -m benchmarks.watch_memory --cycles 20000`: prints what the service holds after each tenth; it must stay flat.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+from contextlib import AsyncExitStack
+from typing import Any
+
+from benchmarks.watch_bed import RESOURCE, Bed, append, database, service, stub
+from curation.v1 import curation_pb2 as pb
+
+AT_ONCE = 50
+"""Streams that a tenth of the cycles opens side by side."""
+NOBODY = "00000000-0000-0000-0000-000000000001"
+"""An item that does not exist."""
+SELECTIONS: tuple[dict[str, Any], ...] = (
+    {"skip_snapshot": True},
+    {"ids": pb.ItemIds(ids=[NOBODY])},
+    {"filter": 'country = "DE"'},
+    {},
+)
+
+
+async def watchers(bed: Bed, count: int, selection: dict[str, Any]) -> None:
+    """Prints the bytes that a waiting watcher takes."""
+    async with AsyncExitStack() as stack:
+        channels = [await stack.enter_async_context(bed.channel()) for _ in range(10)]
+        request = pb.WatchStatusRequest(resource=RESOURCE, **selection)
+        first = stub(channels[0]).WatchStatus(request)
+        await first.read()
+        before = bed.memory_bytes
+        calls = [stub(channels[number % 10]).WatchStatus(request) for number in range(count)]
+        for start in range(0, count, AT_ONCE):
+            await asyncio.gather(*(call.read() for call in calls[start : start + AT_ONCE]))
+        await append(bed.url, commits=20, items=10)
+        each = (bed.memory_bytes - before) / count / 1024
+        print(f"{each:8.1f} KiB for each of {count} watchers by {', '.join(selection) or 'snapshot'}")  # noqa: T201
+        for call in [first, *calls]:
+            call.cancel()
+
+
+async def cycles(bed: Bed, count: int) -> None:
+    """Prints what the service holds, over and over."""
+    async with bed.channel() as channel:
+
+        async def cycle(number: int) -> None:
+            request = pb.WatchStatusRequest(resource=RESOURCE, **SELECTIONS[number % len(SELECTIONS)])
+            call = stub(channel).WatchStatus(request)
+            if number % 3:
+                await call.read()
+            call.cancel()
+
+        print(f"{0:8} cycles  {bed.memory_bytes / 2**20:7.1f} MiB")  # noqa: T201
+        for tenth in range(1, 11):
+            for _ in range(count // 10 // AT_ONCE):
+                await asyncio.gather(*(cycle(number) for number in range(AT_ONCE)))
+            print(f"{tenth * count // 10:8} cycles  {bed.memory_bytes / 2**20:7.1f} MiB", flush=True)  # noqa: T201
+
+
+async def main(count: int, cycle_count: int) -> None:
+    """Runs the one or the other."""
+    async with database() as url:
+        if cycle_count:
+            async with service(url) as bed:
+                await cycles(bed, cycle_count)
+            return
+        for selection in SELECTIONS:
+            async with service(url) as bed:
+                await watchers(bed, count, selection)
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--watchers", type=int, default=1_000)
+    parser.add_argument("--cycles", type=int, default=0)
+    options = parser.parse_args()
+    asyncio.run(main(options.watchers, options.cycles))
