@@ -5,16 +5,23 @@ from __future__ import annotations
 import asyncio
 
 from curation_service.batch_update import BatchUpdates
+from curation_service.fanout import Fanout
 from curation_service.log_keeper import LogKeeper
 from curation_service.server import Server
 from curation_service.servicer import Servicer
 from curation_service.settings import ServiceSettings
+from curation_service.snapshot import Snapshots
 from curation_service.watch import Watch
 from shared.db.engine import Database
 from shared.db.tail import Tail
+from shared.errands import Errands
 from shared.lifecycle import Part, run_parts
+from shared.metrics import Metrics, metrics_parts
 from shared.registry import Registry
 from shared.table import transition_table
+
+SNAPSHOTS_AT_ONCE = 2
+"""Read from the database; those that are sent are not counted."""
 
 
 async def run_service(settings: ServiceSettings, registry: Registry) -> None:
@@ -31,6 +38,7 @@ def open_database(settings: ServiceSettings) -> Database:
         pool_size=settings.pool_size,
         pool_timeout_s=settings.pool_timeout_s,
         prepare_threshold=settings.prepare_threshold,
+        idle_in_transaction_s=settings.idle_in_transaction_s,
         name="curation service",
     )
 
@@ -45,11 +53,17 @@ def service_parts(settings: ServiceSettings, registry: Registry, database: Datab
         outcomes_max=settings.outcomes_max,
     )
     tail = Tail(url=settings.database_url, listen_url=settings.direct_url)
+    fanout = Fanout(tail=tail, draining=draining)
+    # Streams leave half of the pool to calls, and few snapshots are read at once.
+    errands = Errands(at_once=max(1, settings.pool_size // 2 - SNAPSHOTS_AT_ONCE))
+    snapshot_errands = Errands(at_once=SNAPSHOTS_AT_ONCE)
     watch = Watch(
         database=database,
         tail=tail,
+        fanout=fanout,
+        errands=errands,
+        snapshots=Snapshots(database=database, errands=snapshot_errands),
         registry=registry,
-        draining=draining,
         heartbeat_s=settings.heartbeat_s,
         age_max_s=settings.stream_age_max_s,
         items_max=settings.items_max,
@@ -66,4 +80,10 @@ def service_parts(settings: ServiceSettings, registry: Registry, database: Datab
         draining=draining,
     )
     keeper = LogKeeper(url=settings.database_url, retention_days=settings.retention_days)
-    return [keeper, tail, server]
+    metrics = Metrics()
+    metrics.gauge(
+        "curation_stream_lag_seconds", "For how long an open transaction has held the streams back.", lambda: tail.lag_s
+    )
+    metrics.gauge("curation_log_position", "Up to where the event log has been read.", lambda: tail.position)
+    numbers = metrics_parts(metrics, settings.metrics_listen)
+    return [keeper, tail, fanout, errands, snapshot_errands, *numbers, server]

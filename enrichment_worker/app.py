@@ -9,6 +9,7 @@ import platform
 from collections.abc import Mapping, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
+from functools import partial
 from importlib.metadata import version
 from random import SystemRandom
 
@@ -26,12 +27,15 @@ from enrichment_worker.session import Session
 from enrichment_worker.settings import WorkerSettings
 from shared.attempt import AnyEnricher, Bench, load_enricher
 from shared.lifecycle import Part, run_parts
+from shared.metrics import Metrics, metrics_parts
 from shared.probe import Probe
 from shared.registry import Registry
 from shared.table import transition_table
 from shared.workflow import Workflow
 
 random = SystemRandom().random
+COUNTED = {"done": "Completed.", "failed": "Failed for good.", "dropped": "Late results, of which nothing was saved."}
+"""What a lane counts."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -114,6 +118,7 @@ def worker_parts(settings: WorkerSettings, workflows: Sequence[Workflow], means:
         for lane, enricher, completer in zip(lanes, enrichers, completers, strict=True)
     ]
     return [
+        *metrics_parts(_metrics(lanes), settings.metrics_listen),
         session,
         Rescuer(lanes=lanes, pinned=claims, expiry_s=settings.expiry_s, random=random, probe=probe),
         Listener(lanes=lanes, url=settings.direct_url, random=random, probe=probe),
@@ -124,6 +129,17 @@ def worker_parts(settings: WorkerSettings, workflows: Sequence[Workflow], means:
             for lane in lanes
         ),
     ]
+
+
+def _metrics(lanes: Sequence[Lane]) -> Metrics:
+    metrics = Metrics()
+    for lane in lanes:
+        labels = {"resource": lane.workflow.resource}
+        metrics.gauge("curation_items_held", "Claimed and not yet committed.", lane.held.__len__, **labels)
+        metrics.gauge("curation_items_running", "With an enricher now.", lane.running.__len__, **labels)
+        for name, description in COUNTED.items():
+            metrics.counter(f"curation_items_{name}", description, partial(getattr, lane, name), **labels)
+    return metrics
 
 
 def _bench(lane: Lane, enricher: AnyEnricher, means: Means) -> Bench:

@@ -149,6 +149,7 @@ class Completer(Part):
             return []
         finished = await finish(connection, self._lane.workflow, self._lane.table, batch)
         if finished.dropped:
+            self._lane.dropped += finished.dropped
             self._probe.mark("dropped", finished.dropped)
             log.info("%s: dropped %s late results", self.name, finished.dropped)
         if not finished.refused:

@@ -41,6 +41,7 @@ class Lane:
         """Rung when there may be something to claim, or room for it."""
         self.done = 0
         self.failed = 0
+        self.dropped = 0
         self._ahead_max = ahead_max
         self._ahead = min(ahead_max, self.concurrency)
         self._reports: dict[Hold, tuple[str, float]] = {}

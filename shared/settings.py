@@ -32,6 +32,9 @@ class DatabaseSettings(BaseSettings):
         ge=0,
         description="Runs of a statement before it is prepared on the server; `none` behind a pooler that forbids it.",
     )
+    metrics_listen: str | None = Field(
+        default=None, description="Where Prometheus reads the process's numbers, `host:port`; nowhere by default."
+    )
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field(
         default="INFO", description="The least urgent message that is logged."
     )
