@@ -92,7 +92,10 @@ def import_places(url: str, *, on_progress: Callable[[int], None]) -> int:
 
 
 def _data_set() -> IO[str]:
-    return (files("airportsdata") / "airports.csv").open(encoding="utf-8")
+    try:
+        return (files("airportsdata") / "airports.csv").open(encoding="utf-8")
+    except ModuleNotFoundError as error:
+        raise ValueError("the demo needs its data set: pip install 'curation[demo]'") from error
 
 
 def _external_id(code: str) -> str:

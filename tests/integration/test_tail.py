@@ -18,8 +18,9 @@ from shared.db.tail import Tail
 from shared.errors import DatabaseUnavailable, TokenExpired
 from shared.machine import curate_trigger
 from shared.table import transition_table
+from tests.support.eventually import eventually
 from tests.support.parcels import PARCELS
-from tests.support.service import WAIT_S, add_parcels, parcel_database, until
+from tests.support.service import WAIT_S, add_parcels, parcel_database
 
 TABLE = transition_table(PARCELS)
 
@@ -117,7 +118,7 @@ async def test_a_position_that_commits_late_is_delivered_in_its_place(database: 
         first = await curate_in(late, "Selected", 1)
         second = await update(database, "Selected", 2)
         assert first < second
-        await until(lambda: tail.lag_s > 0)
+        await eventually(lambda: tail.lag_s > 0)
         assert not await read_all(tail, start)
         await late.commit()
         await arrive(tail, second)
@@ -223,7 +224,7 @@ async def test_a_long_wait_is_warned_of_now_and_then_and_not_at_every_look(
     async with tailing(database, stall_s=0.05) as tail, open_transaction(database) as late:
         await curate_in(late, "Selected", 1)
         last = await update(database, "Selected", 2)
-        await until(lambda: tail.lag_s > 1)
+        await eventually(lambda: tail.lag_s > 1)
         await late.commit()
         await arrive(tail, last)
     warnings = [record for record in caplog.records if "held the stream back" in record.getMessage()]

@@ -22,8 +22,9 @@ from shared.db.sessions import open_session
 from shared.db.token import encode_token
 from shared.machine import curate_trigger
 from shared.table import transition_table
+from tests.support.eventually import eventually
 from tests.support.parcels import PARCELS
-from tests.support.service import WAIT_S, RunningService, add_parcels, refused, running_service, until
+from tests.support.service import WAIT_S, RunningService, add_parcels, refused, running_service
 
 TABLE = transition_table(PARCELS)
 Response = pb.WatchStatusResponse
@@ -400,4 +401,4 @@ async def test_cancelled_streams_leave_no_task_behind(service: RunningService) -
         await stream.part("snapshot")
     for stream in streams:
         stream.call.cancel()
-    await until(lambda: len(asyncio.all_tasks()) <= before)
+    await eventually(lambda: len(asyncio.all_tasks()) <= before)

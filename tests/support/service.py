@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import uuid
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -126,13 +126,6 @@ async def all_parcels(database: Database) -> list[dict[str, Any]]:
     """The table as it is, by key."""
     async with database.core() as connection:
         return [row._asdict() for row in await connection.execute(select(parcels).order_by(parcels.c.id))]
-
-
-async def until(condition: Callable[[], bool], *, wait_s: float = WAIT_S) -> None:
-    """Returns once a condition holds that nothing tells of."""
-    async with asyncio.timeout(wait_s):
-        while not condition():  # noqa: ASYNC110 - for what has no event
-            await asyncio.sleep(0.005)
 
 
 async def somebody_waits_for_a_lock(database: Database, *, waiting: bool = True) -> None:
