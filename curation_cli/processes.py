@@ -52,6 +52,12 @@ class Child:
         """The line by which it said that it is ready."""
         return self._ready_line.result()
 
+    @property
+    def pid(self) -> int:
+        """The process's id, once it is started."""
+        assert self._process is not None, "not started"
+        return self._process.pid
+
     async def __aenter__(self) -> Self:
         """Raises `ChildFailed` when it ends before it is ready, or takes too long."""
         self.log.parent.mkdir(parents=True, exist_ok=True)
