@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable
+from math import inf
 
 from enrichment_worker.lane import Lane
 from enrichment_worker.pinned import Pinned
@@ -22,6 +23,8 @@ log = logging.getLogger(__name__)
 
 CLAIM_SIZE_MAX = 1000
 """Beyond a thousand the planner misjudges the arrays, and other workers would wait."""
+RESTART_S = 1.0
+"""For so long a claim starts where the last one ended; then at the front, for what came back to an earlier turn."""
 BREATH_S = 0.02
 """After a claim that emptied the queue; each commit of any worker notifies, and not each deserves a query."""
 
@@ -43,6 +46,7 @@ class Claimer(Part):
         self._lane, self._session, self._pinned = lane, session, pinned
         self._poll_s, self._random, self._probe = poll_s, random, probe or Probe()
         self._in_doubt = False
+        self._turn, self._restart_at_s = -inf, 0.0
 
     @property
     def name(self) -> str:
@@ -70,18 +74,26 @@ class Claimer(Part):
         if limit < min(max(1, self._lane.ahead // 2), CLAIM_SIZE_MAX):
             await self._lane.work.wait(self._poll_s)
         elif await self._claim(limit) < limit:
+            if self._turn > -inf:
+                # There may be more before it.
+                self._turn = -inf
+                return
             await self.pause(BREATH_S)
             if not self.stopping.is_set():
                 await self._lane.work.wait(self._poll_s * (0.75 + self._random() / 2))
 
     async def _claim(self, limit: int) -> int:
-        lane, session = self._lane, self._session.id
+        lane, session, now_s = self._lane, self._session.id, asyncio.get_running_loop().time()
+        if now_s >= self._restart_at_s:
+            self._turn, self._restart_at_s = -inf, now_s + RESTART_S
         async with self._pinned.transaction() as connection:
             if self._in_doubt:
                 released = await release_strays(connection, lane, session=session)
                 log.info("%s: released %s items claimed without our knowing", self.name, released)
-            items = (await claim(connection, lane.workflow, lane.table, session=session, limit=limit)).items
-        self._in_doubt = False
-        lane.take(items, now_s=asyncio.get_running_loop().time())
-        self._probe.mark("claimed", items)
-        return len(items)
+            claimed = await claim(
+                connection, lane.workflow, lane.table, session=session, limit=limit, from_turn=self._turn
+            )
+        self._in_doubt, self._turn = False, claimed.turn
+        lane.take(claimed.items, now_s=asyncio.get_running_loop().time())
+        self._probe.mark("claimed", claimed.items)
+        return len(claimed.items)

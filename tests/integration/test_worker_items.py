@@ -28,7 +28,7 @@ async def test_every_queued_item_is_completed_and_its_values_saved(world: World)
 
 async def test_items_queued_later_are_claimed_without_waiting_for_the_poll(world: World) -> None:
     async with world.worker(poll_s=60) as worker:
-        await worker.see(worker.probe.expect("listening"))
+        await worker.see(worker.listening)
         await world.queue("late")
         (row,) = await world.ended(worker)
     assert row["lookup_status"] == "completed"

@@ -133,8 +133,9 @@ class Api:
 class RunningWorker:
     """The parts of one worker, entered."""
 
-    def __init__(self, probe: Probe, parts: Sequence[Part]) -> None:
-        self.probe, self.parts = probe, parts
+    def __init__(self, probe: Probe, parts: Sequence[Part], listening: Awaitable[Any]) -> None:
+        """`listening` is done once notifications are heard for the first time, which may be before this."""
+        self.probe, self.parts, self.listening = probe, parts, listening
         self._watchers = [asyncio.create_task(part.ended()) for part in parts]
 
     async def see(self, mark: Awaitable[Any]) -> Any:
@@ -172,13 +173,14 @@ class World:
     async def worker(self, **settings: Any) -> AsyncIterator[RunningWorker]:
         """A worker; leaving drains it."""
         probe = Probe()
+        listening = probe.expect("listening")
         chosen = WorkerSettings(**{"database_url": self.url, "poll_s": 0.05, **settings})
         async with AsyncExitStack() as stack:
             means = await open_means(stack, chosen, [self.workflow], {"API_URL": self.api_url}, probe)
             parts = worker_parts(chosen, [self.workflow], means)
             for part in parts:
                 await stack.enter_async_context(part)
-            running = RunningWorker(probe, parts)
+            running = RunningWorker(probe, parts, listening)
             stack.callback(running.close)
             yield running
 
