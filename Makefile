@@ -17,7 +17,7 @@ LOCK := $(BIN)/uv pip compile pyproject.toml --group build --universal --python-
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup run test lint format generate verify breaking lock clean
+.PHONY: help setup run test lint format generate verify breaking bench lock clean
 
 help: ## What there is
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -46,7 +46,7 @@ test: lint ## Lint, then every test with branch coverage, then some again on the
 lint: setup verify breaking ## Style, types, import contracts, the API's lint, stubs up to date
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/mypy $(PACKAGES) tests
+	$(BIN)/mypy $(PACKAGES) tests benchmarks
 	$(BIN)/lint-imports
 	$(BIN)/buf lint protos
 
@@ -75,6 +75,9 @@ breaking: setup ## The API breaks nobody who uses the one of BASE (default: orig
 		before=$$(mktemp -d) && trap 'rm -rf "$$before"' EXIT && \
 		git archive "$(BASE)" protos | tar -x -C "$$before" && $(BIN)/buf breaking protos --against "$$before/protos"; \
 	else echo "no earlier API to compare with"; fi
+
+bench: setup ## Measure the streams beside their raw floors, in the same run: some minutes
+	@for name in latency fanout memory log; do $(BIN)/python -m benchmarks.watch_$$name || exit 1; done
 
 lock: setup ## Resolve the dependencies anew: requirements.lock for images, requirements-dev.lock for everything
 	$(LOCK) --upgrade --output-file requirements.lock
