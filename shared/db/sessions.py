@@ -74,8 +74,17 @@ async def rescue(connection: Connection, workflow: Workflow, table: TransitionTa
     return int(row[0])
 
 
+# Apart from the order and the limit, or the planner walks over the whole table in order of key until it has met enough.
 _LOST = sql.SQL(
-    """{source} s
+    """lost AS MATERIALIZED (
+    SELECT s.{key} AS key FROM {source} s
+    WHERE s.{queue} = 'processing'
+      AND NOT EXISTS (SELECT FROM worker_session w WHERE w.id = s.{worker} AND w.ended_at IS NULL)
+),
+"""
+)
+_RESCUED = sql.SQL(
+    """lost l JOIN {source} s ON s.{key} = l.key
     WHERE s.{queue} = 'processing'
       AND NOT EXISTS (SELECT FROM worker_session w WHERE w.id = s.{worker} AND w.ended_at IS NULL)
     ORDER BY s.{key}
@@ -101,7 +110,8 @@ def _statement(workflow: Workflow, table: TransitionTable) -> bytes:
         workflow,
         Write(
             name=f"rescue {workflow.resource}",
-            chosen=_LOST.format(**names),
+            before=_LOST.format(**names),
+            chosen=_RESCUED.format(**names),
             rules=table.of(RESCUE),
             trigger=sql.SQL("'rescue'::text"),
             error=sql.SQL("%(error)s::text"),

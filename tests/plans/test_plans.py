@@ -1,0 +1,143 @@
+"""Hot statements find their rows by an index at a million rows, with statistics and without.
+
+PostgreSQL itself tells the plan of each statement as it is run (`auto_explain`), so nothing is explained that is not
+what runs.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Coroutine
+from typing import Any
+from uuid import UUID
+
+import pytest
+from psycopg import sql
+from psycopg.errors import Diagnostic
+
+from shared.db.claim import claim
+from shared.db.curate import CurateCall, curate
+from shared.db.engine import Connection, Database
+from shared.db.finish import Result, finish
+from shared.db.sessions import rescue
+from shared.machine import REQUEUE, curate_trigger
+from shared.table import transition_table
+from shared.workflow import Item
+from tests.support.parcels import PARCELS
+from tests.support.service import parcel_database
+
+ROWS = 1_000_000
+TABLE = transition_table(PARCELS)
+Run = Callable[[Connection], Coroutine[Any, Any, object]]
+
+FILL = """
+INSERT INTO parcels (id, name, status, scan_status, scan_turn, scan_run_at, scan_worker, scan_failure, scan_batch)
+SELECT lpad(to_hex(n), 32, '0')::uuid, 'a parcel',
+       CASE WHEN n %% 10 < 4 THEN 'Scan' ELSE 'New' END,
+       CASE n %% 10 WHEN 0 THEN 'queued' WHEN 1 THEN CASE WHEN n <= 20000 THEN 'processing' END
+                    WHEN 2 THEN 'completed' WHEN 3 THEN 'failed' END,
+       n, CASE WHEN n %% 1000 = 0 THEN now() - interval '1 minute' END,
+       CASE n %% 10 WHEN 1 THEN 1 END, CASE n %% 10 WHEN 3 THEN n %% 7 END, 1
+FROM generate_series(1, %s) AS n
+"""
+
+
+def key(n: int) -> UUID:
+    return UUID(int=n)
+
+
+def keys(ending: int, count: int) -> list[UUID]:
+    """Spread over the table, those whose number ends in this digit; 1 are those under way, at its front."""
+    step = (20_000 if ending == 1 else ROWS) // count // 10 * 10
+    return [key(n * step + ending) for n in range(count)]
+
+
+async def claim_some(connection: Connection) -> object:
+    return await claim(connection, PARCELS, TABLE, session=1, limit=500, from_turn=5.0)
+
+
+async def rescue_some(connection: Connection) -> object:
+    return await rescue(connection, PARCELS, TABLE, expiry_s=30)
+
+
+def finish_some(count: int) -> Run:
+    async def run(connection: Connection) -> object:
+        results = [Result(Item(k, 1, 1, {}), "complete", values={"code": str(k)}) for k in keys(1, count)]
+        finished = await finish(connection, PARCELS, TABLE, results)
+        assert finished.saved == count
+        return finished
+
+    return run
+
+
+def curate_some(trigger: str, ending: int, count: int) -> Run:
+    async def run(connection: Connection) -> object:
+        call = CurateCall(trigger=trigger, keys=keys(ending, count), batch=2, allow_partial=True)
+        curated = await curate(connection, PARCELS, TABLE, call)
+        assert curated.changed == count
+        return curated
+
+    return run
+
+
+async def requeue_group(connection: Connection) -> object:
+    where = sql.SQL("(s.scan_status = 'failed' AND s.scan_failure = 99)")
+    return await curate(connection, PARCELS, TABLE, CurateCall(trigger=REQUEUE, where=where, batch=2))
+
+
+KEY, TURN, RUN_AT = "parcels_pkey", "ix_parcels_scan_turn", "ix_parcels_scan_run_at"
+STATEMENTS: dict[str, tuple[Run, set[str]]] = {
+    "claim": (claim_some, {TURN, RUN_AT}),
+    "rescue": (rescue_some, {"ix_parcels_scan_worker"}),
+    "finish 1": (finish_some(1), {KEY}),
+    "finish 500": (finish_some(500), {KEY}),
+    "curate 1": (curate_some(curate_trigger("Scan"), 5, 1), {KEY, TURN}),
+    "curate 1,000": (curate_some(curate_trigger("Scan"), 5, 1_000), {KEY, TURN}),
+    "requeue 1,000": (curate_some(REQUEUE, 3, 1_000), {KEY, TURN}),
+    "requeue a group": (requeue_group, {"ix_parcels_scan_failure", TURN}),
+}
+"""Each with the indexes that serve it."""
+
+
+def nodes(plan: dict[str, Any]) -> list[dict[str, Any]]:
+    """A plan's nodes, those below others too."""
+    return [plan, *(node for below in plan.get("Plans", []) for node in nodes(below))]
+
+
+async def explained(database: Database, run: Run) -> list[dict[str, Any]]:
+    """Runs it, and gives the nodes of all its plans; nothing of it stays."""
+    found: list[dict[str, Any]] = []
+
+    def on_notice(notice: Diagnostic) -> None:
+        message = notice.message_primary or ""
+        if "plan:" in message:
+            found.extend(nodes(json.loads(message.partition("plan:")[2])["Plan"]))
+
+    async with database.transaction() as connection:
+        await connection.execute(
+            "LOAD 'auto_explain'; SET LOCAL auto_explain.log_min_duration = 0;"
+            "SET LOCAL auto_explain.log_format = json; SET LOCAL client_min_messages = log"
+        )
+        connection.add_notice_handler(on_notice)
+        await run(connection)
+        connection.remove_notice_handler(on_notice)
+        await connection.execute("ROLLBACK AND CHAIN")
+    assert found, "PostgreSQL told no plan"
+    return found
+
+
+@pytest.mark.timeout(240)
+async def test_no_hot_statement_reads_the_whole_table(database_url: str) -> None:
+    async with parcel_database(database_url) as database:
+        async with database.transaction() as connection:
+            await connection.execute("ALTER TABLE parcels SET (autovacuum_enabled = false)")
+            await connection.execute(FILL, (ROWS,))
+        for statistics in (False, True):
+            if statistics:
+                async with database.transaction() as connection:
+                    await connection.execute("ANALYZE parcels")
+            for name, (run, indexes) in STATEMENTS.items():
+                plan = await explained(database, run)
+                read = [node["Node Type"] for node in plan if node.get("Relation Name") == "parcels"]
+                assert "Seq Scan" not in read, (name, f"statistics: {statistics}", read)
+                assert indexes <= {node.get("Index Name") for node in plan}, (name, f"statistics: {statistics}")
