@@ -172,3 +172,16 @@ SELECT pg_notify(%(channel)s, %(resource)s) FROM position"""
         .format(**item_names(workflow))
         .as_bytes(None)
     )
+
+
+async def append_state(connection: Connection, resource: str) -> None:
+    """Appends that the state of a workflow, or of its external API, has changed: an entry without items, of kind
+    `workflow`. What the state is now, its own table says; so watchers learn of it in the order of the log.
+    """
+    await connection.execute(
+        """/* append_state */
+        INSERT INTO status_event (position, part, resource, kind, from_status, to_status, items, versions, attempts)
+        VALUES (nextval('status_event_position'), 1, %(resource)s, 'workflow', '', '', '{}', '{}', '{}')""",
+        {"resource": resource},
+    )
+    await connection.execute("SELECT pg_notify(%s, %s)", (CHANNEL, resource))
