@@ -17,7 +17,8 @@ from typing import Any
 
 import grpc.aio
 
-from benchmarks.watch_bed import RESOURCE, Bed, append, database, service, stub
+from benchmarks.bed import RESOURCE, Bed, database, service, stub
+from benchmarks.watch_entries import append
 from curation.v1 import curation_pb2 as pb
 from curation.v1 import curation_pb2_grpc as pb_grpc
 

@@ -14,7 +14,8 @@ from typing import Any
 
 import psycopg
 
-from benchmarks.watch_bed import APPEND, RESOURCE, Bed, database, service, stub
+from benchmarks.bed import RESOURCE, Bed, database, service, stub
+from benchmarks.watch_entries import APPEND
 from curation.v1 import curation_pb2 as pb
 
 

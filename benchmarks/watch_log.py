@@ -19,7 +19,7 @@ from uuid import UUID
 
 import psycopg
 
-from benchmarks.watch_bed import database
+from benchmarks.bed import database
 from shared.db import curate as curation
 from shared.db import writer
 from shared.db.curate import CurateCall

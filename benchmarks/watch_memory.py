@@ -11,7 +11,8 @@ import asyncio
 from contextlib import AsyncExitStack
 from typing import Any
 
-from benchmarks.watch_bed import RESOURCE, Bed, append, database, service, stub
+from benchmarks.bed import RESOURCE, Bed, database, service, stub
+from benchmarks.watch_entries import append
 from curation.v1 import curation_pb2 as pb
 
 AT_ONCE = 50

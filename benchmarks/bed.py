@@ -1,4 +1,4 @@
-"""What the benchmarks of streams stand on: a PostgreSQL, a service in a process of its own, and entries in its log."""
+"""What the benchmarks stand on: a migrated PostgreSQL, a service in a process of its own, and rows."""
 
 from __future__ import annotations
 
@@ -9,8 +9,10 @@ import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from hashlib import md5
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from uuid import UUID
 
 import grpc.aio
 import psycopg
@@ -24,13 +26,7 @@ RESOURCE = "places"
 SETTINGS = {"max_connections": "200"}
 """Commits reach the disk, as those of a service's users do."""
 FAST = {"fsync": "off", "synchronous_commit": "off", "full_page_writes": "off"}
-"""Where what the stream costs matters, and a disk's wait would hide it."""
-APPEND = """
-INSERT INTO status_event (position, part, resource, kind, from_status, to_status, items, versions, attempts)
-SELECT nextval('status_event_position'), 1, 'places', 'curate', 'New', 'Selected', i.items, i.ones, i.ones
-FROM (SELECT array_agg(gen_random_uuid()::text) AS items, array_agg(1) AS ones FROM generate_series(1, {items})) i
-"""
-"""One entry as the writer appends it, of items that nobody has."""
+"""Where what the code costs matters, and a disk's wait would hide it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +39,11 @@ class Bed:
 
     def channel(self) -> grpc.aio.Channel:
         """A connection of its own to the service."""
-        options = [("grpc.use_local_subchannel_pool", 1), ("grpc.max_receive_message_length", -1)]
+        options = [
+            ("grpc.use_local_subchannel_pool", 1),
+            ("grpc.max_receive_message_length", -1),
+            ("grpc.max_send_message_length", -1),
+        ]
         return grpc.aio.insecure_channel(f"127.0.0.1:{self.port}", options=options)
 
     @property
@@ -91,12 +91,23 @@ def stub(channel: grpc.aio.Channel) -> pb_grpc.CurationServiceAsyncStub:
     return pb_grpc.CurationServiceStub(channel)
 
 
-async def append(url: str, *, commits: int, items: int) -> None:
-    """Commits so many entries, one behind the other, each with a notification, as fast as PostgreSQL does it."""
-    body = f"""DO $$ BEGIN FOR i IN 1..{commits} LOOP
-        {APPEND.format(items=items)}; PERFORM pg_notify('curation', 'places'); COMMIT; END LOOP; END $$"""
+PLACES = """
+INSERT INTO places_staging (id, external_id, code, name, city, region, country, latitude, longitude, time_zone)
+SELECT md5(n::text)::uuid, 'ChIJ' || n, n, repeat('x', 300), 'Neustadt', 'Hessen', 'DE', 50, 8, 'Europe/Berlin'
+FROM generate_series(%s::int, %s::int) AS n
+"""
+
+
+async def add_places(url: str, first: int, last: int) -> None:
+    """Adds the new places of these numbers, some 500 bytes each, under keys in no order, and lets PostgreSQL know."""
     async with await psycopg.AsyncConnection.connect(url, autocommit=True) as connection:
-        await connection.execute(body)
+        await connection.execute(PLACES, (first, last))
+        await connection.execute("VACUUM ANALYZE places_staging")
+
+
+def place_ids(first: int, last: int) -> list[str]:
+    """The keys of the places of these numbers."""
+    return [str(UUID(md5(str(n).encode(), usedforsecurity=False).hexdigest())) for n in range(first, last + 1)]
 
 
 def _free_port() -> int:

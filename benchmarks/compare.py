@@ -1,0 +1,52 @@
+"""Ratios to a floor: what is measured takes turns with its floor in one run, for figures drift from hour to hour."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
+
+Measure = Callable[[], Awaitable[float]]
+"""Does the work once, and returns the seconds it took, or how much of it was done in a second."""
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """A line of a table of results."""
+
+    name: str
+    floor: float
+    ours: float
+    ratio: float
+    """At which share of the floor's speed ours is."""
+    goal: float
+
+    @property
+    def met(self) -> bool:
+        """Whether the goal is reached."""
+        return self.ratio >= self.goal
+
+
+async def interleave(rounds: int, measures: Mapping[str, Measure], *, warm_up: int = 1) -> dict[str, list[float]]:
+    """Runs all of them by turns, so many rounds; what the first rounds say to warm up is left out."""
+    values: dict[str, list[float]] = {name: [] for name in measures}
+    for number in range(-warm_up, rounds):
+        for name, measure in measures.items():
+            value = await measure()
+            if number >= 0:
+                values[name].append(value)
+    return values
+
+
+def row_of_seconds(name: str, floor: list[float], ours: list[float], *, goal: float) -> Row:
+    """A row of two lists of seconds for the same work, in milliseconds. The ratio is the median of the rounds'."""
+    ratio = statistics.median(base / value for base, value in zip(floor, ours, strict=True))
+    return Row(name, statistics.median(floor) * 1e3, statistics.median(ours) * 1e3, ratio, goal)
+
+
+def print_table(title: str, rows: list[Row], *, unit: str) -> None:
+    """Prints the rows as a table in Markdown."""
+    print(f"\n| {title} | floor, {unit} | ours, {unit} | ratio | goal | met |\n| --- | --- | --- | --- | --- | --- |")  # noqa: T201
+    for row in rows:
+        met = "yes" if row.met else "no"
+        print(f"| {row.name} | {row.floor:,.1f} | {row.ours:,.1f} | {row.ratio:.2f} | {row.goal:g} | {met} |")  # noqa: T201
