@@ -1,0 +1,98 @@
+"""What the worker's benchmarks enrich: `samples`, rows of some 500 bytes, and enrichers that call nobody."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import replace
+
+import psycopg
+from sqlalchemy import Column, DateTime, Float, MetaData, Table, Text, Uuid, func, text
+from sqlalchemy.dialects.postgresql import JSONB
+
+from shared.db.batches import close_batch, open_batch
+from shared.db.curate import CurateCall, curate
+from shared.db.engine import connect
+from shared.db.migrate import migrate
+from shared.machine import curate_trigger
+from shared.registry import Registry
+from shared.table import transition_table
+from shared.workflow import Curation, EnrichmentContext, Item, Limits, QueueColumns, Values, Workflow, item_columns
+
+curation = Curation(initial="New", transitions={"New": ("Scan",), "Scan": ("New",)}, triggers=frozenset({"Scan"}))
+metadata = MetaData()
+samples = Table(
+    "samples",
+    metadata,
+    Column("id", Uuid, primary_key=True, server_default=text("gen_random_uuid()")),
+    Column("payload", JSONB, nullable=False),
+    *item_columns(curation, QueueColumns.named("scan")),
+    postgresql_with={"fillfactor": 70},
+)
+sample_facts = Table(
+    "sample_facts",
+    metadata,
+    Column("sample", Uuid, primary_key=True),
+    Column("name", Text),
+    Column("latitude", Float),
+    Column("longitude", Float),
+    Column("raw", JSONB),
+    Column("seen_at", DateTime(timezone=True), server_default=func.now()),
+)
+at_once = Workflow(
+    resource="samples",
+    source=samples,
+    target=sample_facts,
+    target_key="sample",
+    curation=curation,
+    queue=QueueColumns.named("scan"),
+    enricher="benchmarks.samples:find_at_once",
+)
+"""Its enricher does nothing, so that what is measured is the worker."""
+slowly = replace(at_once, enricher="benchmarks.samples:find_slowly", limits=Limits(concurrency=400))
+"""Its enricher waits, as for an external API."""
+FOUND = {"name": "a name", "latitude": 48.1, "longitude": 11.6, "raw": {"a": 1}}
+CALL_S = 0.2
+QUEUED_AT_ONCE = 100_000
+
+
+async def find_at_once(item: Item, _: EnrichmentContext) -> Values:
+    """Finds the same in every sample."""
+    return {"sample": item.key, **FOUND}
+
+
+async def find_slowly(item: Item, _: EnrichmentContext) -> Values:
+    """Finds it after a while."""
+    await asyncio.sleep(CALL_S)
+    return {"sample": item.key, **FOUND}
+
+
+async def fill(url: str, count: int) -> None:
+    """So many new samples in tables made anew; nothing of earlier ones is left."""
+    async with await psycopg.AsyncConnection.connect(url, autocommit=True) as connection:
+        await connection.execute("DROP TABLE IF EXISTS samples, sample_facts")
+        await asyncio.to_thread(migrate, url, Registry(at_once))
+        await connection.execute("TRUNCATE status_event, status_batch, workflow_state")
+        await connection.execute(
+            "INSERT INTO samples (payload) SELECT jsonb_build_object('name', repeat('x', 400), 'n', n)"
+            " FROM generate_series(1, %s) n",
+            [count],
+        )
+        await connection.execute("VACUUM ANALYZE samples")
+
+
+async def queue(url: str) -> int:
+    """Sets the trigger status on every sample, in batches of 100,000 as users may. Returns how many."""
+    connection, table = await connect(url, name="benchmark", autocommit=False), transition_table(at_once)
+    try:
+        keys = [key for (key,) in await (await connection.execute("SELECT id FROM samples")).fetchall()]
+        for start in range(0, len(keys), QUEUED_AT_ONCE):
+            batch = await open_batch(
+                connection, resource="samples", status="Scan", actor="", reason="", request_id=None, digest=b""
+            )
+            assert isinstance(batch, int)
+            call = CurateCall(trigger=curate_trigger("Scan"), keys=keys[start : start + QUEUED_AT_ONCE], batch=batch)
+            await close_batch(connection, batch, await curate(connection, at_once, table, call))
+            await connection.commit()
+        return len(keys)
+    finally:
+        await connection.close()
