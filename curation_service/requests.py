@@ -100,8 +100,8 @@ def read_batch_update(request: pb.BatchUpdateStatusRequest, registry: Registry, 
         violations.add("status", f"{problem}; there are {', '.join(statuses)}")
     selection = _read_selection(request, workflow, violations, items_max=items_max)
     request_id = violations.collect(partial(_read_request_id, request.request_id))
-    _check_text("actor", request.actor, ACTOR_LENGTH_MAX, violations)
-    _check_text("reason", request.reason, REASON_LENGTH_MAX, violations)
+    check_text("actor", request.actor, ACTOR_LENGTH_MAX, violations)
+    check_text("reason", request.reason, REASON_LENGTH_MAX, violations)
     violations.check()
     assert selection is not None, "or there would be a violation"
     return BatchUpdate(
@@ -257,7 +257,8 @@ def _read_request_id(text: str) -> uuid.UUID | None:
     return parsed
 
 
-def _check_text(field: str, text: str, length_max: int, violations: Violations) -> None:
+def check_text(field: str, text: str, length_max: int, violations: Violations) -> None:
+    """Notes what is wrong with words for the history."""
     if len(text) > length_max:
         violations.add(field, f"at most {length_max} characters, not {len(text)}")
     if "\0" in text:

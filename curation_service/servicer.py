@@ -22,7 +22,23 @@ from curation_service.convert import (
     progress_message,
 )
 from curation_service.listing import PairCount, count_items, find_item, list_items
-from curation_service.requests import read_batch_id, read_batch_update, read_count_items, read_get_item, read_list_items
+from curation_service.operation_messages import state_message, worker_message, workflow_message
+from curation_service.operation_requests import (
+    read_list_workers,
+    read_list_workflows,
+    read_state_change,
+    workers_token,
+    workflows_token,
+)
+from curation_service.operations import Operations
+from curation_service.requests import (
+    read_batch_id,
+    read_batch_update,
+    read_count_items,
+    read_get_item,
+    read_list_items,
+    read_workflow,
+)
 from curation_service.watch import Watch
 from shared.db.batches import get_batch, list_batches, list_outcomes, read_progress
 from shared.db.engine import Database
@@ -43,6 +59,7 @@ class Servicer(pb_grpc.CurationServiceServicer):
         self._updates = updates
         self._items_max = items_max
         self._watch = watch
+        self._operations = Operations(database=database, registry=registry)
 
     async def BatchUpdateStatus(
         self, request: pb.BatchUpdateStatusRequest, context: Context
@@ -116,6 +133,34 @@ class Servicer(pb_grpc.CurationServiceServicer):
         token = outcomes_token(query.batch, page[-1][0]) if len(found) > query.page_size else ""
         outcomes = [outcome_message(outcome) for _, outcome in page]
         return pb.ListBatchOutcomesResponse(outcomes=outcomes, next_page_token=token)
+
+    async def GetWorkflow(self, request: pb.GetWorkflowRequest, context: Context) -> pb.GetWorkflowResponse:
+        """One workflow as it stands."""
+        view = await self._operations.workflow(read_workflow(request.resource, self._registry))
+        return pb.GetWorkflowResponse(workflow=workflow_message(view))
+
+    async def ListWorkflows(self, request: pb.ListWorkflowsRequest, context: Context) -> pb.ListWorkflowsResponse:
+        """A page of workflows."""
+        views, more = await self._operations.workflows(read_list_workflows(request))
+        token = workflows_token(views[-1].workflow.resource) if more else ""
+        return pb.ListWorkflowsResponse(workflows=map(workflow_message, views), next_page_token=token)
+
+    async def PauseWorkflow(self, request: pb.PauseWorkflowRequest, context: Context) -> pb.PauseWorkflowResponse:
+        """Lets nobody claim."""
+        state, changed = await self._operations.pause(read_state_change(request, self._registry))
+        return pb.PauseWorkflowResponse(state=state_message(state), changed=changed)
+
+    async def ResumeWorkflow(self, request: pb.ResumeWorkflowRequest, context: Context) -> pb.ResumeWorkflowResponse:
+        """Lets workers claim again."""
+        state, changed = await self._operations.resume(read_state_change(request, self._registry))
+        return pb.ResumeWorkflowResponse(state=state_message(state), changed=changed)
+
+    async def ListWorkers(self, request: pb.ListWorkersRequest, context: Context) -> pb.ListWorkersResponse:
+        """A page of workers."""
+        query = read_list_workers(request, self._registry)
+        views, more = await self._operations.workers(query)
+        token = workers_token(query, views[-1].session.id) if more else ""
+        return pb.ListWorkersResponse(workers=map(worker_message, views), next_page_token=token)
 
 
 def _count_message(count: PairCount) -> pb.StatusCount:

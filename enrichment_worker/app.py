@@ -108,6 +108,7 @@ def worker_parts(settings: WorkerSettings, workflows: Sequence[Workflow], means:
         host=platform.node(),
         version=version("curation"),
         beat_s=settings.beat_s,
+        expiry_s=settings.expiry_s,
         probe=probe,
     )
     flush = FlushLimits(size=settings.flush_size, age_s=settings.flush_age_s, progress_s=settings.progress_s)

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 
 from enrichment_worker.lane import Lane
 from enrichment_worker.pinned import Pinned
+from shared.db.engine import Connection
 from shared.db.sessions import beat, close_session, open_session
 from shared.errors import CurationError, DatabaseUnavailable
 from shared.lifecycle import Part
@@ -35,11 +36,12 @@ class Session(Part):
         host: str,
         version: str,
         beat_s: float,
+        expiry_s: float = 30.0,
         probe: Probe | None = None,
     ) -> None:
         super().__init__()
         self._lanes, self._pinned, self._host, self._version = lanes, pinned, host, version
-        self._beat_s, self._probe = beat_s, probe or Probe()
+        self._beat_s, self._expiry_s, self._probe = beat_s, expiry_s, probe or Probe()
         self._id: int | None = None
 
     @property
@@ -68,27 +70,33 @@ class Session(Part):
     async def _open(self) -> None:
         resources = [lane.workflow.resource for lane in self._lanes]
         async with self._pinned.transaction() as connection:
-            opened = await open_session(connection, host=self._host, version=self._version, resources=resources)
+            opened = await open_session(
+                connection, host=self._host, version=self._version, resources=resources, expiry_s=self._expiry_s
+            )
         self._id = opened
 
     async def _beat(self) -> None:
         async with self._pinned.transaction() as connection:
-            alive = await beat(
-                connection,
-                self.id,
-                in_flight=sum(len(lane.held) for lane in self._lanes),
-                done=sum(lane.done for lane in self._lanes),
-                failed=sum(lane.failed for lane in self._lanes),
-            )
+            alive = await self._say(connection)
         if not alive:
             raise SessionLost(f"session {self.id} was taken for dead; its items were rescued")
         self._probe.mark("beat")
+
+    async def _say(self, connection: Connection) -> bool:
+        return await beat(
+            connection,
+            self.id,
+            in_flight=sum(len(lane.held) for lane in self._lanes),
+            done=sum(lane.done for lane in self._lanes),
+            failed=sum(lane.failed for lane in self._lanes),
+        )
 
     async def _close(self) -> None:
         if self._id is None:
             return
         try:
             async with self._pinned.transaction() as connection:
+                await self._say(connection)  # its last numbers
                 await close_session(connection, self.id)
         except DatabaseUnavailable:
             log.warning("session %s could not be closed; it will expire", self.id)

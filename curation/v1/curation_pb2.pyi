@@ -1,5 +1,6 @@
 import datetime
 
+from google.protobuf import duration_pb2 as _duration_pb2
 from google.protobuf import struct_pb2 as _struct_pb2
 from google.protobuf import timestamp_pb2 as _timestamp_pb2
 from google.protobuf.internal import containers as _containers
@@ -34,6 +35,19 @@ class OutcomeReason(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     OUTCOME_REASON_ILLEGAL_TRANSITION: _ClassVar[OutcomeReason]
     OUTCOME_REASON_IN_FLIGHT: _ClassVar[OutcomeReason]
     OUTCOME_REASON_STALE_VERSION: _ClassVar[OutcomeReason]
+
+class BreakerState(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    BREAKER_STATE_UNSPECIFIED: _ClassVar[BreakerState]
+    BREAKER_STATE_CLOSED: _ClassVar[BreakerState]
+    BREAKER_STATE_OPEN: _ClassVar[BreakerState]
+
+class WorkerState(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    WORKER_STATE_UNSPECIFIED: _ClassVar[WorkerState]
+    WORKER_STATE_ALIVE: _ClassVar[WorkerState]
+    WORKER_STATE_SILENT: _ClassVar[WorkerState]
+    WORKER_STATE_ENDED: _ClassVar[WorkerState]
 QUEUE_STATUS_UNSPECIFIED: QueueStatus
 QUEUE_STATUS_NONE: QueueStatus
 QUEUE_STATUS_QUEUED: QueueStatus
@@ -49,6 +63,13 @@ OUTCOME_REASON_NOT_FOUND: OutcomeReason
 OUTCOME_REASON_ILLEGAL_TRANSITION: OutcomeReason
 OUTCOME_REASON_IN_FLIGHT: OutcomeReason
 OUTCOME_REASON_STALE_VERSION: OutcomeReason
+BREAKER_STATE_UNSPECIFIED: BreakerState
+BREAKER_STATE_CLOSED: BreakerState
+BREAKER_STATE_OPEN: BreakerState
+WORKER_STATE_UNSPECIFIED: WorkerState
+WORKER_STATE_ALIVE: WorkerState
+WORKER_STATE_SILENT: WorkerState
+WORKER_STATE_ENDED: WorkerState
 
 class Item(_message.Message):
     __slots__ = ("id", "status", "queue_status", "result", "error", "attempts", "version", "batch_id", "next_attempt_time", "data")
@@ -414,3 +435,203 @@ class ListBatchOutcomesResponse(_message.Message):
     outcomes: _containers.RepeatedCompositeFieldContainer[Outcome]
     next_page_token: str
     def __init__(self, outcomes: _Optional[_Iterable[_Union[Outcome, _Mapping]]] = ..., next_page_token: _Optional[str] = ...) -> None: ...
+
+class WorkflowState(_message.Message):
+    __slots__ = ("resource", "paused", "pause_time", "paused_by", "pause_reason", "draining", "resume_time", "resumed_by", "resume_reason", "api", "breaker", "breaker_open_time", "breaker_error", "hold_end_time")
+    RESOURCE_FIELD_NUMBER: _ClassVar[int]
+    PAUSED_FIELD_NUMBER: _ClassVar[int]
+    PAUSE_TIME_FIELD_NUMBER: _ClassVar[int]
+    PAUSED_BY_FIELD_NUMBER: _ClassVar[int]
+    PAUSE_REASON_FIELD_NUMBER: _ClassVar[int]
+    DRAINING_FIELD_NUMBER: _ClassVar[int]
+    RESUME_TIME_FIELD_NUMBER: _ClassVar[int]
+    RESUMED_BY_FIELD_NUMBER: _ClassVar[int]
+    RESUME_REASON_FIELD_NUMBER: _ClassVar[int]
+    API_FIELD_NUMBER: _ClassVar[int]
+    BREAKER_FIELD_NUMBER: _ClassVar[int]
+    BREAKER_OPEN_TIME_FIELD_NUMBER: _ClassVar[int]
+    BREAKER_ERROR_FIELD_NUMBER: _ClassVar[int]
+    HOLD_END_TIME_FIELD_NUMBER: _ClassVar[int]
+    resource: str
+    paused: bool
+    pause_time: _timestamp_pb2.Timestamp
+    paused_by: str
+    pause_reason: str
+    draining: bool
+    resume_time: _timestamp_pb2.Timestamp
+    resumed_by: str
+    resume_reason: str
+    api: str
+    breaker: BreakerState
+    breaker_open_time: _timestamp_pb2.Timestamp
+    breaker_error: str
+    hold_end_time: _timestamp_pb2.Timestamp
+    def __init__(self, resource: _Optional[str] = ..., paused: _Optional[bool] = ..., pause_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., paused_by: _Optional[str] = ..., pause_reason: _Optional[str] = ..., draining: _Optional[bool] = ..., resume_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., resumed_by: _Optional[str] = ..., resume_reason: _Optional[str] = ..., api: _Optional[str] = ..., breaker: _Optional[_Union[BreakerState, str]] = ..., breaker_open_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., breaker_error: _Optional[str] = ..., hold_end_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ...) -> None: ...
+
+class WorkflowStatus(_message.Message):
+    __slots__ = ("status", "next_statuses", "trigger", "initial")
+    STATUS_FIELD_NUMBER: _ClassVar[int]
+    NEXT_STATUSES_FIELD_NUMBER: _ClassVar[int]
+    TRIGGER_FIELD_NUMBER: _ClassVar[int]
+    INITIAL_FIELD_NUMBER: _ClassVar[int]
+    status: str
+    next_statuses: _containers.RepeatedScalarFieldContainer[str]
+    trigger: bool
+    initial: bool
+    def __init__(self, status: _Optional[str] = ..., next_statuses: _Optional[_Iterable[str]] = ..., trigger: _Optional[bool] = ..., initial: _Optional[bool] = ...) -> None: ...
+
+class Rate(_message.Message):
+    __slots__ = ("calls", "period")
+    CALLS_FIELD_NUMBER: _ClassVar[int]
+    PERIOD_FIELD_NUMBER: _ClassVar[int]
+    calls: float
+    period: _duration_pb2.Duration
+    def __init__(self, calls: _Optional[float] = ..., period: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ...) -> None: ...
+
+class WorkflowLimits(_message.Message):
+    __slots__ = ("attempts_max", "timeout", "concurrency", "concurrency_total", "rate", "key_concurrency", "key_rate", "breaker_failures")
+    ATTEMPTS_MAX_FIELD_NUMBER: _ClassVar[int]
+    TIMEOUT_FIELD_NUMBER: _ClassVar[int]
+    CONCURRENCY_FIELD_NUMBER: _ClassVar[int]
+    CONCURRENCY_TOTAL_FIELD_NUMBER: _ClassVar[int]
+    RATE_FIELD_NUMBER: _ClassVar[int]
+    KEY_CONCURRENCY_FIELD_NUMBER: _ClassVar[int]
+    KEY_RATE_FIELD_NUMBER: _ClassVar[int]
+    BREAKER_FAILURES_FIELD_NUMBER: _ClassVar[int]
+    attempts_max: int
+    timeout: _duration_pb2.Duration
+    concurrency: int
+    concurrency_total: int
+    rate: Rate
+    key_concurrency: int
+    key_rate: Rate
+    breaker_failures: int
+    def __init__(self, attempts_max: _Optional[int] = ..., timeout: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., concurrency: _Optional[int] = ..., concurrency_total: _Optional[int] = ..., rate: _Optional[_Union[Rate, _Mapping]] = ..., key_concurrency: _Optional[int] = ..., key_rate: _Optional[_Union[Rate, _Mapping]] = ..., breaker_failures: _Optional[int] = ...) -> None: ...
+
+class Workflow(_message.Message):
+    __slots__ = ("resource", "statuses", "limits", "state", "queued_count", "delayed_count", "in_flight_count")
+    RESOURCE_FIELD_NUMBER: _ClassVar[int]
+    STATUSES_FIELD_NUMBER: _ClassVar[int]
+    LIMITS_FIELD_NUMBER: _ClassVar[int]
+    STATE_FIELD_NUMBER: _ClassVar[int]
+    QUEUED_COUNT_FIELD_NUMBER: _ClassVar[int]
+    DELAYED_COUNT_FIELD_NUMBER: _ClassVar[int]
+    IN_FLIGHT_COUNT_FIELD_NUMBER: _ClassVar[int]
+    resource: str
+    statuses: _containers.RepeatedCompositeFieldContainer[WorkflowStatus]
+    limits: WorkflowLimits
+    state: WorkflowState
+    queued_count: int
+    delayed_count: int
+    in_flight_count: int
+    def __init__(self, resource: _Optional[str] = ..., statuses: _Optional[_Iterable[_Union[WorkflowStatus, _Mapping]]] = ..., limits: _Optional[_Union[WorkflowLimits, _Mapping]] = ..., state: _Optional[_Union[WorkflowState, _Mapping]] = ..., queued_count: _Optional[int] = ..., delayed_count: _Optional[int] = ..., in_flight_count: _Optional[int] = ...) -> None: ...
+
+class GetWorkflowRequest(_message.Message):
+    __slots__ = ("resource",)
+    RESOURCE_FIELD_NUMBER: _ClassVar[int]
+    resource: str
+    def __init__(self, resource: _Optional[str] = ...) -> None: ...
+
+class GetWorkflowResponse(_message.Message):
+    __slots__ = ("workflow",)
+    WORKFLOW_FIELD_NUMBER: _ClassVar[int]
+    workflow: Workflow
+    def __init__(self, workflow: _Optional[_Union[Workflow, _Mapping]] = ...) -> None: ...
+
+class ListWorkflowsRequest(_message.Message):
+    __slots__ = ("page_size", "page_token")
+    PAGE_SIZE_FIELD_NUMBER: _ClassVar[int]
+    PAGE_TOKEN_FIELD_NUMBER: _ClassVar[int]
+    page_size: int
+    page_token: str
+    def __init__(self, page_size: _Optional[int] = ..., page_token: _Optional[str] = ...) -> None: ...
+
+class ListWorkflowsResponse(_message.Message):
+    __slots__ = ("workflows", "next_page_token")
+    WORKFLOWS_FIELD_NUMBER: _ClassVar[int]
+    NEXT_PAGE_TOKEN_FIELD_NUMBER: _ClassVar[int]
+    workflows: _containers.RepeatedCompositeFieldContainer[Workflow]
+    next_page_token: str
+    def __init__(self, workflows: _Optional[_Iterable[_Union[Workflow, _Mapping]]] = ..., next_page_token: _Optional[str] = ...) -> None: ...
+
+class PauseWorkflowRequest(_message.Message):
+    __slots__ = ("resource", "actor", "reason")
+    RESOURCE_FIELD_NUMBER: _ClassVar[int]
+    ACTOR_FIELD_NUMBER: _ClassVar[int]
+    REASON_FIELD_NUMBER: _ClassVar[int]
+    resource: str
+    actor: str
+    reason: str
+    def __init__(self, resource: _Optional[str] = ..., actor: _Optional[str] = ..., reason: _Optional[str] = ...) -> None: ...
+
+class PauseWorkflowResponse(_message.Message):
+    __slots__ = ("state", "changed")
+    STATE_FIELD_NUMBER: _ClassVar[int]
+    CHANGED_FIELD_NUMBER: _ClassVar[int]
+    state: WorkflowState
+    changed: bool
+    def __init__(self, state: _Optional[_Union[WorkflowState, _Mapping]] = ..., changed: _Optional[bool] = ...) -> None: ...
+
+class ResumeWorkflowRequest(_message.Message):
+    __slots__ = ("resource", "actor", "reason")
+    RESOURCE_FIELD_NUMBER: _ClassVar[int]
+    ACTOR_FIELD_NUMBER: _ClassVar[int]
+    REASON_FIELD_NUMBER: _ClassVar[int]
+    resource: str
+    actor: str
+    reason: str
+    def __init__(self, resource: _Optional[str] = ..., actor: _Optional[str] = ..., reason: _Optional[str] = ...) -> None: ...
+
+class ResumeWorkflowResponse(_message.Message):
+    __slots__ = ("state", "changed")
+    STATE_FIELD_NUMBER: _ClassVar[int]
+    CHANGED_FIELD_NUMBER: _ClassVar[int]
+    state: WorkflowState
+    changed: bool
+    def __init__(self, state: _Optional[_Union[WorkflowState, _Mapping]] = ..., changed: _Optional[bool] = ...) -> None: ...
+
+class Worker(_message.Message):
+    __slots__ = ("worker_id", "host", "version", "state", "start_time", "beat_time", "end_time", "in_flight_count", "done_count", "failed_count", "workflows")
+    WORKER_ID_FIELD_NUMBER: _ClassVar[int]
+    HOST_FIELD_NUMBER: _ClassVar[int]
+    VERSION_FIELD_NUMBER: _ClassVar[int]
+    STATE_FIELD_NUMBER: _ClassVar[int]
+    START_TIME_FIELD_NUMBER: _ClassVar[int]
+    BEAT_TIME_FIELD_NUMBER: _ClassVar[int]
+    END_TIME_FIELD_NUMBER: _ClassVar[int]
+    IN_FLIGHT_COUNT_FIELD_NUMBER: _ClassVar[int]
+    DONE_COUNT_FIELD_NUMBER: _ClassVar[int]
+    FAILED_COUNT_FIELD_NUMBER: _ClassVar[int]
+    WORKFLOWS_FIELD_NUMBER: _ClassVar[int]
+    worker_id: str
+    host: str
+    version: str
+    state: WorkerState
+    start_time: _timestamp_pb2.Timestamp
+    beat_time: _timestamp_pb2.Timestamp
+    end_time: _timestamp_pb2.Timestamp
+    in_flight_count: int
+    done_count: int
+    failed_count: int
+    workflows: _containers.RepeatedCompositeFieldContainer[WorkflowState]
+    def __init__(self, worker_id: _Optional[str] = ..., host: _Optional[str] = ..., version: _Optional[str] = ..., state: _Optional[_Union[WorkerState, str]] = ..., start_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., beat_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., end_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., in_flight_count: _Optional[int] = ..., done_count: _Optional[int] = ..., failed_count: _Optional[int] = ..., workflows: _Optional[_Iterable[_Union[WorkflowState, _Mapping]]] = ...) -> None: ...
+
+class ListWorkersRequest(_message.Message):
+    __slots__ = ("resource", "with_ended", "page_size", "page_token")
+    RESOURCE_FIELD_NUMBER: _ClassVar[int]
+    WITH_ENDED_FIELD_NUMBER: _ClassVar[int]
+    PAGE_SIZE_FIELD_NUMBER: _ClassVar[int]
+    PAGE_TOKEN_FIELD_NUMBER: _ClassVar[int]
+    resource: str
+    with_ended: bool
+    page_size: int
+    page_token: str
+    def __init__(self, resource: _Optional[str] = ..., with_ended: _Optional[bool] = ..., page_size: _Optional[int] = ..., page_token: _Optional[str] = ...) -> None: ...
+
+class ListWorkersResponse(_message.Message):
+    __slots__ = ("workers", "next_page_token")
+    WORKERS_FIELD_NUMBER: _ClassVar[int]
+    NEXT_PAGE_TOKEN_FIELD_NUMBER: _ClassVar[int]
+    workers: _containers.RepeatedCompositeFieldContainer[Worker]
+    next_page_token: str
+    def __init__(self, workers: _Optional[_Iterable[_Union[Worker, _Mapping]]] = ..., next_page_token: _Optional[str] = ...) -> None: ...

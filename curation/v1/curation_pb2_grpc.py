@@ -78,6 +78,31 @@ class CurationServiceStub:
                 request_serializer=curation_dot_v1_dot_curation__pb2.ListBatchOutcomesRequest.SerializeToString,
                 response_deserializer=curation_dot_v1_dot_curation__pb2.ListBatchOutcomesResponse.FromString,
                 _registered_method=True)
+        self.GetWorkflow = channel.unary_unary(
+                '/curation.v1.CurationService/GetWorkflow',
+                request_serializer=curation_dot_v1_dot_curation__pb2.GetWorkflowRequest.SerializeToString,
+                response_deserializer=curation_dot_v1_dot_curation__pb2.GetWorkflowResponse.FromString,
+                _registered_method=True)
+        self.ListWorkflows = channel.unary_unary(
+                '/curation.v1.CurationService/ListWorkflows',
+                request_serializer=curation_dot_v1_dot_curation__pb2.ListWorkflowsRequest.SerializeToString,
+                response_deserializer=curation_dot_v1_dot_curation__pb2.ListWorkflowsResponse.FromString,
+                _registered_method=True)
+        self.PauseWorkflow = channel.unary_unary(
+                '/curation.v1.CurationService/PauseWorkflow',
+                request_serializer=curation_dot_v1_dot_curation__pb2.PauseWorkflowRequest.SerializeToString,
+                response_deserializer=curation_dot_v1_dot_curation__pb2.PauseWorkflowResponse.FromString,
+                _registered_method=True)
+        self.ResumeWorkflow = channel.unary_unary(
+                '/curation.v1.CurationService/ResumeWorkflow',
+                request_serializer=curation_dot_v1_dot_curation__pb2.ResumeWorkflowRequest.SerializeToString,
+                response_deserializer=curation_dot_v1_dot_curation__pb2.ResumeWorkflowResponse.FromString,
+                _registered_method=True)
+        self.ListWorkers = channel.unary_unary(
+                '/curation.v1.CurationService/ListWorkers',
+                request_serializer=curation_dot_v1_dot_curation__pb2.ListWorkersRequest.SerializeToString,
+                response_deserializer=curation_dot_v1_dot_curation__pb2.ListWorkersResponse.FromString,
+                _registered_method=True)
 
 
 class CurationServiceServicer:
@@ -147,6 +172,45 @@ class CurationServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def GetWorkflow(self, request, context):
+        """Returns one workflow: its statuses, limits, state, and what its queue holds.
+        Errors: NOT_FOUND (UNKNOWN_RESOURCE).
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListWorkflows(self, request, context):
+        """Lists workflows, by resource.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def PauseWorkflow(self, request, context):
+        """Lets no worker claim items of a workflow until it is resumed; what is under way gets to end.
+        It holds when the call returns: claims under way are waited for, two seconds at most. Pausing what is paused changes
+        nothing. Errors: NOT_FOUND (UNKNOWN_RESOURCE).
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ResumeWorkflow(self, request, context):
+        """Lets workers claim again. Resuming what is not paused changes nothing. Errors: NOT_FOUND (UNKNOWN_RESOURCE).
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListWorkers(self, request, context):
+        """Lists workers, newest first, each with the state of its workflows.
+        Errors: NOT_FOUND (UNKNOWN_RESOURCE).
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_CurationServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -189,6 +253,31 @@ def add_CurationServiceServicer_to_server(servicer, server):
                     servicer.ListBatchOutcomes,
                     request_deserializer=curation_dot_v1_dot_curation__pb2.ListBatchOutcomesRequest.FromString,
                     response_serializer=curation_dot_v1_dot_curation__pb2.ListBatchOutcomesResponse.SerializeToString,
+            ),
+            'GetWorkflow': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetWorkflow,
+                    request_deserializer=curation_dot_v1_dot_curation__pb2.GetWorkflowRequest.FromString,
+                    response_serializer=curation_dot_v1_dot_curation__pb2.GetWorkflowResponse.SerializeToString,
+            ),
+            'ListWorkflows': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListWorkflows,
+                    request_deserializer=curation_dot_v1_dot_curation__pb2.ListWorkflowsRequest.FromString,
+                    response_serializer=curation_dot_v1_dot_curation__pb2.ListWorkflowsResponse.SerializeToString,
+            ),
+            'PauseWorkflow': grpc.unary_unary_rpc_method_handler(
+                    servicer.PauseWorkflow,
+                    request_deserializer=curation_dot_v1_dot_curation__pb2.PauseWorkflowRequest.FromString,
+                    response_serializer=curation_dot_v1_dot_curation__pb2.PauseWorkflowResponse.SerializeToString,
+            ),
+            'ResumeWorkflow': grpc.unary_unary_rpc_method_handler(
+                    servicer.ResumeWorkflow,
+                    request_deserializer=curation_dot_v1_dot_curation__pb2.ResumeWorkflowRequest.FromString,
+                    response_serializer=curation_dot_v1_dot_curation__pb2.ResumeWorkflowResponse.SerializeToString,
+            ),
+            'ListWorkers': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListWorkers,
+                    request_deserializer=curation_dot_v1_dot_curation__pb2.ListWorkersRequest.FromString,
+                    response_serializer=curation_dot_v1_dot_curation__pb2.ListWorkersResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -411,6 +500,141 @@ class CurationService:
             '/curation.v1.CurationService/ListBatchOutcomes',
             curation_dot_v1_dot_curation__pb2.ListBatchOutcomesRequest.SerializeToString,
             curation_dot_v1_dot_curation__pb2.ListBatchOutcomesResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetWorkflow(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/curation.v1.CurationService/GetWorkflow',
+            curation_dot_v1_dot_curation__pb2.GetWorkflowRequest.SerializeToString,
+            curation_dot_v1_dot_curation__pb2.GetWorkflowResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListWorkflows(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/curation.v1.CurationService/ListWorkflows',
+            curation_dot_v1_dot_curation__pb2.ListWorkflowsRequest.SerializeToString,
+            curation_dot_v1_dot_curation__pb2.ListWorkflowsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def PauseWorkflow(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/curation.v1.CurationService/PauseWorkflow',
+            curation_dot_v1_dot_curation__pb2.PauseWorkflowRequest.SerializeToString,
+            curation_dot_v1_dot_curation__pb2.PauseWorkflowResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ResumeWorkflow(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/curation.v1.CurationService/ResumeWorkflow',
+            curation_dot_v1_dot_curation__pb2.ResumeWorkflowRequest.SerializeToString,
+            curation_dot_v1_dot_curation__pb2.ResumeWorkflowResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListWorkers(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/curation.v1.CurationService/ListWorkers',
+            curation_dot_v1_dot_curation__pb2.ListWorkersRequest.SerializeToString,
+            curation_dot_v1_dot_curation__pb2.ListWorkersResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -59,6 +59,23 @@ class CurationServiceStub:
     """Lists batches, newest first."""
     ListBatchOutcomes: _grpc.UnaryUnaryMultiCallable[_curation_pb2.ListBatchOutcomesRequest, _curation_pb2.ListBatchOutcomesResponse]
     """Pages through the items that a batch left unchanged, and why."""
+    GetWorkflow: _grpc.UnaryUnaryMultiCallable[_curation_pb2.GetWorkflowRequest, _curation_pb2.GetWorkflowResponse]
+    """Returns one workflow: its statuses, limits, state, and what its queue holds.
+    Errors: NOT_FOUND (UNKNOWN_RESOURCE).
+    """
+    ListWorkflows: _grpc.UnaryUnaryMultiCallable[_curation_pb2.ListWorkflowsRequest, _curation_pb2.ListWorkflowsResponse]
+    """Lists workflows, by resource."""
+    PauseWorkflow: _grpc.UnaryUnaryMultiCallable[_curation_pb2.PauseWorkflowRequest, _curation_pb2.PauseWorkflowResponse]
+    """Lets no worker claim items of a workflow until it is resumed; what is under way gets to end.
+    It holds when the call returns: claims under way are waited for, two seconds at most. Pausing what is paused changes
+    nothing. Errors: NOT_FOUND (UNKNOWN_RESOURCE).
+    """
+    ResumeWorkflow: _grpc.UnaryUnaryMultiCallable[_curation_pb2.ResumeWorkflowRequest, _curation_pb2.ResumeWorkflowResponse]
+    """Lets workers claim again. Resuming what is not paused changes nothing. Errors: NOT_FOUND (UNKNOWN_RESOURCE)."""
+    ListWorkers: _grpc.UnaryUnaryMultiCallable[_curation_pb2.ListWorkersRequest, _curation_pb2.ListWorkersResponse]
+    """Lists workers, newest first, each with the state of its workflows.
+    Errors: NOT_FOUND (UNKNOWN_RESOURCE).
+    """
 
 @_typing.type_check_only
 class CurationServiceAsyncStub(CurationServiceStub):
@@ -91,6 +108,23 @@ class CurationServiceAsyncStub(CurationServiceStub):
     """Lists batches, newest first."""
     ListBatchOutcomes: _aio.UnaryUnaryMultiCallable[_curation_pb2.ListBatchOutcomesRequest, _curation_pb2.ListBatchOutcomesResponse]  # type: ignore[assignment]
     """Pages through the items that a batch left unchanged, and why."""
+    GetWorkflow: _aio.UnaryUnaryMultiCallable[_curation_pb2.GetWorkflowRequest, _curation_pb2.GetWorkflowResponse]  # type: ignore[assignment]
+    """Returns one workflow: its statuses, limits, state, and what its queue holds.
+    Errors: NOT_FOUND (UNKNOWN_RESOURCE).
+    """
+    ListWorkflows: _aio.UnaryUnaryMultiCallable[_curation_pb2.ListWorkflowsRequest, _curation_pb2.ListWorkflowsResponse]  # type: ignore[assignment]
+    """Lists workflows, by resource."""
+    PauseWorkflow: _aio.UnaryUnaryMultiCallable[_curation_pb2.PauseWorkflowRequest, _curation_pb2.PauseWorkflowResponse]  # type: ignore[assignment]
+    """Lets no worker claim items of a workflow until it is resumed; what is under way gets to end.
+    It holds when the call returns: claims under way are waited for, two seconds at most. Pausing what is paused changes
+    nothing. Errors: NOT_FOUND (UNKNOWN_RESOURCE).
+    """
+    ResumeWorkflow: _aio.UnaryUnaryMultiCallable[_curation_pb2.ResumeWorkflowRequest, _curation_pb2.ResumeWorkflowResponse]  # type: ignore[assignment]
+    """Lets workers claim again. Resuming what is not paused changes nothing. Errors: NOT_FOUND (UNKNOWN_RESOURCE)."""
+    ListWorkers: _aio.UnaryUnaryMultiCallable[_curation_pb2.ListWorkersRequest, _curation_pb2.ListWorkersResponse]  # type: ignore[assignment]
+    """Lists workers, newest first, each with the state of its workflows.
+    Errors: NOT_FOUND (UNKNOWN_RESOURCE).
+    """
 
 class CurationServiceServicer(metaclass=_abc_1.ABCMeta):
     """Curates items in batches, lists them, and streams what happens to them.
@@ -168,5 +202,52 @@ class CurationServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_curation_pb2.ListBatchOutcomesResponse, _abc.Awaitable[_curation_pb2.ListBatchOutcomesResponse]]:
         """Pages through the items that a batch left unchanged, and why."""
+
+    @_abc_1.abstractmethod
+    def GetWorkflow(
+        self,
+        request: _curation_pb2.GetWorkflowRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_curation_pb2.GetWorkflowResponse, _abc.Awaitable[_curation_pb2.GetWorkflowResponse]]:
+        """Returns one workflow: its statuses, limits, state, and what its queue holds.
+        Errors: NOT_FOUND (UNKNOWN_RESOURCE).
+        """
+
+    @_abc_1.abstractmethod
+    def ListWorkflows(
+        self,
+        request: _curation_pb2.ListWorkflowsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_curation_pb2.ListWorkflowsResponse, _abc.Awaitable[_curation_pb2.ListWorkflowsResponse]]:
+        """Lists workflows, by resource."""
+
+    @_abc_1.abstractmethod
+    def PauseWorkflow(
+        self,
+        request: _curation_pb2.PauseWorkflowRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_curation_pb2.PauseWorkflowResponse, _abc.Awaitable[_curation_pb2.PauseWorkflowResponse]]:
+        """Lets no worker claim items of a workflow until it is resumed; what is under way gets to end.
+        It holds when the call returns: claims under way are waited for, two seconds at most. Pausing what is paused changes
+        nothing. Errors: NOT_FOUND (UNKNOWN_RESOURCE).
+        """
+
+    @_abc_1.abstractmethod
+    def ResumeWorkflow(
+        self,
+        request: _curation_pb2.ResumeWorkflowRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_curation_pb2.ResumeWorkflowResponse, _abc.Awaitable[_curation_pb2.ResumeWorkflowResponse]]:
+        """Lets workers claim again. Resuming what is not paused changes nothing. Errors: NOT_FOUND (UNKNOWN_RESOURCE)."""
+
+    @_abc_1.abstractmethod
+    def ListWorkers(
+        self,
+        request: _curation_pb2.ListWorkersRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_curation_pb2.ListWorkersResponse, _abc.Awaitable[_curation_pb2.ListWorkersResponse]]:
+        """Lists workers, newest first, each with the state of its workflows.
+        Errors: NOT_FOUND (UNKNOWN_RESOURCE).
+        """
 
 def add_CurationServiceServicer_to_server(servicer: CurationServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

@@ -133,6 +133,8 @@ worker_session = Table(
     _time("started_at", nullable=False, server_default=func.clock_timestamp()),
     _time("beat_at", nullable=False, server_default=func.clock_timestamp()),
     _time("ended_at"),
+    # Taken for dead after so long without a beat.
+    Column("expiry_s", Double, nullable=False, server_default=text("30")),
     Column("in_flight", Integer, nullable=False, server_default=text("0")),
     Column("done", BigInteger, nullable=False, server_default=text("0")),
     Column("failed", BigInteger, nullable=False, server_default=text("0")),
@@ -146,6 +148,11 @@ workflow_state = Table(
     _time("paused_at"),
     Column("paused_by", Text, nullable=False, server_default=text("''")),
     Column("pause_reason", Text, nullable=False, server_default=text("''")),
+    # Paused, and workers give back what they have not begun.
+    Column("draining", Boolean, nullable=False, server_default=text("false")),
+    _time("resumed_at"),
+    Column("resumed_by", Text, nullable=False, server_default=text("''")),
+    Column("resume_reason", Text, nullable=False, server_default=text("''")),
 )
 
 # What workers know of an external API: nobody claims before `held_until`, nor while it is broken, a probe apart.

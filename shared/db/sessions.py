@@ -6,9 +6,12 @@ The database's clock decides, not the workers'. A heartbeat is one small update,
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
 from functools import lru_cache
 
 from psycopg import sql
+from psycopg.rows import class_row
 
 from shared.db.engine import Connection
 from shared.db.statement import item_names
@@ -20,13 +23,38 @@ from shared.workflow import Workflow
 
 RESCUE_SIZE_MAX = 1000
 """Items rescued by one statement at most; the next call takes the next ones."""
+ENDED_KEPT_S = 86_400
+"""A session that ended can be looked at for so long; who opens one removes those that are older."""
 
 
-async def open_session(connection: Connection, *, host: str, version: str, resources: Sequence[str]) -> int:
-    """Starts a session and returns its id."""
+@dataclass(frozen=True, slots=True)
+class WorkerSession:
+    """One run of a worker."""
+
+    id: int
+    host: str
+    version: str
+    resources: Sequence[str]
+    state: str
+    """`alive`, `silent` (no beat for too long) or `ended`, by the clock of the database."""
+    started_at: datetime
+    beat_at: datetime
+    ended_at: datetime | None
+    in_flight: int
+    done: int
+    failed: int
+
+
+async def open_session(
+    connection: Connection, *, host: str, version: str, resources: Sequence[str], expiry_s: float = 30.0
+) -> int:
+    """Starts a session and returns its id. `expiry_s`: after so long without a beat it counts as dead."""
+    await connection.execute(
+        "DELETE FROM worker_session WHERE ended_at < clock_timestamp() - make_interval(secs => %s)", (ENDED_KEPT_S,)
+    )
     cursor = await connection.execute(
-        "INSERT INTO worker_session (host, version, resources) VALUES (%s, %s, %s) RETURNING id",
-        (host, version, list(resources)),
+        "INSERT INTO worker_session (host, version, resources, expiry_s) VALUES (%s, %s, %s, %s) RETURNING id",
+        (host, version, list(resources), expiry_s),
     )
     row = await cursor.fetchone()
     assert row is not None
@@ -46,6 +74,35 @@ async def beat(connection: Connection, session: int, *, in_flight: int, done: in
 async def close_session(connection: Connection, session: int) -> None:
     """Ends a session; what it still has may be rescued at once."""
     await connection.execute("UPDATE worker_session SET ended_at = clock_timestamp() WHERE id = %s", (session,))
+
+
+async def list_sessions(
+    connection: Connection, *, resource: str | None, with_ended: bool, before: int | None, limit: int
+) -> Sequence[WorkerSession]:
+    """Sessions, newest first, those with an id below `before`; of workers that serve `resource` where it is named."""
+    async with connection.cursor(row_factory=class_row(WorkerSession)) as cursor:
+        await cursor.execute(
+            """/* list_sessions */
+            SELECT id, host, version, resources,
+                   CASE WHEN ended_at IS NOT NULL THEN 'ended'
+                        WHEN beat_at < clock_timestamp() - make_interval(secs => expiry_s) THEN 'silent'
+                        ELSE 'alive' END AS state,
+                   started_at, beat_at, ended_at, in_flight, done, failed
+            FROM worker_session
+            WHERE (%(resource)s::text IS NULL OR %(resource)s = ANY(resources))
+              AND (ended_at IS NULL
+                   OR (%(with_ended)s AND ended_at > clock_timestamp() - make_interval(secs => %(kept)s)))
+              AND (%(before)s::bigint IS NULL OR id < %(before)s)
+            ORDER BY id DESC LIMIT %(limit)s""",
+            {
+                "resource": resource,
+                "with_ended": with_ended,
+                "kept": ENDED_KEPT_S,
+                "before": before,
+                "limit": limit,
+            },
+        )
+        return await cursor.fetchall()
 
 
 async def rescue(connection: Connection, workflow: Workflow, table: TransitionTable, *, expiry_s: float) -> int:

@@ -19,6 +19,7 @@ from shared.db.claim import claim
 from shared.db.curate import CurateCall, curate
 from shared.db.engine import Connection, Database
 from shared.db.finish import Result, finish
+from shared.db.queue import count_queue
 from shared.db.sessions import rescue
 from shared.machine import REQUEUE, curate_trigger
 from shared.table import transition_table
@@ -85,6 +86,10 @@ async def requeue_group(connection: Connection) -> object:
     return await curate(connection, PARCELS, TABLE, CurateCall(trigger=REQUEUE, where=where, batch=2))
 
 
+async def count_all(connection: Connection) -> object:
+    return await count_queue(connection, PARCELS)
+
+
 KEY, TURN, RUN_AT = "parcels_pkey", "ix_parcels_scan_turn", "ix_parcels_scan_run_at"
 STATEMENTS: dict[str, tuple[Run, set[str]]] = {
     "claim": (claim_some, {TURN, RUN_AT}),
@@ -94,6 +99,7 @@ STATEMENTS: dict[str, tuple[Run, set[str]]] = {
     "curate 1": (curate_some(curate_trigger("Scan"), 5, 1), {KEY, TURN}),
     "curate 1,000": (curate_some(curate_trigger("Scan"), 5, 1_000), {KEY, TURN}),
     "requeue 1,000": (curate_some(REQUEUE, 3, 1_000), {KEY, TURN}),
+    "count the queue": (count_all, {TURN, RUN_AT, "ix_parcels_scan_worker"}),
     "requeue a group": (requeue_group, {"ix_parcels_scan_failure", TURN}),
 }
 """Each with the indexes that serve it."""

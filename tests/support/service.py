@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import uuid
 from collections.abc import AsyncIterator, Awaitable, Mapping
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -27,7 +27,8 @@ from curation_service.server import Server
 from curation_service.settings import ServiceSettings
 from shared.db.engine import Database
 from shared.registry import Registry
-from tests.support.parcels import PARCELS, metadata, parcels
+from shared.workflow import Workflow
+from tests.support.parcels import PARCELS, parcels
 
 WAIT_S = 20
 CLIENT_OPTIONS = (("grpc.max_send_message_length", -1), ("grpc.max_receive_message_length", -1))
@@ -76,11 +77,13 @@ class RunningService:
 
 
 @asynccontextmanager
-async def running_service(database_url: str, **settings: Any) -> AsyncIterator[RunningService]:
+async def running_service(
+    database_url: str, *, workflow: Workflow = PARCELS, **settings: Any
+) -> AsyncIterator[RunningService]:
     """A service for `parcels` on any free port, with a client; `settings` are those of `ServiceSettings`."""
     chosen = ServiceSettings(**{"DATABASE_URL": database_url, "listen": "127.0.0.1:0", "grace_s": 0, **settings})
-    async with parcel_database(database_url) as database, AsyncExitStack() as stack:
-        parts = service_parts(chosen, Registry(PARCELS), database)
+    async with workflow_database(database_url, workflow) as database, AsyncExitStack() as stack:
+        parts = service_parts(chosen, Registry(workflow), database)
         for part in parts:
             await stack.enter_async_context(part)
         server = parts[-1]
@@ -105,12 +108,17 @@ async def refused(call: Awaitable[object]) -> Refusal:
 
 
 @asynccontextmanager
-async def parcel_database(url: str) -> AsyncIterator[Database]:
-    """The database with the tables of `parcels`."""
+async def workflow_database(url: str, workflow: Workflow) -> AsyncIterator[Database]:
+    """The database with the tables of a workflow."""
     async with Database(url) as database:
         async with database.core() as connection:
-            await connection.run_sync(metadata.create_all)
+            await connection.run_sync(workflow.source.metadata.create_all)
         yield database
+
+
+def parcel_database(url: str) -> AbstractAsyncContextManager[Database]:
+    """The database with the tables of `parcels`."""
+    return workflow_database(url, PARCELS)
 
 
 async def add_parcels(database: Database, *rows: Mapping[str, Any]) -> list[uuid.UUID]:
@@ -128,11 +136,19 @@ async def all_parcels(database: Database) -> list[dict[str, Any]]:
         return [row._asdict() for row in await connection.execute(select(parcels).order_by(parcels.c.id))]
 
 
-async def somebody_waits_for_a_lock(database: Database, *, waiting: bool = True) -> None:
-    """Returns once PostgreSQL says that a transaction waits for another's lock; or, not `waiting`, that none does."""
-    statement = text("SELECT count(*) FROM pg_locks WHERE NOT granted AND pid <> pg_backend_pid()")
+async def somebody_waits_for_a_lock(
+    database: Database, *, waiting: bool = True, relation: str | None = None, count: int = 1
+) -> None:
+    """Returns once PostgreSQL says that a transaction waits for another's lock; or, not `waiting`, that none does.
+
+    With `relation`, for a lock of that table; `count` says how many must wait at least.
+    """
+    statement = text(
+        "SELECT count(*) FROM pg_locks WHERE NOT granted AND pid <> pg_backend_pid()"
+        " AND (CAST(:relation AS text) IS NULL OR relation = CAST(:relation AS regclass))"
+    ).bindparams(relation=relation)
     async with asyncio.timeout(WAIT_S), database.core() as connection:
-        while bool(await connection.scalar(statement)) != waiting:  # noqa: ASYNC110 - PostgreSQL has no event for it
+        while (int(await connection.scalar(statement) or 0) >= count) != waiting:  # noqa: ASYNC110 - PostgreSQL has no event for it
             await asyncio.sleep(0.01)
 
 
