@@ -23,8 +23,8 @@ from benchmarks.bed import database
 from shared.db import curate as curation
 from shared.db import writer
 from shared.db.curate import CurateCall
+from shared.db.database_tail import DatabaseTail
 from shared.db.engine import Database
-from shared.db.tail import Tail
 from shared.machine import curate_trigger
 from shared.registry import load_registry
 from shared.table import transition_table
@@ -59,7 +59,7 @@ async def _reading(url: str, events: int) -> None:
                    FROM generate_series((SELECT count(*) + 1 FROM status_event), %(entries)s) e""",
                 {"items": ITEMS, "entries": size // ITEMS},
             )
-            async with Tail(url=url, listen_url=url, items_max=0) as tail:
+            async with DatabaseTail(url=url, listen_url=url, items_max=0) as tail:
                 await _read(tail, start, SMALL)
                 each_us = statistics.median([await _read(tail, start, SMALL) for _ in range(ROUNDS)])
                 print(f"{name:>20}: {each_us:6.2f} us for each of its first {SMALL:,} events")  # noqa: T201
@@ -67,7 +67,7 @@ async def _reading(url: str, events: int) -> None:
                     print(f"{'':>20}  {await _read(tail, start, size):6.2f} us for each of all")  # noqa: T201
 
 
-async def _read(tail: Tail, position: int, events: int) -> float:
+async def _read(tail: DatabaseTail, position: int, events: int) -> float:
     """Microseconds of an event."""
     began, seen = time.perf_counter(), 0
     while seen < events:

@@ -12,9 +12,11 @@ from curation_service.servicer import Servicer
 from curation_service.settings import ServiceSettings
 from curation_service.snapshot import Snapshots
 from curation_service.watch import Watch
+from shared.db.database_tail import DatabaseTail
 from shared.db.engine import Database
 from shared.db.tail import Tail
 from shared.errands import Errands
+from shared.errors import BackboneUnavailable
 from shared.lifecycle import Part, run_parts
 from shared.metrics import Metrics, metrics_parts
 from shared.registry import Registry
@@ -52,7 +54,8 @@ def service_parts(settings: ServiceSettings, registry: Registry, database: Datab
         items_max=settings.items_max,
         outcomes_max=settings.outcomes_max,
     )
-    tail = Tail(url=settings.database_url, listen_url=settings.direct_url)
+    metrics = Metrics()
+    relays, tail = _log_parts(settings, database, metrics)
     fanout = Fanout(tail=tail, draining=draining)
     # Streams leave half of the pool to calls, and few snapshots are read at once.
     errands = Errands(at_once=max(1, settings.pool_size // 2 - SNAPSHOTS_AT_ONCE))
@@ -80,10 +83,21 @@ def service_parts(settings: ServiceSettings, registry: Registry, database: Datab
         draining=draining,
     )
     keeper = LogKeeper(url=settings.database_url, retention_days=settings.retention_days)
-    metrics = Metrics()
-    metrics.gauge(
-        "curation_stream_lag_seconds", "For how long an open transaction has held the streams back.", lambda: tail.lag_s
-    )
+    metrics.gauge("curation_stream_lag_seconds", "For how long the streams have been held back.", lambda: tail.lag_s)
     metrics.gauge("curation_log_position", "Up to where the event log has been read.", lambda: tail.position)
     numbers = metrics_parts(metrics, settings.metrics_listen)
-    return [keeper, tail, fanout, errands, snapshot_errands, *numbers, server]
+    return [keeper, *relays, tail, fanout, errands, snapshot_errands, *numbers, server]
+
+
+def _log_parts(settings: ServiceSettings, database: Database, metrics: Metrics) -> tuple[list[Part], Tail]:
+    """The tail, and what it needs: it reads the log itself, unless there is a backbone."""
+    if settings.nats_url is None:
+        return [], DatabaseTail(url=settings.database_url, listen_url=settings.direct_url)
+    try:
+        from curation_service.backbone_tail import BackboneTail
+        from curation_service.relay import Relay
+    except ModuleNotFoundError as error:
+        raise BackboneUnavailable("CURATION_NATS_URL needs the extra curation[nats]") from error
+    relay = Relay(url=settings.database_url, listen_url=settings.direct_url, nats_url=settings.nats_url)
+    metrics.gauge("curation_relay_working", "1 in the replica that relays the log to NATS.", lambda: relay.working)
+    return [relay], BackboneTail(database=database, nats_url=settings.nats_url)

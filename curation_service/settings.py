@@ -51,6 +51,12 @@ class ServiceSettings(DatabaseSettings):
         le=3600,
         description="Seconds without a statement after which the service's transactions end: they hold back streams.",
     )
+    nats_url: str | None = Field(
+        default=None,
+        repr=False,
+        description="NATS with JetStream, `nats://user:password@host:4222`, several servers after commas: one replica "
+        "reads the event log for all. Needs the extra `curation[nats]`.",
+    )
     retention_days: int = Field(
         default=30, ge=1, description="Whole days that the event log reaches back; older tokens need a snapshot."
     )

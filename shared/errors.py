@@ -11,7 +11,8 @@
     ├── TokenInvalid         a resume token that this log did not give
     ├── TokenExpired         a resume token older than the log
     ├── ServerStopping       the service stops, or the stream reached its age; go on elsewhere
-    └── DatabaseUnavailable  PostgreSQL cannot be reached, or is out of room for us
+    ├── DatabaseUnavailable  PostgreSQL cannot be reached, or is out of room for us
+    └── BackboneUnavailable  NATS cannot be reached; streams wait, and no caller is told
 
 Each has a stable `reason`, and fields instead of prose. That items of a call are refused is data (`Outcome`) as long
 as the call goes through; only an all-or-nothing call turns it into an error.
@@ -151,3 +152,9 @@ class DatabaseUnavailable(CurationError):
     """PostgreSQL cannot be reached, or has no connection free for us; try again."""
 
     reason = "DATABASE_UNAVAILABLE"
+
+
+class BackboneUnavailable(CurationError):
+    """NATS cannot be reached, or refuses; streams wait until it is back."""
+
+    reason = "BACKBONE_UNAVAILABLE"

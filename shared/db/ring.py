@@ -41,6 +41,8 @@ class Ring:
 
     def begin(self, position: int) -> None:
         """Says where the log is; nothing before that is in memory."""
+        self._entries.clear()
+        self._items = 0
         self.floor = self.position = position
 
     def add(self, reading: Reading) -> None:

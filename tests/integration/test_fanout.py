@@ -14,8 +14,8 @@ from curation.v1 import curation_pb2 as pb
 from curation_service.fanout import Fanout
 from curation_service.watch_request import WatchRequest, read_watch
 from shared.db.curate import CurateCall, curate
+from shared.db.database_tail import DatabaseTail
 from shared.db.engine import Database
-from shared.db.tail import Tail
 from shared.machine import curate_trigger
 from shared.registry import Registry
 from shared.table import transition_table
@@ -45,7 +45,7 @@ async def database(database_url: str) -> AsyncIterator[Database]:
 @asynccontextmanager
 async def fanned_out(database: Database, **options: Any) -> AsyncIterator[Fanout]:
     async with (
-        Tail(url=database.url, listen_url=database.url, **options) as tail,
+        DatabaseTail(url=database.url, listen_url=database.url, **options) as tail,
         Fanout(tail=tail, draining=asyncio.Event()) as fanout,
     ):
         yield fanout

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import uuid
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
@@ -11,18 +10,12 @@ from typing import Any
 import pytest
 from sqlalchemy import text
 
-from shared.db.curate import CurateCall, curate
-from shared.db.engine import Connection, Database, connect
-from shared.db.log import Entry
-from shared.db.tail import Tail
+from shared.db.database_tail import DatabaseTail
+from shared.db.engine import Database
 from shared.errors import DatabaseUnavailable, TokenExpired
-from shared.machine import curate_trigger
-from shared.table import transition_table
 from tests.support.eventually import eventually
-from tests.support.parcels import PARCELS
-from tests.support.service import WAIT_S, add_parcels, parcel_database
-
-TABLE = transition_table(PARCELS)
+from tests.support.log import arrive, curate_in, cut, open_transaction, read_all, update, versions
+from tests.support.service import add_parcels, parcel_database
 
 
 @pytest.fixture
@@ -33,67 +26,10 @@ async def database(database_url: str) -> AsyncIterator[Database]:
         yield database
 
 
-async def curate_in(connection: Connection, status: str, *numbers: int) -> int:
-    """Sets a status in the caller's transaction; gives the position."""
-    keys = [uuid.UUID(int=number) for number in numbers]
-    curated = await curate(connection, PARCELS, TABLE, CurateCall(trigger=curate_trigger(status), keys=keys))
-    assert curated.position is not None
-    return curated.position
-
-
-async def update(database: Database, status: str, *numbers: int) -> int:
-    async with database.transaction() as connection:
-        return await curate_in(connection, status, *numbers)
-
-
 @asynccontextmanager
-async def tailing(database: Database, **options: Any) -> AsyncIterator[Tail]:
-    async with Tail(url=database.url, listen_url=database.url, **options) as tail:
+async def tailing(database: Database, **options: Any) -> AsyncIterator[DatabaseTail]:
+    async with DatabaseTail(url=database.url, listen_url=database.url, **options) as tail:
         yield tail
-
-
-@asynccontextmanager
-async def open_transaction(database: Database) -> AsyncIterator[Connection]:
-    """A transaction that the test commits when it likes."""
-    async with await connect(database.url, name="late", autocommit=False) as connection:
-        yield connection
-
-
-async def arrive(tail: Tail, position: int) -> None:
-    """Returns once the tail is there."""
-    async with asyncio.timeout(WAIT_S):
-        await tail.moved(position - 1)
-
-
-async def read_all(tail: Tail, after: int) -> list[Entry]:
-    """All behind a position, in as many readings as it takes."""
-    entries: list[Entry] = []
-    while after < tail.position:
-        reading = await tail.read(after)
-        assert reading.position > after
-        assert all(after < entry.position <= reading.position for entry in reading.entries)
-        entries += reading.entries
-        after = reading.position
-    return entries
-
-
-def versions(entries: list[Entry]) -> list[tuple[int, int]]:
-    """Number and version of each item, in order."""
-    return [
-        (uuid.UUID(item).int, version)
-        for entry in entries
-        for item, version in zip(entry.items, entry.versions, strict=True)
-    ]
-
-
-async def cut(database: Database, name: str) -> None:
-    """Ends the connections of this name, and waits until they are gone."""
-    statement = text(
-        """SELECT count(pg_terminate_backend(pid, 10000)) FROM pg_stat_activity
-           WHERE application_name = :name AND datname = current_database()"""
-    )
-    async with database.core() as connection:
-        assert await connection.scalar(statement, {"name": name})
 
 
 async def test_what_is_committed_arrives_in_order(database: Database) -> None:
@@ -154,7 +90,7 @@ async def test_a_transaction_under_way_at_the_start_is_not_missed(database: Data
     async with open_transaction(database) as late:
         first = await curate_in(late, "Selected", 1)
         second = await update(database, "Selected", 2)
-        tail = Tail(url=database.url, listen_url=database.url)
+        tail = DatabaseTail(url=database.url, listen_url=database.url)
         starting = asyncio.create_task(tail.__aenter__())
         await late.commit()
         await starting

@@ -1,0 +1,81 @@
+"""The tail of a replica that leaves PostgreSQL alone: another reads the log and passes it on over NATS.
+
+Positions are those of the log, so a token is good at every replica, with NATS or without. Readings follow one another
+without a gap; where there is one (the stream was away for longer than it reaches back, or another version wrote what
+cannot be read), the table has what is missing.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Coroutine, Sequence
+from contextlib import aclosing
+from datetime import datetime
+from typing import Any
+
+from curation_service.backbone import SILENCE_S, connected
+from curation_service.readings import Relayed
+from shared.db.engine import Database
+from shared.db.log import log_identity
+from shared.db.ring import Reading
+from shared.db.tail import BACKOFF_S, ITEMS_MAX, Tail
+from shared.errors import BackboneUnavailable, DatabaseUnavailable, TokenExpired
+
+log = logging.getLogger(__name__)
+
+
+class BackboneTail(Tail):
+    """Follows the log as it is relayed."""
+
+    def __init__(self, *, database: Database, nats_url: str, items_max: int = ITEMS_MAX) -> None:
+        super().__init__(url=database.url, items_max=items_max)
+        self._database, self._nats_url = database, nats_url
+        self._since: datetime | None = None
+        """The time of the last message, by the clock of NATS."""
+        self._heard_s = time.monotonic()
+        self._lag_s = 0.0
+
+    @property
+    def lag_s(self) -> float:
+        """For how long an open transaction, or the silence of NATS, has held the stream back."""
+        silence_s = time.monotonic() - self._heard_s
+        return max(self._lag_s, silence_s if silence_s > SILENCE_S else 0.0)
+
+    def _loops(self) -> Sequence[Coroutine[Any, Any, None]]:
+        return (self._follow(),)
+
+    async def _follow(self) -> None:
+        while True:
+            try:
+                if not self.log_id.int:
+                    async with self._database.transaction() as connection:
+                        self.log_id = (await log_identity(connection)).id
+                async with (
+                    connected(self._nats_url, self.log_id, name="curation tail") as backbone,
+                    aclosing(backbone.readings(self._since)) as readings,
+                ):
+                    async for since, reading in readings:
+                        self._heard_s, self._lag_s = time.monotonic(), reading.lag_s
+                        await self._take(reading)
+                        self._since = since
+            except (BackboneUnavailable, DatabaseUnavailable) as error:
+                log.warning("the log is not heard now: %s", error)
+            await asyncio.sleep(BACKOFF_S)
+
+    async def _take(self, reading: Relayed) -> None:
+        if self._since is None:
+            self._begin(reading.through)
+            self.ready()
+            return
+        missing = reading.after if reading.entries is not None else reading.through
+        while self.position < missing:
+            try:
+                self._keep(await self._from_table(self.position, missing))
+            except TokenExpired:
+                # So is everybody else who is that far behind, and each is told when he reads.
+                self._begin(missing)
+        if reading.through > self.position:
+            new = [entry for entry in reading.entries or () if entry.position > self.position]
+            self._keep(Reading(new, reading.through))

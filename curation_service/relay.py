@@ -1,0 +1,108 @@
+"""Reads the log for all replicas of the service, and passes it on over NATS.
+
+Every replica has one; an advisory lock of PostgreSQL says which of them works, and goes on to another when that one's
+connection ends. Two may work at once for a moment, after a cut: the stream takes from one of them.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+
+import psycopg
+
+from curation_service.backbone import BEAT_S, Backbone, connected
+from shared.db.database_tail import DatabaseTail
+from shared.db.engine import Connection, connect
+from shared.db.ring import Reading
+from shared.db.tail import BACKOFF_S, Tail
+from shared.errors import BackboneUnavailable, DatabaseUnavailable, TokenExpired
+from shared.lifecycle import Part
+
+log = logging.getLogger(__name__)
+
+TURN_S = 1.0
+"""Between attempts to become the one that works."""
+KEEPALIVE = "-c tcp_keepalives_idle=5 -c tcp_keepalives_interval=2 -c tcp_keepalives_count=3"
+"""For the lock: one whose machine is gone gives it up within seconds."""
+ITEMS_MAX = 20_000
+"""What it keeps in memory: when NATS takes it more slowly than the log grows, it reads the table."""
+
+
+class Relay(Part):
+    """Relays, or waits for its turn."""
+
+    def __init__(self, *, url: str, listen_url: str, nats_url: str) -> None:
+        """The lock is taken over `listen_url`: a pooler would lose it."""
+        super().__init__()
+        self._url, self._listen_url, self._nats_url = url, listen_url, nats_url
+        self.working = False
+        """It is the one that relays."""
+
+    async def _run(self) -> None:
+        self.ready()
+        async with asyncio.TaskGroup() as group:
+            turns = group.create_task(self._take_turns())
+            await self.stopping.wait()
+            turns.cancel()
+
+    async def _take_turns(self) -> None:
+        while True:
+            try:
+                async with await connect(self._listen_url, name="curation relay", options=KEEPALIVE) as lock:
+                    # A statement that waits for the lock would hold a snapshot, and vacuum back.
+                    while not await _acquired(lock):  # noqa: ASYNC110 - so PostgreSQL has no event for it
+                        await asyncio.sleep(TURN_S)
+                    await self._work(lock)
+            except* (DatabaseUnavailable, psycopg.Error, BackboneUnavailable, TimeoutError) as group:
+                log.warning("the log is not relayed from here now: %s", group.exceptions[0])
+            await asyncio.sleep(BACKOFF_S)
+
+    async def _work(self, lock: Connection) -> None:
+        tail = DatabaseTail(url=self._url, listen_url=self._listen_url, items_max=ITEMS_MAX)
+        async with tail, connected(self._nats_url, tail.log_id, name="curation relay") as backbone:
+            log.info("relaying the log")
+            self.working = True
+            try:
+                async with asyncio.TaskGroup() as group:
+                    ended = group.create_task(tail.ended())
+                    await self._pass_on(tail, backbone, lock)
+                    ended.cancel()
+            finally:
+                self.working = False
+
+    async def _pass_on(self, tail: Tail, backbone: Backbone, lock: Connection) -> None:
+        clock = asyncio.get_running_loop().time
+        position, checked_s = await backbone.position(), clock()
+        if position is None:
+            position = tail.position
+        reading = Reading((), position)
+        while True:
+            await backbone.publish(position, reading, lag_s=tail.lag_s)
+            position = reading.position
+            if clock() - checked_s >= BEAT_S:
+                async with asyncio.timeout(BEAT_S):
+                    await lock.execute("SELECT")  # raises when the lock is lost
+                checked_s = clock()
+            try:
+                reading = await _next(tail, position)
+            except TokenExpired:
+                # What is no more cannot be relayed: the gap is left, and whoever needs it is told the same.
+                position = tail.position
+                reading = Reading((), position)
+
+
+async def _acquired(lock: Connection) -> bool:
+    cursor = await lock.execute("SELECT pg_try_advisory_lock(hashtextextended('curation relay', 0))")
+    row = await cursor.fetchone()
+    return bool(row and row[0])
+
+
+async def _next(tail: Tail, position: int) -> Reading:
+    """What follows a position; empty when nothing does for as long as a beat."""
+    try:
+        async with asyncio.timeout(BEAT_S):
+            await tail.moved(position)
+    except TimeoutError:
+        return Reading((), position)
+    return await tail.read(position)

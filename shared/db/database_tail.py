@@ -1,0 +1,121 @@
+"""The tail that reads PostgreSQL itself: follows the log in commit order.
+
+Notifications only wake it: a poll carries it when they are lost.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Coroutine, Sequence
+from typing import Any
+
+import psycopg
+from psycopg import sql
+
+from shared.db.engine import Connection, connect
+from shared.db.horizon import Horizon
+from shared.db.log import log_identity, look
+from shared.db.ring import Reading
+from shared.db.tail import BACKOFF_S, ITEMS_MAX, PLANS, READ_SIZE, Tail, read_part
+from shared.db.writer import CHANNEL
+from shared.errors import DatabaseUnavailable
+
+log = logging.getLogger(__name__)
+
+UNSAFE_PAUSE_S = (0.002, 0.1)
+"""Between looks at a transaction that keeps the horizon back: the first pause, doubled up to the last."""
+
+
+class DatabaseTail(Tail):
+    """Follows the log in the table. `DatabaseTail(url=..., listen_url=...)`."""
+
+    def __init__(
+        self, *, url: str, listen_url: str, poll_s: float = 1.0, items_max: int = ITEMS_MAX, stall_s: float = 5.0
+    ) -> None:
+        """`items_max` bounds the memory, in items of entries; `stall_s` when a late transaction is worth a warning."""
+        super().__init__(url=url, items_max=items_max)
+        self._listen_url, self._poll_s, self._stall_s = listen_url, poll_s, stall_s
+        self._horizon = Horizon()
+        self._warn_at_s = stall_s
+        self._held = False
+        self._wake = asyncio.Event()
+
+    @property
+    def lag_s(self) -> float:
+        """For how long an open transaction has held the stream back."""
+        return self._horizon.waiting_s
+
+    def _loops(self) -> Sequence[Coroutine[Any, Any, None]]:
+        return self._listen(), self._follow()
+
+    async def _follow(self) -> None:
+        while True:
+            try:
+                async with await connect(self._url, name="curation tail", options=PLANS) as connection:
+                    await self._start(connection)
+                    while True:
+                        await self._step(connection)
+            except (DatabaseUnavailable, psycopg.Error) as error:
+                log.warning("the log cannot be read now: %s", type(error).__name__)
+                await asyncio.sleep(BACKOFF_S)
+
+    async def _start(self, connection: Connection) -> None:
+        self.log_id = (await log_identity(connection)).id
+        if not self.position:
+            # Sequences are never at 0, so 0 means that a transaction under way keeps the horizon back.
+            while not self._horizon.position:
+                await self._horizon.advance(connection)
+                await self.pause(UNSAFE_PAUSE_S[1] if self._horizon.waiting_s else 0.0)
+            self._begin(self._horizon.position)
+        self.ready()
+
+    async def _step(self, connection: Connection) -> None:
+        self._wake.clear()
+        await self._horizon.note(connection)
+        if self._horizon.newest > self.position:
+            await self._advance(connection)
+        if self._horizon.waiting_s > self._warn_at_s:
+            log.warning("an open transaction has held the stream back for %.1f s", self._horizon.waiting_s)
+            self._warn_at_s *= 2
+        if not self._horizon.waiting_s:
+            self._warn_at_s = self._stall_s
+            await self._woken(self._poll_s)
+        else:
+            # It may not notify when it ends, so there are looks; each longer after the last.
+            shortest, longest = UNSAFE_PAUSE_S
+            await self._woken(min(max(shortest, self._horizon.waiting_s), longest))
+
+    async def _advance(self, connection: Connection) -> None:
+        """Reads what is new and asks how much of it is safe with one look; while something is held back, asks first."""
+        if not self._held:
+            oldest, entries = await look(connection, after=self.position, through=self._horizon.newest, limit=READ_SIZE)
+            self._horizon.learn(oldest)
+            safe = [entry for entry in entries if entry.position <= self._horizon.position]
+            whole = len(safe) < len(entries) or not safe
+            self._keep(Reading(safe, self._horizon.position if whole else safe[-1].position))
+        else:
+            await self._horizon.advance(connection)
+        self._held = self._horizon.waiting_s > 0
+        while self.position < self._horizon.position:
+            self._keep(await read_part(connection, self.position, self._horizon.position))
+
+    async def _woken(self, seconds: float) -> None:
+        try:
+            async with asyncio.timeout(seconds):
+                await self._wake.wait()
+        except TimeoutError:
+            pass
+
+    async def _listen(self) -> None:
+        while True:
+            try:
+                connection = await connect(self._listen_url, name="curation tail, listening")
+                async with connection:
+                    await connection.execute(sql.SQL("LISTEN {}").format(sql.Identifier(CHANNEL)))
+                    self._wake.set()
+                    async for _ in connection.notifies():
+                        self._wake.set()
+            except (DatabaseUnavailable, psycopg.Error) as error:
+                log.warning("deaf for now, polling goes on: %s", type(error).__name__)
+            await asyncio.sleep(BACKOFF_S)
