@@ -1,4 +1,4 @@
-"""The use case of this project: set a status on many items, in one transaction, once.
+"""The use case of this project: set a status on many items, or retry them, in one transaction, once.
 
 The batch's row comes first: a second call with the same request_id waits there until the first has committed, and then
 gets its answer. Then the items, then what became of them. An error anywhere leaves nothing, the batch's row included,
@@ -13,15 +13,16 @@ from typing import Any
 
 from psycopg import sql
 
+from curation_service.batch_request import BatchUpdate, Keys, Matching
 from curation_service.filters import to_driver_sql
-from curation_service.requests import BatchUpdate, Keys
-from shared.db.batches import Batch, close_batch, list_outcomes, open_batch
+from shared.db.batches import Batch, close_batch, get_batch, list_outcomes, open_batch
 from shared.db.curate import CurateCall, Curated, curate
 from shared.db.engine import Connection, Database
+from shared.db.failure_groups import check_group
 from shared.db.log import log_identity
 from shared.db.token import encode_token
-from shared.errors import FieldViolation, InvalidRequest, ItemsRefused, Outcome
-from shared.machine import UNCHANGED, curate_trigger
+from shared.errors import FieldViolation, InvalidRequest, ItemsRefused, Outcome, UnknownBatch
+from shared.machine import UNCHANGED
 from shared.table import TransitionTable
 
 
@@ -63,8 +64,10 @@ class BatchUpdates:
             InvalidRequest: the filter matches too many items.
             ItemsRefused: an item cannot change, and the call does not allow that.
             RequestIdReused: another request came under this request_id.
+            UnknownBatch, UnknownFailureGroup: the items are chosen by one that is not there.
         """
         async with self._database.transaction() as connection:
+            await _check_there(connection, command)
             if command.validate_only:
                 # A request_id names what was done; nothing is, so that the real call may follow under the same.
                 return _answer(await self._curate(connection, command, batch=None))
@@ -85,7 +88,7 @@ class BatchUpdates:
 
     async def _curate(self, connection: Connection, command: BatchUpdate, *, batch: int | None) -> Curated:
         call = CurateCall(
-            trigger=curate_trigger(command.status),
+            trigger=command.trigger,
             batch=batch,
             allow_partial=command.allow_partial,
             validate_only=command.validate_only,
@@ -96,7 +99,9 @@ class BatchUpdates:
         )
         curated = await curate(connection, command.workflow, self._tables[command.workflow.resource], call)
         if curated.requested > self._items_max:
-            raise InvalidRequest(FieldViolation("filter", f"matches more than {self._items_max} items; narrow it down"))
+            assert isinstance(command.selection, Matching), "the keys were counted before"
+            problem = f"matches more than {self._items_max} items; narrow it down"
+            raise InvalidRequest(FieldViolation(command.selection.field, problem))
         if curated.refused and not command.allow_partial:
             raise ItemsRefused(status=command.status, **_refusals(curated))
         return curated
@@ -113,6 +118,14 @@ class BatchUpdates:
             resume_token=await _resume_token(connection, batch),
             replayed=True,
         )
+
+
+async def _check_there(connection: Connection, command: BatchUpdate) -> None:
+    resource = command.workflow.resource
+    if command.batch is not None and (await get_batch(connection, command.batch)).resource != resource:
+        raise UnknownBatch(str(command.batch))
+    if command.failure_group is not None:
+        await check_group(connection, resource, command.failure_group)
 
 
 def _selected(command: BatchUpdate) -> dict[str, Any]:

@@ -11,15 +11,15 @@ from base64 import b64encode
 from collections.abc import Callable, Mapping
 from datetime import date, datetime, time
 from enum import Enum
-from typing import Any
+from typing import Any, TypeVar
 
 from google.protobuf.struct_pb2 import NULL_VALUE, ListValue, Struct, Value
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from curation.v1 import curation_pb2 as pb
 from curation_service.batch_pages import outcomes_token
+from curation_service.batch_request import BatchUpdate
 from curation_service.batch_update import BatchAnswer
-from curation_service.requests import BatchUpdate
 from shared.db.batches import Batch, Progress
 from shared.db.log import Entry
 from shared.errors import Outcome
@@ -50,6 +50,9 @@ OUTCOME_REASONS: Mapping[str, pb.OutcomeReason] = {
 }
 
 
+AnswerT = TypeVar("AnswerT", pb.BatchUpdateStatusResponse, pb.RetryFailedResponse)
+
+
 def item_reader(workflow: Workflow) -> Callable[[Mapping[str, Any]], pb.Item]:
     """A function from a row of the source table, as a mapping by column name, to its message."""
     queue, key, status = workflow.queue, workflow.key.name, workflow.curation.column
@@ -66,6 +69,7 @@ def item_reader(workflow: Workflow) -> Callable[[Mapping[str, Any]], pb.Item]:
             version=row["version"],
             batch_id=id_text(row[queue.batch]),
             next_attempt_time=timestamp(row[queue.run_at]),
+            failure_group_id=id_text(row[queue.failure]),
             data=to_struct({name: row[name] for name in data_names}),
         )
 
@@ -107,8 +111,8 @@ def shared_part(entry: Entry) -> pb.StatusEvent:
     )
 
 
-def answer_message(answer: BatchAnswer, command: BatchUpdate) -> pb.BatchUpdateStatusResponse:
-    """What a batch did; with `validate_only` it has no id."""
+def answer_message(class_: type[AnswerT], answer: BatchAnswer, command: BatchUpdate) -> AnswerT:
+    """What a batch did, as the answer of the call that it came by; with `validate_only` it has no id."""
     batch = pb.Batch(
         resource=command.workflow.resource,
         status=command.status,
@@ -121,7 +125,7 @@ def answer_message(answer: BatchAnswer, command: BatchUpdate) -> pb.BatchUpdateS
     token = ""
     if answer.batch is not None and sum(answer.counts.values()) > len(answer.outcomes):
         token = outcomes_token(answer.batch.id, len(answer.outcomes))
-    return pb.BatchUpdateStatusResponse(
+    return class_(
         batch=batch_message(answer.batch) if answer.batch is not None else batch,
         outcomes=map(outcome_message, answer.outcomes),
         outcome_counts=[
@@ -175,7 +179,7 @@ def outcome_message(outcome: Outcome) -> pb.Outcome:
 
 
 def id_text(number: int | None) -> str:
-    """A batch's id as callers know it; empty for none."""
+    """The id of a batch, worker or group as callers know it; empty for none."""
     return "" if number is None else str(number)
 
 

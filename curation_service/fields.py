@@ -77,6 +77,7 @@ def item_table(workflow: Workflow) -> ItemTable:
         "queue_status": queue.status,
         "result": queue.result,
         "error": queue.error,
+        "failure_group_id": queue.failure,
         "attempts": queue.attempts,
         "version": "version",
         "batch_id": queue.batch,

@@ -5,19 +5,16 @@ A command that exists is right as far as can be said without the database.
 
 from __future__ import annotations
 
-import uuid
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
-from hashlib import sha256
-from typing import TypeAlias
 
 from sqlalchemy import ColumnElement
 
 from curation.v1 import curation_pb2 as pb
 from curation_service.fields import ItemTable, item_table
 from curation_service.filters import compile_filter
-from curation_service.kinds import UUID_KIND, kind_of
+from curation_service.kinds import kind_of
 from curation_service.listing import ItemsQuery
 from curation_service.ordering import parse_order
 from curation_service.page_tokens import read_page_token
@@ -31,42 +28,6 @@ REASON_LENGTH_MAX = 1_000
 PAGE_SIZE_DEFAULT = 50
 PAGE_SIZE_MAX = 1_000
 BATCH_ID_MAX = (1 << 63) - 1
-
-
-@dataclass(frozen=True, slots=True)
-class Keys:
-    """Items named one by one."""
-
-    keys: Sequence[ItemKey]
-    versions: Sequence[int | None] | None
-    """Their expected versions, in the same order; None when none is expected of any."""
-
-
-@dataclass(frozen=True, slots=True)
-class Matching:
-    """All items that match."""
-
-    condition: ColumnElement[bool]
-
-
-Selection: TypeAlias = Keys | Matching
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class BatchUpdate:
-    """A status to be set on many items."""
-
-    workflow: Workflow
-    selection: Selection
-    status: str
-    request_id: uuid.UUID | None
-    digest: bytes
-    """Of the request without its request_id: what tells a repetition from another request under the same id."""
-    allow_partial: bool
-    validate_only: bool
-    cancel_in_flight: bool
-    actor: str
-    reason: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -84,38 +45,6 @@ class ItemQuery:
     workflow: Workflow
     key: ItemKey
     history_size: int
-
-
-def read_batch_update(request: pb.BatchUpdateStatusRequest, registry: Registry, *, items_max: int) -> BatchUpdate:
-    """A `BatchUpdateStatus` request, checked.
-
-    Raises:
-        UnknownResource: no workflow has that name.
-        InvalidRequest: with all that is wrong, up to a bound.
-    """
-    workflow, violations = read_workflow(request.resource, registry), Violations()
-    statuses = workflow.curation.statuses
-    if request.status not in statuses:
-        problem = f"no status {request.status[:100]!r}" if request.status else "a status is required"
-        violations.add("status", f"{problem}; there are {', '.join(statuses)}")
-    selection = _read_selection(request, workflow, violations, items_max=items_max)
-    request_id = violations.collect(partial(_read_request_id, request.request_id))
-    check_text("actor", request.actor, ACTOR_LENGTH_MAX, violations)
-    check_text("reason", request.reason, REASON_LENGTH_MAX, violations)
-    violations.check()
-    assert selection is not None, "or there would be a violation"
-    return BatchUpdate(
-        workflow=workflow,
-        selection=selection,
-        status=request.status,
-        request_id=request_id,
-        digest=_digest(request),
-        allow_partial=request.allow_partial,
-        validate_only=request.validate_only,
-        cancel_in_flight=request.cancel_in_flight,
-        actor=request.actor,
-        reason=request.reason,
-    )
 
 
 def read_list_items(request: pb.ListItemsRequest, registry: Registry) -> ItemsQuery:
@@ -209,64 +138,9 @@ def read_keys(
     return list(places)
 
 
-def _read_selection(
-    request: pb.BatchUpdateStatusRequest, workflow: Workflow, violations: Violations, *, items_max: int
-) -> Selection | None:
-    match request.WhichOneof("selection"):
-        case "ids":
-            return _read_ids(request.ids.ids, None, "ids.ids[{}]", workflow, violations, items_max)
-        case "items":
-            entries = request.items.entries
-            for n, entry in enumerate(entries):
-                if entry.HasField("expected_version") and entry.expected_version < 1:
-                    violations.add(f"items.entries[{n}].expected_version", "versions start at 1")
-            versions = [e.expected_version if e.HasField("expected_version") else None for e in entries]
-            ids = [entry.id for entry in entries]
-            return _read_ids(ids, versions, "items.entries[{}].id", workflow, violations, items_max)
-        case "filter" if request.filter.strip():
-            condition = violations.collect(partial(compile_filter, request.filter, item_table(workflow)))
-            return None if condition is None else Matching(condition)
-        case "filter":
-            violations.add("filter", "an empty filter would change every item; id:* says that it is meant")
-        case _:
-            violations.add("selection", "one of items, ids and filter is required")
-    return None
-
-
-def _read_ids(
-    ids: Sequence[str],
-    versions: Sequence[int | None] | None,
-    path: str,
-    workflow: Workflow,
-    violations: Violations,
-    items_max: int,
-) -> Keys:
-    if not ids:
-        violations.add(path.partition("[")[0], "at least one item is required")
-    keys = read_keys(ids, workflow, violations, path=path.format, items_max=items_max)
-    return Keys(keys, versions if versions and any(version is not None for version in versions) else None)
-
-
-def _read_request_id(text: str) -> uuid.UUID | None:
-    if not text:
-        return None
-    try:
-        parsed: uuid.UUID = UUID_KIND.parse(text)
-    except ValueError as error:
-        raise InvalidRequest(FieldViolation("request_id", str(error))) from None
-    return parsed
-
-
 def check_text(field: str, text: str, length_max: int, violations: Violations) -> None:
     """Notes what is wrong with words for the history."""
     if len(text) > length_max:
         violations.add(field, f"at most {length_max} characters, not {len(text)}")
     if "\0" in text:
         violations.add(field, "a NUL character cannot be stored")
-
-
-def _digest(request: pb.BatchUpdateStatusRequest) -> bytes:
-    body = pb.BatchUpdateStatusRequest()
-    body.CopyFrom(request)
-    body.ClearField("request_id")
-    return sha256(body.SerializeToString(deterministic=True)).digest()

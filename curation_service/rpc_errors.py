@@ -30,6 +30,7 @@ from shared.errors import (
     TokenExpired,
     TokenInvalid,
     UnknownBatch,
+    UnknownFailureGroup,
     UnknownItem,
     UnknownResource,
 )
@@ -54,6 +55,7 @@ CODES: Mapping[type[CurationError], grpc.StatusCode] = {
     UnknownResource: grpc.StatusCode.NOT_FOUND,
     UnknownItem: grpc.StatusCode.NOT_FOUND,
     UnknownBatch: grpc.StatusCode.NOT_FOUND,
+    UnknownFailureGroup: grpc.StatusCode.NOT_FOUND,
     RequestIdReused: grpc.StatusCode.INVALID_ARGUMENT,
     ItemsRefused: grpc.StatusCode.FAILED_PRECONDITION,
     TokenInvalid: grpc.StatusCode.INVALID_ARGUMENT,
@@ -115,7 +117,7 @@ def _item_violation(outcome: Outcome, status: str) -> PreconditionFailure.Violat
         description = "there is no such item"
     else:
         queue_status = "not queued" if outcome.queue_status in (None, "none") else outcome.queue_status
-        description = f"from {outcome.status} ({queue_status}, version {outcome.version}) to {status}"
+        description = f"from {outcome.status} ({queue_status}, version {outcome.version}) to {status or 'queued'}"
     return PreconditionFailure.Violation(
         type=outcome.reason.upper(), subject=_short(outcome.item), description=_short(description)
     )
@@ -130,6 +132,8 @@ def _metadata(error: CurationError) -> dict[str, str]:
             return {"resource": _short(error.resource), "id": _short(error.key)}
         case UnknownBatch():
             return {"batchId": _short(error.batch_id)}
+        case UnknownFailureGroup():
+            return {"failureGroupId": _short(error.group_id)}
         case RequestIdReused():
             return {"requestId": _short(error.request_id)}
         case ItemsRefused():

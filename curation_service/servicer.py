@@ -11,6 +11,7 @@ from typing import Any, TypeAlias
 from curation.v1 import curation_pb2 as pb
 from curation.v1 import curation_pb2_grpc as pb_grpc
 from curation_service.batch_pages import batches_token, outcomes_token, read_list_batches, read_list_outcomes
+from curation_service.batch_request import read_batch_update
 from curation_service.batch_update import BatchUpdates
 from curation_service.convert import (
     QUEUE_STATUSES,
@@ -21,6 +22,7 @@ from curation_service.convert import (
     outcome_message,
     progress_message,
 )
+from curation_service.failures import group_message, list_groups, read_list_groups, read_retry_failed
 from curation_service.listing import PairCount, count_items, find_item, list_items
 from curation_service.operation_messages import state_message, worker_message, workflow_message
 from curation_service.operation_requests import (
@@ -33,7 +35,6 @@ from curation_service.operation_requests import (
 from curation_service.operations import Operations
 from curation_service.requests import (
     read_batch_id,
-    read_batch_update,
     read_count_items,
     read_get_item,
     read_list_items,
@@ -67,7 +68,7 @@ class Servicer(pb_grpc.CurationServiceServicer):
         """Sets a status on many items."""
         # In a thread: 100,000 ids take a quarter of a second, in which no stream of this process would move.
         command = await asyncio.to_thread(read_batch_update, request, self._registry, items_max=self._items_max)
-        return answer_message(await self._updates.carry_out(command), command)
+        return answer_message(pb.BatchUpdateStatusResponse, await self._updates.carry_out(command), command)
 
     async def WatchStatus(  # type: ignore[override] # serialised already; the interceptor lets bytes pass
         self, request: pb.WatchStatusRequest, context: Context
@@ -133,6 +134,18 @@ class Servicer(pb_grpc.CurationServiceServicer):
         token = outcomes_token(query.batch, page[-1][0]) if len(found) > query.page_size else ""
         outcomes = [outcome_message(outcome) for _, outcome in page]
         return pb.ListBatchOutcomesResponse(outcomes=outcomes, next_page_token=token)
+
+    async def RetryFailed(self, request: pb.RetryFailedRequest, context: Context) -> pb.RetryFailedResponse:
+        """Queues failed items again."""
+        command = await asyncio.to_thread(read_retry_failed, request, self._registry, items_max=self._items_max)
+        return answer_message(pb.RetryFailedResponse, await self._updates.carry_out(command), command)
+
+    async def ListFailureGroups(
+        self, request: pb.ListFailureGroupsRequest, context: Context
+    ) -> pb.ListFailureGroupsResponse:
+        """A page of groups of failures."""
+        groups, token = await list_groups(self._database, read_list_groups(request, self._registry))
+        return pb.ListFailureGroupsResponse(groups=map(group_message, groups), next_page_token=token)
 
     async def GetWorkflow(self, request: pb.GetWorkflowRequest, context: Context) -> pb.GetWorkflowResponse:
         """One workflow as it stands."""

@@ -6,6 +6,7 @@
     ├── UnknownResource      no workflow has that name
     ├── UnknownItem          no item has that key
     ├── UnknownBatch         no batch has that id
+    ├── UnknownFailureGroup  nothing has failed in that way
     ├── RequestIdReused      the same request_id came with another body
     ├── ItemsRefused         at least one item cannot change, and the call asked for all or nothing
     ├── TokenInvalid         a resume token that this log did not give
@@ -106,6 +107,16 @@ class UnknownBatch(CurationError):
         self.batch_id = batch_id
 
 
+class UnknownFailureGroup(CurationError):
+    """Nothing of that resource has ever failed in that way."""
+
+    reason = "UNKNOWN_FAILURE_GROUP"
+
+    def __init__(self, group_id: str) -> None:
+        super().__init__(f"no group of failures {group_id!r}")
+        self.group_id = group_id
+
+
 class RequestIdReused(CurationError):
     """The same request_id came with another body."""
 
@@ -124,8 +135,10 @@ class ItemsRefused(CurationError):
     def __init__(self, *, status: str, counts: Mapping[str, int], outcomes: Sequence[Outcome]) -> None:
         total = sum(counts.values())
         why = ", ".join(f"{n} {reason}" for reason, n in sorted(counts.items()))
-        super().__init__(f"{total} of the items cannot be set to {status!r} ({why}); nothing was changed")
+        asked = f"set to {status!r}" if status else "retried"
+        super().__init__(f"{total} of the items cannot be {asked} ({why}); nothing was changed")
         self.status = status
+        """The status that was asked for; empty for a retry."""
         self.counts = counts
         self.outcomes = outcomes
 

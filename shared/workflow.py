@@ -228,7 +228,7 @@ def item_columns(curation: Curation, queue: QueueColumns, *, key: str = "id") ->
         Index(None, queue.turn, key, postgresql_where=text(f"{queue.status} = 'queued' AND {queue.run_at} IS NULL")),
         Index(None, queue.run_at, postgresql_where=text(f"{queue.status} = 'queued' AND {queue.run_at} IS NOT NULL")),
         Index(None, queue.worker, postgresql_where=text(f"{queue.status} = 'processing'")),
-        Index(None, queue.failure, key, postgresql_where=text(f"{queue.status} = 'failed'")),
+        Index(None, queue.failure, key, queue.batch, postgresql_where=text(f"{queue.status} = 'failed'")),
         Index(None, curation.column, key),
     )
 

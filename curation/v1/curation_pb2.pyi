@@ -72,7 +72,7 @@ WORKER_STATE_SILENT: WorkerState
 WORKER_STATE_ENDED: WorkerState
 
 class Item(_message.Message):
-    __slots__ = ("id", "status", "queue_status", "result", "error", "attempts", "version", "batch_id", "next_attempt_time", "data")
+    __slots__ = ("id", "status", "queue_status", "result", "error", "attempts", "version", "batch_id", "next_attempt_time", "data", "failure_group_id")
     ID_FIELD_NUMBER: _ClassVar[int]
     STATUS_FIELD_NUMBER: _ClassVar[int]
     QUEUE_STATUS_FIELD_NUMBER: _ClassVar[int]
@@ -83,6 +83,7 @@ class Item(_message.Message):
     BATCH_ID_FIELD_NUMBER: _ClassVar[int]
     NEXT_ATTEMPT_TIME_FIELD_NUMBER: _ClassVar[int]
     DATA_FIELD_NUMBER: _ClassVar[int]
+    FAILURE_GROUP_ID_FIELD_NUMBER: _ClassVar[int]
     id: str
     status: str
     queue_status: QueueStatus
@@ -93,7 +94,8 @@ class Item(_message.Message):
     batch_id: str
     next_attempt_time: _timestamp_pb2.Timestamp
     data: _struct_pb2.Struct
-    def __init__(self, id: _Optional[str] = ..., status: _Optional[str] = ..., queue_status: _Optional[_Union[QueueStatus, str]] = ..., result: _Optional[_Union[EnrichmentResult, str]] = ..., error: _Optional[str] = ..., attempts: _Optional[int] = ..., version: _Optional[int] = ..., batch_id: _Optional[str] = ..., next_attempt_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., data: _Optional[_Union[_struct_pb2.Struct, _Mapping]] = ...) -> None: ...
+    failure_group_id: str
+    def __init__(self, id: _Optional[str] = ..., status: _Optional[str] = ..., queue_status: _Optional[_Union[QueueStatus, str]] = ..., result: _Optional[_Union[EnrichmentResult, str]] = ..., error: _Optional[str] = ..., attempts: _Optional[int] = ..., version: _Optional[int] = ..., batch_id: _Optional[str] = ..., next_attempt_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., data: _Optional[_Union[_struct_pb2.Struct, _Mapping]] = ..., failure_group_id: _Optional[str] = ...) -> None: ...
 
 class StatusEvent(_message.Message):
     __slots__ = ("item_id", "version", "kind", "previous_status", "status", "previous_queue_status", "queue_status", "attempt", "error", "next_attempt_time", "step", "fraction", "batch_id", "cause_batch_id", "reason", "event_time")
@@ -635,3 +637,87 @@ class ListWorkersResponse(_message.Message):
     workers: _containers.RepeatedCompositeFieldContainer[Worker]
     next_page_token: str
     def __init__(self, workers: _Optional[_Iterable[_Union[Worker, _Mapping]]] = ..., next_page_token: _Optional[str] = ...) -> None: ...
+
+class RetryFailedRequest(_message.Message):
+    __slots__ = ("resource", "items", "ids", "filter", "batch_id", "failure_group_id", "request_id", "allow_partial", "validate_only", "actor", "reason")
+    RESOURCE_FIELD_NUMBER: _ClassVar[int]
+    ITEMS_FIELD_NUMBER: _ClassVar[int]
+    IDS_FIELD_NUMBER: _ClassVar[int]
+    FILTER_FIELD_NUMBER: _ClassVar[int]
+    BATCH_ID_FIELD_NUMBER: _ClassVar[int]
+    FAILURE_GROUP_ID_FIELD_NUMBER: _ClassVar[int]
+    REQUEST_ID_FIELD_NUMBER: _ClassVar[int]
+    ALLOW_PARTIAL_FIELD_NUMBER: _ClassVar[int]
+    VALIDATE_ONLY_FIELD_NUMBER: _ClassVar[int]
+    ACTOR_FIELD_NUMBER: _ClassVar[int]
+    REASON_FIELD_NUMBER: _ClassVar[int]
+    resource: str
+    items: ItemSelection
+    ids: ItemIds
+    filter: str
+    batch_id: str
+    failure_group_id: str
+    request_id: str
+    allow_partial: bool
+    validate_only: bool
+    actor: str
+    reason: str
+    def __init__(self, resource: _Optional[str] = ..., items: _Optional[_Union[ItemSelection, _Mapping]] = ..., ids: _Optional[_Union[ItemIds, _Mapping]] = ..., filter: _Optional[str] = ..., batch_id: _Optional[str] = ..., failure_group_id: _Optional[str] = ..., request_id: _Optional[str] = ..., allow_partial: _Optional[bool] = ..., validate_only: _Optional[bool] = ..., actor: _Optional[str] = ..., reason: _Optional[str] = ...) -> None: ...
+
+class RetryFailedResponse(_message.Message):
+    __slots__ = ("batch", "outcomes", "outcome_counts", "next_outcomes_page_token", "resume_token", "replayed")
+    BATCH_FIELD_NUMBER: _ClassVar[int]
+    OUTCOMES_FIELD_NUMBER: _ClassVar[int]
+    OUTCOME_COUNTS_FIELD_NUMBER: _ClassVar[int]
+    NEXT_OUTCOMES_PAGE_TOKEN_FIELD_NUMBER: _ClassVar[int]
+    RESUME_TOKEN_FIELD_NUMBER: _ClassVar[int]
+    REPLAYED_FIELD_NUMBER: _ClassVar[int]
+    batch: Batch
+    outcomes: _containers.RepeatedCompositeFieldContainer[Outcome]
+    outcome_counts: _containers.RepeatedCompositeFieldContainer[OutcomeCount]
+    next_outcomes_page_token: str
+    resume_token: str
+    replayed: bool
+    def __init__(self, batch: _Optional[_Union[Batch, _Mapping]] = ..., outcomes: _Optional[_Iterable[_Union[Outcome, _Mapping]]] = ..., outcome_counts: _Optional[_Iterable[_Union[OutcomeCount, _Mapping]]] = ..., next_outcomes_page_token: _Optional[str] = ..., resume_token: _Optional[str] = ..., replayed: _Optional[bool] = ...) -> None: ...
+
+class FailureGroup(_message.Message):
+    __slots__ = ("failure_group_id", "upstream", "kind", "message", "item_count", "sample_item_id", "sample_error", "first_seen_time", "last_seen_time")
+    FAILURE_GROUP_ID_FIELD_NUMBER: _ClassVar[int]
+    UPSTREAM_FIELD_NUMBER: _ClassVar[int]
+    KIND_FIELD_NUMBER: _ClassVar[int]
+    MESSAGE_FIELD_NUMBER: _ClassVar[int]
+    ITEM_COUNT_FIELD_NUMBER: _ClassVar[int]
+    SAMPLE_ITEM_ID_FIELD_NUMBER: _ClassVar[int]
+    SAMPLE_ERROR_FIELD_NUMBER: _ClassVar[int]
+    FIRST_SEEN_TIME_FIELD_NUMBER: _ClassVar[int]
+    LAST_SEEN_TIME_FIELD_NUMBER: _ClassVar[int]
+    failure_group_id: str
+    upstream: str
+    kind: str
+    message: str
+    item_count: int
+    sample_item_id: str
+    sample_error: str
+    first_seen_time: _timestamp_pb2.Timestamp
+    last_seen_time: _timestamp_pb2.Timestamp
+    def __init__(self, failure_group_id: _Optional[str] = ..., upstream: _Optional[str] = ..., kind: _Optional[str] = ..., message: _Optional[str] = ..., item_count: _Optional[int] = ..., sample_item_id: _Optional[str] = ..., sample_error: _Optional[str] = ..., first_seen_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., last_seen_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ...) -> None: ...
+
+class ListFailureGroupsRequest(_message.Message):
+    __slots__ = ("resource", "batch_id", "page_size", "page_token")
+    RESOURCE_FIELD_NUMBER: _ClassVar[int]
+    BATCH_ID_FIELD_NUMBER: _ClassVar[int]
+    PAGE_SIZE_FIELD_NUMBER: _ClassVar[int]
+    PAGE_TOKEN_FIELD_NUMBER: _ClassVar[int]
+    resource: str
+    batch_id: str
+    page_size: int
+    page_token: str
+    def __init__(self, resource: _Optional[str] = ..., batch_id: _Optional[str] = ..., page_size: _Optional[int] = ..., page_token: _Optional[str] = ...) -> None: ...
+
+class ListFailureGroupsResponse(_message.Message):
+    __slots__ = ("groups", "next_page_token")
+    GROUPS_FIELD_NUMBER: _ClassVar[int]
+    NEXT_PAGE_TOKEN_FIELD_NUMBER: _ClassVar[int]
+    groups: _containers.RepeatedCompositeFieldContainer[FailureGroup]
+    next_page_token: str
+    def __init__(self, groups: _Optional[_Iterable[_Union[FailureGroup, _Mapping]]] = ..., next_page_token: _Optional[str] = ...) -> None: ...

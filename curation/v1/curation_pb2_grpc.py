@@ -78,6 +78,16 @@ class CurationServiceStub:
                 request_serializer=curation_dot_v1_dot_curation__pb2.ListBatchOutcomesRequest.SerializeToString,
                 response_deserializer=curation_dot_v1_dot_curation__pb2.ListBatchOutcomesResponse.FromString,
                 _registered_method=True)
+        self.RetryFailed = channel.unary_unary(
+                '/curation.v1.CurationService/RetryFailed',
+                request_serializer=curation_dot_v1_dot_curation__pb2.RetryFailedRequest.SerializeToString,
+                response_deserializer=curation_dot_v1_dot_curation__pb2.RetryFailedResponse.FromString,
+                _registered_method=True)
+        self.ListFailureGroups = channel.unary_unary(
+                '/curation.v1.CurationService/ListFailureGroups',
+                request_serializer=curation_dot_v1_dot_curation__pb2.ListFailureGroupsRequest.SerializeToString,
+                response_deserializer=curation_dot_v1_dot_curation__pb2.ListFailureGroupsResponse.FromString,
+                _registered_method=True)
         self.GetWorkflow = channel.unary_unary(
                 '/curation.v1.CurationService/GetWorkflow',
                 request_serializer=curation_dot_v1_dot_curation__pb2.GetWorkflowRequest.SerializeToString,
@@ -172,6 +182,23 @@ class CurationServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def RetryFailed(self, request, context):
+        """Queues items that have failed again, in one transaction; their status stays. It is a batch like any other, with an
+        empty status: it can be watched and listed. An item that has not failed is left unchanged; one whose status is no
+        trigger any more cannot be retried. Errors: as BatchUpdateStatus, and NOT_FOUND (UNKNOWN_BATCH, UNKNOWN_FAILURE_GROUP).
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListFailureGroups(self, request, context):
+        """Lists what items have failed of, the most frequent first: failures that are alike count as one.
+        Errors: NOT_FOUND (UNKNOWN_RESOURCE, UNKNOWN_BATCH).
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def GetWorkflow(self, request, context):
         """Returns one workflow: its statuses, limits, state, and what its queue holds.
         Errors: NOT_FOUND (UNKNOWN_RESOURCE).
@@ -253,6 +280,16 @@ def add_CurationServiceServicer_to_server(servicer, server):
                     servicer.ListBatchOutcomes,
                     request_deserializer=curation_dot_v1_dot_curation__pb2.ListBatchOutcomesRequest.FromString,
                     response_serializer=curation_dot_v1_dot_curation__pb2.ListBatchOutcomesResponse.SerializeToString,
+            ),
+            'RetryFailed': grpc.unary_unary_rpc_method_handler(
+                    servicer.RetryFailed,
+                    request_deserializer=curation_dot_v1_dot_curation__pb2.RetryFailedRequest.FromString,
+                    response_serializer=curation_dot_v1_dot_curation__pb2.RetryFailedResponse.SerializeToString,
+            ),
+            'ListFailureGroups': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListFailureGroups,
+                    request_deserializer=curation_dot_v1_dot_curation__pb2.ListFailureGroupsRequest.FromString,
+                    response_serializer=curation_dot_v1_dot_curation__pb2.ListFailureGroupsResponse.SerializeToString,
             ),
             'GetWorkflow': grpc.unary_unary_rpc_method_handler(
                     servicer.GetWorkflow,
@@ -500,6 +537,60 @@ class CurationService:
             '/curation.v1.CurationService/ListBatchOutcomes',
             curation_dot_v1_dot_curation__pb2.ListBatchOutcomesRequest.SerializeToString,
             curation_dot_v1_dot_curation__pb2.ListBatchOutcomesResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def RetryFailed(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/curation.v1.CurationService/RetryFailed',
+            curation_dot_v1_dot_curation__pb2.RetryFailedRequest.SerializeToString,
+            curation_dot_v1_dot_curation__pb2.RetryFailedResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListFailureGroups(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/curation.v1.CurationService/ListFailureGroups',
+            curation_dot_v1_dot_curation__pb2.ListFailureGroupsRequest.SerializeToString,
+            curation_dot_v1_dot_curation__pb2.ListFailureGroupsResponse.FromString,
             options,
             channel_credentials,
             insecure,

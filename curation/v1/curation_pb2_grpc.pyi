@@ -59,6 +59,15 @@ class CurationServiceStub:
     """Lists batches, newest first."""
     ListBatchOutcomes: _grpc.UnaryUnaryMultiCallable[_curation_pb2.ListBatchOutcomesRequest, _curation_pb2.ListBatchOutcomesResponse]
     """Pages through the items that a batch left unchanged, and why."""
+    RetryFailed: _grpc.UnaryUnaryMultiCallable[_curation_pb2.RetryFailedRequest, _curation_pb2.RetryFailedResponse]
+    """Queues items that have failed again, in one transaction; their status stays. It is a batch like any other, with an
+    empty status: it can be watched and listed. An item that has not failed is left unchanged; one whose status is no
+    trigger any more cannot be retried. Errors: as BatchUpdateStatus, and NOT_FOUND (UNKNOWN_BATCH, UNKNOWN_FAILURE_GROUP).
+    """
+    ListFailureGroups: _grpc.UnaryUnaryMultiCallable[_curation_pb2.ListFailureGroupsRequest, _curation_pb2.ListFailureGroupsResponse]
+    """Lists what items have failed of, the most frequent first: failures that are alike count as one.
+    Errors: NOT_FOUND (UNKNOWN_RESOURCE, UNKNOWN_BATCH).
+    """
     GetWorkflow: _grpc.UnaryUnaryMultiCallable[_curation_pb2.GetWorkflowRequest, _curation_pb2.GetWorkflowResponse]
     """Returns one workflow: its statuses, limits, state, and what its queue holds.
     Errors: NOT_FOUND (UNKNOWN_RESOURCE).
@@ -108,6 +117,15 @@ class CurationServiceAsyncStub(CurationServiceStub):
     """Lists batches, newest first."""
     ListBatchOutcomes: _aio.UnaryUnaryMultiCallable[_curation_pb2.ListBatchOutcomesRequest, _curation_pb2.ListBatchOutcomesResponse]  # type: ignore[assignment]
     """Pages through the items that a batch left unchanged, and why."""
+    RetryFailed: _aio.UnaryUnaryMultiCallable[_curation_pb2.RetryFailedRequest, _curation_pb2.RetryFailedResponse]  # type: ignore[assignment]
+    """Queues items that have failed again, in one transaction; their status stays. It is a batch like any other, with an
+    empty status: it can be watched and listed. An item that has not failed is left unchanged; one whose status is no
+    trigger any more cannot be retried. Errors: as BatchUpdateStatus, and NOT_FOUND (UNKNOWN_BATCH, UNKNOWN_FAILURE_GROUP).
+    """
+    ListFailureGroups: _aio.UnaryUnaryMultiCallable[_curation_pb2.ListFailureGroupsRequest, _curation_pb2.ListFailureGroupsResponse]  # type: ignore[assignment]
+    """Lists what items have failed of, the most frequent first: failures that are alike count as one.
+    Errors: NOT_FOUND (UNKNOWN_RESOURCE, UNKNOWN_BATCH).
+    """
     GetWorkflow: _aio.UnaryUnaryMultiCallable[_curation_pb2.GetWorkflowRequest, _curation_pb2.GetWorkflowResponse]  # type: ignore[assignment]
     """Returns one workflow: its statuses, limits, state, and what its queue holds.
     Errors: NOT_FOUND (UNKNOWN_RESOURCE).
@@ -202,6 +220,27 @@ class CurationServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_curation_pb2.ListBatchOutcomesResponse, _abc.Awaitable[_curation_pb2.ListBatchOutcomesResponse]]:
         """Pages through the items that a batch left unchanged, and why."""
+
+    @_abc_1.abstractmethod
+    def RetryFailed(
+        self,
+        request: _curation_pb2.RetryFailedRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_curation_pb2.RetryFailedResponse, _abc.Awaitable[_curation_pb2.RetryFailedResponse]]:
+        """Queues items that have failed again, in one transaction; their status stays. It is a batch like any other, with an
+        empty status: it can be watched and listed. An item that has not failed is left unchanged; one whose status is no
+        trigger any more cannot be retried. Errors: as BatchUpdateStatus, and NOT_FOUND (UNKNOWN_BATCH, UNKNOWN_FAILURE_GROUP).
+        """
+
+    @_abc_1.abstractmethod
+    def ListFailureGroups(
+        self,
+        request: _curation_pb2.ListFailureGroupsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_curation_pb2.ListFailureGroupsResponse, _abc.Awaitable[_curation_pb2.ListFailureGroupsResponse]]:
+        """Lists what items have failed of, the most frequent first: failures that are alike count as one.
+        Errors: NOT_FOUND (UNKNOWN_RESOURCE, UNKNOWN_BATCH).
+        """
 
     @_abc_1.abstractmethod
     def GetWorkflow(

@@ -18,6 +18,7 @@ from psycopg.errors import Diagnostic
 from shared.db.claim import claim
 from shared.db.curate import CurateCall, curate
 from shared.db.engine import Connection, Database
+from shared.db.failure_groups import list_failure_groups
 from shared.db.finish import Result, finish
 from shared.db.queue import count_queue
 from shared.db.sessions import rescue
@@ -90,7 +91,20 @@ async def count_all(connection: Connection) -> object:
     return await count_queue(connection, PARCELS)
 
 
+def list_groups(batch: int | None) -> Run:
+    async def run(connection: Connection) -> object:
+        return await list_failure_groups(connection, PARCELS, batch=batch, after=(200_000, 0), limit=50)
+
+    return run
+
+
+async def requeue_batch(connection: Connection) -> object:
+    where = sql.SQL("(s.scan_status = 'failed' AND s.scan_batch = 99)")
+    return await curate(connection, PARCELS, TABLE, CurateCall(trigger=REQUEUE, where=where, batch=2))
+
+
 KEY, TURN, RUN_AT = "parcels_pkey", "ix_parcels_scan_turn", "ix_parcels_scan_run_at"
+FAILURE = "ix_parcels_scan_failure"
 STATEMENTS: dict[str, tuple[Run, set[str]]] = {
     "claim": (claim_some, {TURN, RUN_AT}),
     "rescue": (rescue_some, {"ix_parcels_scan_worker"}),
@@ -100,7 +114,10 @@ STATEMENTS: dict[str, tuple[Run, set[str]]] = {
     "curate 1,000": (curate_some(curate_trigger("Scan"), 5, 1_000), {KEY, TURN}),
     "requeue 1,000": (curate_some(REQUEUE, 3, 1_000), {KEY, TURN}),
     "count the queue": (count_all, {TURN, RUN_AT, "ix_parcels_scan_worker"}),
-    "requeue a group": (requeue_group, {"ix_parcels_scan_failure", TURN}),
+    "list groups": (list_groups(None), {FAILURE}),
+    "list groups of a batch": (list_groups(1), {FAILURE}),
+    "requeue a group": (requeue_group, {FAILURE, TURN}),
+    "requeue what failed of a batch": (requeue_batch, {FAILURE, TURN}),
 }
 """Each with the indexes that serve it."""
 
@@ -126,6 +143,7 @@ async def explained(database: Database, run: Run) -> list[dict[str, Any]]:
         )
         connection.add_notice_handler(on_notice)
         await run(connection)
+        await connection.execute("SELECT")  # drops the portal of the statement before, which then tells its plan
         connection.remove_notice_handler(on_notice)
         await connection.execute("ROLLBACK AND CHAIN")
     assert found, "PostgreSQL told no plan"

@@ -8,14 +8,8 @@ from typing import Any
 import pytest
 
 from curation.v1 import curation_pb2 as pb
-from curation_service.requests import (
-    Keys,
-    Matching,
-    read_batch_id,
-    read_batch_update,
-    read_get_item,
-    read_list_items,
-)
+from curation_service.batch_request import Keys, Matching, read_batch_update
+from curation_service.requests import read_batch_id, read_get_item, read_list_items
 from curation_service.violations import VIOLATIONS_MAX
 from shared.errors import InvalidRequest, UnknownBatch, UnknownResource
 from shared.registry import Registry
