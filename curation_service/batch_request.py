@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from copy import deepcopy
 from dataclasses import dataclass
 from functools import partial
@@ -25,6 +25,12 @@ from shared.workflow import ItemKey, Workflow
 
 BatchRequest: TypeAlias = pb.BatchUpdateStatusRequest | pb.RetryFailedRequest
 """What becomes a batch."""
+WEIGHTS: Mapping[pb.BatchPriority, float] = {
+    pb.BATCH_PRIORITY_LOW: 0.1,
+    pb.BATCH_PRIORITY_NORMAL: 1.0,
+    pb.BATCH_PRIORITY_HIGH: 10.0,
+}
+"""How many items of a batch take their turn for one of a batch of normal priority."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +72,8 @@ class BatchUpdate:
     cancel_in_flight: bool
     actor: str
     reason: str
+    weight: float = 1.0
+    """How many of its items take their turn for one of a batch of normal priority."""
     batch: int | None = None
     """Only items of this batch: it must be there."""
     failure_group: int | None = None
@@ -103,6 +111,11 @@ def read_call(request: BatchRequest, violations: Violations) -> dict[str, Any]:
     request_id = violations.collect(partial(_read_request_id, request.request_id))
     check_text("actor", request.actor, ACTOR_LENGTH_MAX, violations)
     check_text("reason", request.reason, REASON_LENGTH_MAX, violations)
+    priority = request.priority or pb.BATCH_PRIORITY_NORMAL
+    if priority not in WEIGHTS:
+        violations.add(
+            "priority", f"no priority {priority}; there are {', '.join(map(pb.BatchPriority.Name, WEIGHTS))}"
+        )
     return {
         "request_id": request_id,
         "digest": _digest(request),
@@ -110,6 +123,7 @@ def read_call(request: BatchRequest, violations: Violations) -> dict[str, Any]:
         "validate_only": request.validate_only,
         "actor": request.actor,
         "reason": request.reason,
+        "weight": WEIGHTS.get(priority, 1.0),
     }
 
 

@@ -79,6 +79,7 @@ class BatchUpdates:
                 reason=command.reason,
                 request_id=command.request_id,
                 digest=command.digest,
+                weight=command.weight,
             )
             if isinstance(opened, Batch):
                 return await self._replay(connection, opened)
@@ -90,6 +91,7 @@ class BatchUpdates:
         call = CurateCall(
             trigger=command.trigger,
             batch=batch,
+            weight=command.weight,
             allow_partial=command.allow_partial,
             validate_only=command.validate_only,
             cancel_in_flight=command.cancel_in_flight,

@@ -18,7 +18,7 @@ from google.protobuf.timestamp_pb2 import Timestamp
 
 from curation.v1 import curation_pb2 as pb
 from curation_service.batch_pages import outcomes_token
-from curation_service.batch_request import BatchUpdate
+from curation_service.batch_request import WEIGHTS, BatchUpdate
 from curation_service.batch_update import BatchAnswer
 from shared.db.batches import Batch, Progress
 from shared.db.log import Entry
@@ -121,6 +121,7 @@ def answer_message(class_: type[AnswerT], answer: BatchAnswer, command: BatchUpd
         requested_count=answer.requested,
         changed_count=answer.changed,
         queued_count=answer.queued,
+        priority=_priority(command.weight),
     )
     token = ""
     if answer.batch is not None and sum(answer.counts.values()) > len(answer.outcomes):
@@ -149,6 +150,7 @@ def batch_message(batch: Batch) -> pb.Batch:
         requested_count=batch.requested,
         changed_count=batch.changed,
         queued_count=batch.queued,
+        priority=_priority(batch.weight),
     )
 
 
@@ -176,6 +178,10 @@ def outcome_message(outcome: Outcome) -> pb.Outcome:
         queue_status=QUEUE_STATUSES[outcome.queue_status] if outcome.version else pb.QUEUE_STATUS_UNSPECIFIED,
         version=outcome.version or 0,
     )
+
+
+def _priority(weight: float) -> pb.BatchPriority:
+    return next((p for p, its_weight in WEIGHTS.items() if weight <= its_weight), pb.BATCH_PRIORITY_HIGH)
 
 
 def id_text(number: int | None) -> str:

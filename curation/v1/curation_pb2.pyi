@@ -36,6 +36,13 @@ class OutcomeReason(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     OUTCOME_REASON_IN_FLIGHT: _ClassVar[OutcomeReason]
     OUTCOME_REASON_STALE_VERSION: _ClassVar[OutcomeReason]
 
+class BatchPriority(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    BATCH_PRIORITY_UNSPECIFIED: _ClassVar[BatchPriority]
+    BATCH_PRIORITY_LOW: _ClassVar[BatchPriority]
+    BATCH_PRIORITY_NORMAL: _ClassVar[BatchPriority]
+    BATCH_PRIORITY_HIGH: _ClassVar[BatchPriority]
+
 class BreakerState(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     __slots__ = ()
     BREAKER_STATE_UNSPECIFIED: _ClassVar[BreakerState]
@@ -63,6 +70,10 @@ OUTCOME_REASON_NOT_FOUND: OutcomeReason
 OUTCOME_REASON_ILLEGAL_TRANSITION: OutcomeReason
 OUTCOME_REASON_IN_FLIGHT: OutcomeReason
 OUTCOME_REASON_STALE_VERSION: OutcomeReason
+BATCH_PRIORITY_UNSPECIFIED: BatchPriority
+BATCH_PRIORITY_LOW: BatchPriority
+BATCH_PRIORITY_NORMAL: BatchPriority
+BATCH_PRIORITY_HIGH: BatchPriority
 BREAKER_STATE_UNSPECIFIED: BreakerState
 BREAKER_STATE_CLOSED: BreakerState
 BREAKER_STATE_OPEN: BreakerState
@@ -158,7 +169,7 @@ class BatchProgress(_message.Message):
     def __init__(self, batch_id: _Optional[str] = ..., total: _Optional[int] = ..., queued: _Optional[int] = ..., processing: _Optional[int] = ..., completed: _Optional[int] = ..., failed: _Optional[int] = ..., dequeued: _Optional[int] = ..., rate_per_second: _Optional[float] = ..., expected_end_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., done: _Optional[bool] = ...) -> None: ...
 
 class Batch(_message.Message):
-    __slots__ = ("batch_id", "resource", "status", "actor", "reason", "create_time", "requested_count", "changed_count", "queued_count")
+    __slots__ = ("batch_id", "resource", "status", "actor", "reason", "create_time", "requested_count", "changed_count", "queued_count", "priority")
     BATCH_ID_FIELD_NUMBER: _ClassVar[int]
     RESOURCE_FIELD_NUMBER: _ClassVar[int]
     STATUS_FIELD_NUMBER: _ClassVar[int]
@@ -168,6 +179,7 @@ class Batch(_message.Message):
     REQUESTED_COUNT_FIELD_NUMBER: _ClassVar[int]
     CHANGED_COUNT_FIELD_NUMBER: _ClassVar[int]
     QUEUED_COUNT_FIELD_NUMBER: _ClassVar[int]
+    PRIORITY_FIELD_NUMBER: _ClassVar[int]
     batch_id: str
     resource: str
     status: str
@@ -177,7 +189,8 @@ class Batch(_message.Message):
     requested_count: int
     changed_count: int
     queued_count: int
-    def __init__(self, batch_id: _Optional[str] = ..., resource: _Optional[str] = ..., status: _Optional[str] = ..., actor: _Optional[str] = ..., reason: _Optional[str] = ..., create_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., requested_count: _Optional[int] = ..., changed_count: _Optional[int] = ..., queued_count: _Optional[int] = ...) -> None: ...
+    priority: BatchPriority
+    def __init__(self, batch_id: _Optional[str] = ..., resource: _Optional[str] = ..., status: _Optional[str] = ..., actor: _Optional[str] = ..., reason: _Optional[str] = ..., create_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., requested_count: _Optional[int] = ..., changed_count: _Optional[int] = ..., queued_count: _Optional[int] = ..., priority: _Optional[_Union[BatchPriority, str]] = ...) -> None: ...
 
 class OutcomeCount(_message.Message):
     __slots__ = ("reason", "count")
@@ -215,7 +228,7 @@ class ItemSelection(_message.Message):
     def __init__(self, entries: _Optional[_Iterable[_Union[ItemSelection.Entry, _Mapping]]] = ...) -> None: ...
 
 class BatchUpdateStatusRequest(_message.Message):
-    __slots__ = ("resource", "items", "ids", "filter", "status", "request_id", "allow_partial", "validate_only", "cancel_in_flight", "actor", "reason")
+    __slots__ = ("resource", "items", "ids", "filter", "status", "request_id", "allow_partial", "validate_only", "cancel_in_flight", "actor", "reason", "priority")
     RESOURCE_FIELD_NUMBER: _ClassVar[int]
     ITEMS_FIELD_NUMBER: _ClassVar[int]
     IDS_FIELD_NUMBER: _ClassVar[int]
@@ -227,6 +240,7 @@ class BatchUpdateStatusRequest(_message.Message):
     CANCEL_IN_FLIGHT_FIELD_NUMBER: _ClassVar[int]
     ACTOR_FIELD_NUMBER: _ClassVar[int]
     REASON_FIELD_NUMBER: _ClassVar[int]
+    PRIORITY_FIELD_NUMBER: _ClassVar[int]
     resource: str
     items: ItemSelection
     ids: ItemIds
@@ -238,7 +252,8 @@ class BatchUpdateStatusRequest(_message.Message):
     cancel_in_flight: bool
     actor: str
     reason: str
-    def __init__(self, resource: _Optional[str] = ..., items: _Optional[_Union[ItemSelection, _Mapping]] = ..., ids: _Optional[_Union[ItemIds, _Mapping]] = ..., filter: _Optional[str] = ..., status: _Optional[str] = ..., request_id: _Optional[str] = ..., allow_partial: _Optional[bool] = ..., validate_only: _Optional[bool] = ..., cancel_in_flight: _Optional[bool] = ..., actor: _Optional[str] = ..., reason: _Optional[str] = ...) -> None: ...
+    priority: BatchPriority
+    def __init__(self, resource: _Optional[str] = ..., items: _Optional[_Union[ItemSelection, _Mapping]] = ..., ids: _Optional[_Union[ItemIds, _Mapping]] = ..., filter: _Optional[str] = ..., status: _Optional[str] = ..., request_id: _Optional[str] = ..., allow_partial: _Optional[bool] = ..., validate_only: _Optional[bool] = ..., cancel_in_flight: _Optional[bool] = ..., actor: _Optional[str] = ..., reason: _Optional[str] = ..., priority: _Optional[_Union[BatchPriority, str]] = ...) -> None: ...
 
 class ItemIds(_message.Message):
     __slots__ = ("ids",)
@@ -639,7 +654,7 @@ class ListWorkersResponse(_message.Message):
     def __init__(self, workers: _Optional[_Iterable[_Union[Worker, _Mapping]]] = ..., next_page_token: _Optional[str] = ...) -> None: ...
 
 class RetryFailedRequest(_message.Message):
-    __slots__ = ("resource", "items", "ids", "filter", "batch_id", "failure_group_id", "request_id", "allow_partial", "validate_only", "actor", "reason")
+    __slots__ = ("resource", "items", "ids", "filter", "batch_id", "failure_group_id", "request_id", "allow_partial", "validate_only", "actor", "reason", "priority")
     RESOURCE_FIELD_NUMBER: _ClassVar[int]
     ITEMS_FIELD_NUMBER: _ClassVar[int]
     IDS_FIELD_NUMBER: _ClassVar[int]
@@ -651,6 +666,7 @@ class RetryFailedRequest(_message.Message):
     VALIDATE_ONLY_FIELD_NUMBER: _ClassVar[int]
     ACTOR_FIELD_NUMBER: _ClassVar[int]
     REASON_FIELD_NUMBER: _ClassVar[int]
+    PRIORITY_FIELD_NUMBER: _ClassVar[int]
     resource: str
     items: ItemSelection
     ids: ItemIds
@@ -662,7 +678,8 @@ class RetryFailedRequest(_message.Message):
     validate_only: bool
     actor: str
     reason: str
-    def __init__(self, resource: _Optional[str] = ..., items: _Optional[_Union[ItemSelection, _Mapping]] = ..., ids: _Optional[_Union[ItemIds, _Mapping]] = ..., filter: _Optional[str] = ..., batch_id: _Optional[str] = ..., failure_group_id: _Optional[str] = ..., request_id: _Optional[str] = ..., allow_partial: _Optional[bool] = ..., validate_only: _Optional[bool] = ..., actor: _Optional[str] = ..., reason: _Optional[str] = ...) -> None: ...
+    priority: BatchPriority
+    def __init__(self, resource: _Optional[str] = ..., items: _Optional[_Union[ItemSelection, _Mapping]] = ..., ids: _Optional[_Union[ItemIds, _Mapping]] = ..., filter: _Optional[str] = ..., batch_id: _Optional[str] = ..., failure_group_id: _Optional[str] = ..., request_id: _Optional[str] = ..., allow_partial: _Optional[bool] = ..., validate_only: _Optional[bool] = ..., actor: _Optional[str] = ..., reason: _Optional[str] = ..., priority: _Optional[_Union[BatchPriority, str]] = ...) -> None: ...
 
 class RetryFailedResponse(_message.Message):
     __slots__ = ("batch", "outcomes", "outcome_counts", "next_outcomes_page_token", "resume_token", "replayed")

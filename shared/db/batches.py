@@ -25,6 +25,7 @@ class Batch:
     actor: str
     reason: str
     created_at: datetime
+    weight: float
     requested: int
     changed: int
     queued: int
@@ -49,7 +50,8 @@ class Progress:
         return self.queued <= 0 and self.processing <= 0
 
 
-_COLUMNS = "id, resource, status, actor, reason, created_at, requested, changed, queued, outcome_counts, position"
+_COLUMNS = """id, resource, status, actor, reason, created_at, weight, requested, changed, queued, outcome_counts,
+    position"""
 
 
 async def open_batch(

@@ -8,6 +8,7 @@ from uuid import UUID
 
 import pytest
 
+from curation.v1 import curation_pb2 as pb
 from shared.db.batches import open_batch, read_progress
 from shared.db.claim import Claimed, claim
 from shared.db.curate import CurateCall, curate
@@ -16,7 +17,7 @@ from shared.db.finish import Result, finish
 from shared.machine import curate_trigger
 from shared.table import transition_table
 from tests.support.parcels import PARCELS
-from tests.support.service import parcel_database
+from tests.support.service import all_parcels, parcel_database, refused, running_service
 
 TABLE = transition_table(PARCELS)
 pytestmark = pytest.mark.postgres_versions
@@ -91,6 +92,45 @@ async def test_batches_share_by_their_weights(database: Database) -> None:
         rows = await connection.execute("SELECT scan_batch FROM parcels WHERE id = ANY(%s)", (keys_taken,))
         shares = Counter(batches[row[0]] for row in await rows.fetchall())
     assert shares == {"low": 2, "normal": 20, "high": 200}
+
+
+async def test_batches_share_by_the_priority_that_they_came_with(database_url: str) -> None:
+    async with running_service(database_url) as service:
+        keys = await add(service.database, 900)
+        batches: dict[str, str] = {}
+        for name, some in (("low", keys[:300]), ("normal", keys[300:600]), ("high", keys[600:])):
+            request = pb.BatchUpdateStatusRequest(
+                resource="parcels",
+                status="Scan",
+                ids=pb.ItemIds(ids=map(str, some)),
+                priority=f"BATCH_PRIORITY_{name.upper()}",
+            )
+            batch = (await service.stub.BatchUpdateStatus(request)).batch
+            assert batch.priority == request.priority
+            assert (await service.stub.GetBatch(pb.GetBatchRequest(batch_id=batch.batch_id))).batch == batch
+            batches[batch.batch_id] = name
+        taken = [item.key for item in (await take(service.database, 222)).items]
+        rows = [row for row in await all_parcels(service.database) if row["id"] in taken]
+        shares = Counter(batches[str(row["scan_batch"])] for row in rows)
+    assert shares == {"low": 2, "normal": 20, "high": 200}
+
+
+async def test_a_retry_has_a_priority_too_and_an_unknown_one_changes_nothing(database_url: str) -> None:
+    async with running_service(database_url) as service:
+        (key,) = await add(service.database, 1)
+        await queue(service.database, [key])
+        await end(service.database, await take(service.database, 1), "fail")
+        request = pb.RetryFailedRequest(resource="parcels", ids=pb.ItemIds(ids=[str(key)]))
+        request.priority = 9  # type: ignore[assignment] # as a newer client may send
+        before = await all_parcels(service.database)
+        assert [field for field, _ in (await refused(service.stub.RetryFailed(request))).fields] == ["priority"]
+        assert await all_parcels(service.database) == before
+        request.priority = pb.BATCH_PRIORITY_HIGH
+        assert (await service.stub.RetryFailed(request)).batch.priority == pb.BATCH_PRIORITY_HIGH
+        request.validate_only = True
+        assert (await service.stub.RetryFailed(request)).batch.priority == pb.BATCH_PRIORITY_HIGH
+        plain = pb.RetryFailedRequest(resource="parcels", filter="id:*")
+        assert (await service.stub.RetryFailed(plain)).batch.priority == pb.BATCH_PRIORITY_NORMAL
 
 
 async def test_items_are_claimed_in_the_order_of_their_turns(database: Database) -> None:
