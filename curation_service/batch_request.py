@@ -173,6 +173,9 @@ def _read_request_id(text: str) -> uuid.UUID | None:
         parsed: uuid.UUID = UUID_KIND.parse(text)
     except ValueError as error:
         raise InvalidRequest(FieldViolation("request_id", str(error))) from None
+    if not parsed.int:
+        # What an unset UUID looks like in many languages: under it, strangers would get one another's answers.
+        raise InvalidRequest(FieldViolation("request_id", "the nil UUID names no request; leave the field empty"))
     return parsed
 
 

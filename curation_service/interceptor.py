@@ -1,4 +1,4 @@
-"""Maps the errors of every method of the service, unary or streaming, in one place.
+"""Maps the errors of every method of the service, unary or streaming, in one place; bytes that are no request too.
 
 A handler raises what it means; the caller gets a `google.rpc.Status`. A cancelled call stays cancelled: swallowing
 that leaks memory in grpc.aio (grpc/grpc#43360).
@@ -11,9 +11,11 @@ from contextlib import aclosing, asynccontextmanager
 from typing import Any, TypeAlias
 
 import grpc
+from google.protobuf.message import DecodeError
 from grpc.aio import AbortError, ServerInterceptor, ServicerContext
 
 from curation_service.rpc_errors import to_status, trailing_metadata
+from shared.errors import CurationError, MessageTooLarge, MessageUnreadable
 
 Context: TypeAlias = ServicerContext[Any, Any]
 CODES = {code.value[0]: code for code in grpc.StatusCode}
@@ -22,8 +24,9 @@ CODES = {code.value[0]: code for code in grpc.StatusCode}
 class ErrorInterceptor(ServerInterceptor):
     """Stands around each method of one service."""
 
-    def __init__(self, *, service: str) -> None:
+    def __init__(self, *, service: str, message_size_max: int) -> None:
         self._prefix = f"/{service}/"
+        self._message_size_max = message_size_max
 
     async def intercept_service(self, continuation: Any, handler_call_details: grpc.HandlerCallDetails) -> Any:
         """The handler of a method, with its errors mapped; those of other services (health, reflection) as they are."""
@@ -31,15 +34,28 @@ class ErrorInterceptor(ServerInterceptor):
         method = handler_call_details.method
         if handler is None or not method.startswith(self._prefix):
             return handler
+        read = _reader(handler.request_deserializer, size_max=self._message_size_max)
         if handler.response_streaming:
             return grpc.unary_stream_rpc_method_handler(
-                _streaming(handler.unary_stream, method),
-                handler.request_deserializer,
-                _unless_serialised(handler.response_serializer),
+                _streaming(handler.unary_stream, method), read, _unless_serialised(handler.response_serializer)
             )
         return grpc.unary_unary_rpc_method_handler(
-            _unary(handler.unary_unary, method), handler.request_deserializer, handler.response_serializer
+            _unary(handler.unary_unary, method), read, handler.response_serializer
         )
+
+
+def _reader(deserialise: Callable[[bytes], Any], *, size_max: int) -> Callable[[bytes], Any]:
+    """Gives an error in place of a message: one that is raised here reaches the caller as UNKNOWN, without details."""
+
+    def read(data: bytes) -> Any:
+        if len(data) > size_max:
+            return MessageTooLarge(size=len(data), size_max=size_max)
+        try:
+            return deserialise(data)
+        except DecodeError:
+            return MessageUnreadable()
+
+    return read
 
 
 def _unless_serialised(serialise: Callable[[Any], bytes]) -> Callable[[Any], bytes]:
@@ -50,18 +66,24 @@ def _unless_serialised(serialise: Callable[[Any], bytes]) -> Callable[[Any], byt
 def _unary(inner: Callable[[Any, Context], Awaitable[Any]], method: str) -> Any:
     async def answer(request: Any, context: Context) -> Any:
         async with _mapped_errors(context, method):
-            return await inner(request, context)
+            return await inner(_checked(request), context)
 
     return answer
 
 
 def _streaming(inner: Callable[[Any, Context], AsyncGenerator[Any, None]], method: str) -> Any:
     async def stream(request: Any, context: Context) -> AsyncIterator[Any]:
-        async with _mapped_errors(context, method), aclosing(inner(request, context)) as responses:
+        async with _mapped_errors(context, method), aclosing(inner(_checked(request), context)) as responses:
             async for response in responses:
                 yield response
 
     return stream
+
+
+def _checked(request: Any) -> Any:
+    if isinstance(request, CurationError):
+        raise request
+    return request
 
 
 @asynccontextmanager

@@ -8,6 +8,7 @@ here, with words for the caller.
 from __future__ import annotations
 
 import re
+import struct
 import uuid
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -16,7 +17,7 @@ from decimal import Decimal
 from functools import partial
 from typing import Any
 
-from sqlalchemy import BigInteger, Boolean, Date, DateTime, Float, Integer, Numeric, SmallInteger, String, Uuid
+from sqlalchemy import REAL, BigInteger, Boolean, Date, DateTime, Float, Integer, Numeric, SmallInteger, String, Uuid
 from sqlalchemy.types import TypeEngine
 
 UUID = re.compile(r"[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
@@ -104,6 +105,17 @@ def _float(text: str) -> float:
     return value
 
 
+def _real(text: str) -> float:
+    value = _float(text)
+    try:
+        (stored,) = struct.unpack("<f", struct.pack("<f", value))
+    except OverflowError:
+        raise ValueError("the number is too big") from None
+    if value and not stored:
+        raise ValueError("the number is too small")
+    return value
+
+
 def _decimal(text: str) -> Decimal:
     if not NUMBER.fullmatch(text) or not text.isascii():
         raise ValueError("expected a number such as 12, -0.5 or 2.9e9")
@@ -155,11 +167,12 @@ LOCAL_TIMESTAMP_KIND = Kind(
     name="a timestamp", parse=_local_timestamp, render=lambda value: datetime.isoformat(value) + "Z"
 )
 OPAQUE = Kind(name="nothing", parse=_opaque, ordered=False, comparable=False)
-# In this order: Float is a Numeric to SQLAlchemy in some releases, Enum a String in all.
+# In this order: REAL is a Float to SQLAlchemy, Float a Numeric in some releases, Enum a String in all.
 _KINDS: tuple[tuple[type[TypeEngine[Any]], Kind], ...] = (
     (String, TEXT),
     (Uuid, UUID_KIND),
     (Integer, _integer(bits=32)),
+    (REAL, Kind(name="a number", parse=_real, render=repr)),
     (Float, Kind(name="a number", parse=_float, render=repr)),
     (Numeric, Kind(name="a number", parse=_decimal)),
     (Boolean, Kind(name="true or false", parse=_bool, render=lambda value: str(value).lower(), ordered=False)),

@@ -28,6 +28,8 @@ REASON_LENGTH_MAX = 1_000
 PAGE_SIZE_DEFAULT = 50
 PAGE_SIZE_MAX = 1_000
 BATCH_ID_MAX = (1 << 63) - 1
+ID_LENGTH_MAX = 1_000
+"""Characters of an id: each may come back in the answer, a thousand of them in one message."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -129,6 +131,8 @@ def read_keys(
         try:
             if not text:
                 raise ValueError("an id is required")
+            if len(text) > ID_LENGTH_MAX:
+                raise ValueError(f"an id has at most {ID_LENGTH_MAX} characters, not {len(text)}")
             if (first := places.setdefault(kind.parse(text), n)) != n:
                 raise ValueError(f"the same item as {path(first)}")
         except ValueError as error:

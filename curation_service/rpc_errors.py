@@ -24,6 +24,8 @@ from shared.errors import (
     DatabaseUnavailable,
     InvalidRequest,
     ItemsRefused,
+    MessageTooLarge,
+    MessageUnreadable,
     Outcome,
     RequestIdReused,
     ServerStopping,
@@ -51,6 +53,8 @@ TEXT_LENGTH_MAX = 200
 # AIP-155 leaves the code for a reused request id open; the request is wrong whatever the state of the server, which
 # is what tells INVALID_ARGUMENT from FAILED_PRECONDITION and ALREADY_EXISTS.
 CODES: Mapping[type[CurationError], grpc.StatusCode] = {
+    MessageUnreadable: grpc.StatusCode.INVALID_ARGUMENT,
+    MessageTooLarge: grpc.StatusCode.RESOURCE_EXHAUSTED,
     InvalidRequest: grpc.StatusCode.INVALID_ARGUMENT,
     UnknownResource: grpc.StatusCode.NOT_FOUND,
     UnknownItem: grpc.StatusCode.NOT_FOUND,
@@ -126,6 +130,8 @@ def _item_violation(outcome: Outcome, status: str) -> PreconditionFailure.Violat
 def _metadata(error: CurationError) -> dict[str, str]:
     """The fields of an error for a program; keys as `google.rpc.ErrorInfo` wants them."""
     match error:
+        case MessageTooLarge():
+            return {"size": str(error.size), "sizeMax": str(error.size_max)}
         case UnknownResource():
             return {"resource": _short(error.resource)}
         case UnknownItem():

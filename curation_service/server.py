@@ -18,6 +18,8 @@ from curation.v1 import curation_pb2, curation_pb2_grpc
 from curation_service.interceptor import ErrorInterceptor
 from shared.lifecycle import Part
 
+RECEIVE_FACTOR = 4
+"""So many times the largest message is received, to be refused with details; beyond it gRPC hangs up by itself."""
 SERVICE = curation_pb2.DESCRIPTOR.services_by_name["CurationService"].full_name
 
 
@@ -41,8 +43,9 @@ class Server(Part):
         self._grace_s = grace_s
         self._calls_max = calls_max
         self._draining = draining
+        self._message_size_max = message_size_max
         self._options = [
-            ("grpc.max_receive_message_length", message_size_max),
+            ("grpc.max_receive_message_length", message_size_max * RECEIVE_FACTOR),
             ("grpc.max_send_message_length", message_size_max),
             # Without it a second service on the same port starts, and gets some of the calls.
             ("grpc.so_reuseport", 0),
@@ -52,7 +55,7 @@ class Server(Part):
 
     async def _run(self) -> None:
         server = grpc.aio.server(
-            interceptors=[ErrorInterceptor(service=SERVICE)],
+            interceptors=[ErrorInterceptor(service=SERVICE, message_size_max=self._message_size_max)],
             options=self._options,
             maximum_concurrent_rpcs=self._calls_max,
         )

@@ -2,6 +2,8 @@
 
     CurationError
     ├── WorkflowError        a declaration that cannot work
+    ├── MessageUnreadable    bytes that are no message of the method
+    ├── MessageTooLarge      a message beyond the limit
     ├── InvalidRequest       a field of a request is wrong
     ├── UnknownResource      no workflow has that name
     ├── UnknownItem          no item has that key
@@ -64,6 +66,23 @@ class WorkflowError(CurationError):
         super().__init__(f"workflow {resource!r}: {problem}")
         self.resource = resource
         self.problem = problem
+
+
+class MessageUnreadable(CurationError):
+    """The bytes are no message of this method: cut off, another message, or text that is not UTF-8."""
+
+    reason = "MESSAGE_UNREADABLE"
+
+
+class MessageTooLarge(CurationError):
+    """The message is beyond the limit of the service."""
+
+    reason = "MESSAGE_TOO_LARGE"
+
+    def __init__(self, *, size: int, size_max: int) -> None:
+        super().__init__(f"a message of {size} bytes; at most {size_max} are read: use a filter, or several calls")
+        self.size = size
+        self.size_max = size_max
 
 
 class InvalidRequest(CurationError):

@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 import asyncio
-import uuid
 from collections.abc import Callable
 from typing import Any
 
 import grpc
 import pytest
-from sqlalchemy import func, select, text
+from sqlalchemy import text
 
 from curation.v1 import curation_pb2 as pb
 from shared.db.engine import Database
 from shared.db.log import log_identity
-from shared.db.models import batch_outcome, status_batch, status_event
 from shared.db.token import decode_token
+from tests.support.batches import everything, parcel_id, update, with_version
 from tests.support.service import (
     RunningService,
     add_parcels,
@@ -28,34 +27,9 @@ from tests.support.service import (
 REQUEST_ID = "6f0c1c86-5b5e-4c0f-9d0a-3a8f6d2b7e11"
 
 
-def parcel_id(number: int) -> str:
-    return str(uuid.UUID(int=number))
-
-
-def update(status: str, *numbers: int, **fields: Any) -> pb.BatchUpdateStatusRequest:
-    """Sets a status on parcels by number, or as `fields` select."""
-    chosen = {"ids": pb.ItemIds(ids=map(parcel_id, numbers))} if numbers else {}
-    return pb.BatchUpdateStatusRequest(resource="parcels", status=status, **chosen | fields)
-
-
-def with_version(number: int, version: int) -> dict[str, Any]:
-    entry = pb.ItemSelection.Entry(id=parcel_id(number), expected_version=version)
-    return {"items": pb.ItemSelection(entries=[entry])}
-
-
 async def pairs(database: Database) -> list[tuple[str, str | None, int]]:
     """Status, queue status and version of each parcel, by key."""
     return [(row["status"], row["scan_status"], row["version"]) for row in await all_parcels(database)]
-
-
-async def everything(database: Database) -> tuple[object, ...]:
-    """All that a batch may write, except the numbers that sequences gave away."""
-    async with database.core() as connection:
-        counts = [
-            await connection.scalar(select(func.count()).select_from(table))
-            for table in (status_batch, batch_outcome, status_event)
-        ]
-    return await all_parcels(database), counts
 
 
 def outcomes(response: Any) -> list[tuple[str, str]]:
@@ -238,36 +212,6 @@ async def test_outcomes_beyond_the_bound_come_in_pages(database_url: str) -> Non
             assert [item for item, _ in seen] == [parcel_id(n) for n in range(1, 8)]
         other = pb.ListBatchOutcomesRequest(batch_id="99", page_token=response.next_outcomes_page_token)
         assert (await refused(service.stub.ListBatchOutcomes(other))).reason == "INVALID_REQUEST"
-
-
-def bad_requests() -> list[tuple[str, pb.BatchUpdateStatusRequest]]:
-    return [
-        ("UNKNOWN_RESOURCE", pb.BatchUpdateStatusRequest(resource="nope", status="Scan", filter="id:*")),
-        ("INVALID_REQUEST", update("Nope", 1)),
-        ("INVALID_REQUEST", update("Scan")),
-        ("INVALID_REQUEST", update("Scan", filter="")),
-        ("INVALID_REQUEST", update("Scan", filter="size = x")),
-        ("INVALID_REQUEST", update("Scan", filter="id:*")),
-        ("INVALID_REQUEST", update("Scan", 1, 1)),
-        ("INVALID_REQUEST", update("Scan", 1, 2, 3, 4)),
-        ("INVALID_REQUEST", update("Scan", ids=pb.ItemIds(ids=[parcel_id(1), "x"]))),
-        ("INVALID_REQUEST", update("Scan", **with_version(1, -1))),
-        ("INVALID_REQUEST", update("Scan", 1, request_id="x")),
-        ("INVALID_REQUEST", update("Scan", 1, actor="a" * 201)),
-        ("INVALID_REQUEST", update("Scan", 1, reason="\0")),
-        ("ITEMS_REFUSED", update("Scan", 1, 9)),
-        ("ITEMS_REFUSED", update("Scan", **with_version(1, 2))),
-    ]
-
-
-async def test_no_error_changes_anything(database_url: str) -> None:
-    async with running_service(database_url, items_max=3) as service:
-        await add_parcels(service.database, {}, {}, {}, {})
-        before = await everything(service.database)
-        for reason, request in bad_requests():
-            refusal = await refused(service.stub.BatchUpdateStatus(request))
-            assert refusal.reason == reason, request
-            assert await everything(service.database) == before
 
 
 async def test_a_filter_may_match_just_as_many_items_as_are_allowed(database_url: str) -> None:

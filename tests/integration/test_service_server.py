@@ -26,9 +26,7 @@ from tests.support.parcels import PARCELS, parcels
 from tests.support.service import (
     RunningService,
     add_parcels,
-    all_parcels,
     refused,
-    running_service,
     somebody_waits_for_a_lock,
 )
 
@@ -114,18 +112,6 @@ async def test_a_second_service_cannot_listen_on_the_same_address(service: Runni
     with pytest.raises(RuntimeError):
         async with another_server(service, listen=service.address):
             pass
-
-
-async def test_an_oversized_message_is_refused_and_changes_nothing(database_url: str) -> None:
-    async with running_service(database_url, message_size_max=64 * 1024) as service:
-        await add_parcels(service.database, {})
-        before = await all_parcels(service.database)
-        request = pb.BatchUpdateStatusRequest(resource="parcels", status="Scan", reason="x" * 65 * 1024)
-        request.ids.ids.append(str(before[0]["id"]))
-        with pytest.raises(grpc.aio.AioRpcError) as caught:
-            await service.stub.BatchUpdateStatus(request)
-        assert caught.value.code() == grpc.StatusCode.RESOURCE_EXHAUSTED
-        assert await all_parcels(service.database) == before
 
 
 async def test_a_database_that_cannot_be_reached_is_unavailable(service: RunningService) -> None:

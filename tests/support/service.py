@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import uuid
-from collections.abc import AsyncIterator, Awaitable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -22,7 +22,7 @@ from grpc_status import rpc_status
 from sqlalchemy import insert, select, text
 
 from curation.v1 import curation_pb2_grpc as pb_grpc
-from curation_service.app import service_parts
+from curation_service.app import open_database, service_parts
 from curation_service.server import Server
 from curation_service.settings import ServiceSettings
 from shared.db.engine import Database
@@ -78,12 +78,15 @@ class RunningService:
 
 @asynccontextmanager
 async def running_service(
-    database_url: str, *, workflow: Workflow = PARCELS, **settings: Any
+    database_url: str, *, workflow: Workflow = PARCELS, beside: Sequence[Workflow] = (), **settings: Any
 ) -> AsyncIterator[RunningService]:
-    """A service for `parcels` on any free port, with a client; `settings` are those of `ServiceSettings`."""
+    """A service for `parcels` on any free port, with a client; `settings` are those of `ServiceSettings`.
+
+    The tables of the workflows `beside` are the caller's to make.
+    """
     chosen = ServiceSettings(**{"DATABASE_URL": database_url, "listen": "127.0.0.1:0", "grace_s": 0, **settings})
-    async with workflow_database(database_url, workflow) as database, AsyncExitStack() as stack:
-        parts = service_parts(chosen, Registry(workflow), database)
+    async with workflow_database(open_database(chosen), workflow) as database, AsyncExitStack() as stack:
+        parts = service_parts(chosen, Registry(workflow, *beside), database)
         for part in parts:
             await stack.enter_async_context(part)
         server = parts[-1]
@@ -108,9 +111,9 @@ async def refused(call: Awaitable[object]) -> Refusal:
 
 
 @asynccontextmanager
-async def workflow_database(url: str, workflow: Workflow) -> AsyncIterator[Database]:
+async def workflow_database(database: Database, workflow: Workflow) -> AsyncIterator[Database]:
     """The database with the tables of a workflow."""
-    async with Database(url) as database:
+    async with database:
         async with database.core() as connection:
             await connection.run_sync(workflow.source.metadata.create_all)
         yield database
@@ -118,7 +121,7 @@ async def workflow_database(url: str, workflow: Workflow) -> AsyncIterator[Datab
 
 def parcel_database(url: str) -> AbstractAsyncContextManager[Database]:
     """The database with the tables of `parcels`."""
-    return workflow_database(url, PARCELS)
+    return workflow_database(Database(url), PARCELS)
 
 
 async def add_parcels(database: Database, *rows: Mapping[str, Any]) -> list[uuid.UUID]:

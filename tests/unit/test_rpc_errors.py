@@ -17,6 +17,8 @@ from shared.errors import FieldViolation, InvalidRequest, ItemsRefused, Outcome
 
 def one_of_each() -> list[errors.CurationError]:
     return [
+        errors.MessageUnreadable(),
+        errors.MessageTooLarge(size=5, size_max=4),
         InvalidRequest(FieldViolation("ids.ids[3]", "an id is required")),
         errors.UnknownResource("place", ["places"]),
         errors.UnknownItem("places", "7"),
