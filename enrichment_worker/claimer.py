@@ -70,8 +70,7 @@ class Claimer(Part):
 
     async def _step(self) -> None:
         limit = min(self._lane.room, CLAIM_SIZE_MAX)
-        # Room is taken in halves of what is claimed ahead; item by item, it would cost a query for each.
-        if limit < min(max(1, self._lane.ahead // 2), CLAIM_SIZE_MAX):
+        if limit < self._lane.portion:
             await self._lane.work.wait(self._poll_s)
         elif await self._claim(limit) < limit:
             if self._turn > -inf:
@@ -94,6 +93,6 @@ class Claimer(Part):
                 connection, lane.workflow, lane.table, session=session, limit=limit, from_turn=self._turn
             )
         self._in_doubt, self._turn = False, claimed.turn
-        lane.take(claimed.items, now_s=asyncio.get_running_loop().time())
+        lane.take(claimed.items, now_s=asyncio.get_running_loop().time(), more=len(claimed.items) == limit)
         self._probe.mark("claimed", claimed.items)
         return len(claimed.items)

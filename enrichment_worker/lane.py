@@ -15,6 +15,8 @@ from shared.workflow import Item, ItemKey, Workflow
 
 AHEAD_S = 0.2
 """Items for so many seconds of work are claimed ahead: enough to hide a claim, too little to hoard slow items."""
+PORTION_MAX = 500
+"""Room for so many items is always worth a claim."""
 SAMPLE_S = 0.2
 """How often the rate of work is measured."""
 
@@ -58,12 +60,20 @@ class Lane:
         return max(0, self.concurrency + self._ahead - len(self.held))
 
     @property
+    def portion(self) -> int:
+        """Room for how many items is worth a claim: half of what is claimed ahead, or each item would cost one."""
+        return min(max(1, self._ahead // 2), PORTION_MAX)
+
+    @property
     def is_busy(self) -> bool:
         """Whether more results will come without another claim."""
         return bool(self.running) or not self.items.empty()
 
-    def take(self, items: Sequence[Item], *, now_s: float) -> None:
-        """Holds what was claimed, and hands it to the runner."""
+    def take(self, items: Sequence[Item], *, now_s: float, more: bool = False) -> None:
+        """Holds what was claimed, and hands it to the runner. `more` may be waiting in the queue."""
+        if more and self.items.empty():
+            # The runner waited for this claim. So it does not for long: what is claimed ahead doubles until then.
+            self._ahead = min(self._ahead_max, 2 * self._ahead)
         if not self.held:
             self._sampled_at, self._settled = now_s, 0  # a pause says nothing of the rate
         for item in items:

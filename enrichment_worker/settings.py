@@ -20,7 +20,7 @@ class WorkerSettings(DatabaseSettings):
         default=1.0, gt=0, le=60, description="Seconds between two looks for work when no notification comes."
     )
     claim_ahead_max: int = Field(
-        default=1000, ge=1, le=10_000, description="Items of a resource claimed beyond those that run, at most."
+        default=2000, ge=1, le=10_000, description="Items of a resource claimed beyond those that run, at most."
     )
     flush_size: int = Field(default=500, ge=1, le=1000, description="Results in one transaction, at most.")
     flush_age_s: float = Field(

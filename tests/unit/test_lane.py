@@ -42,6 +42,15 @@ async def test_a_fast_lane_claims_further_ahead_up_to_its_bound() -> None:
     assert one.ahead == 100
 
 
+async def test_a_lane_that_waited_for_a_claim_claims_further_ahead_at_once() -> None:
+    one = lane(ahead_max=100)
+    before = one.ahead
+    one.take(items(1), now_s=0.0, more=True)
+    assert one.ahead == 2 * before
+    one.take(items(1, first=1), now_s=0.0, more=True)
+    assert one.ahead == 2 * before, "it had an item left to begin"
+
+
 async def test_a_slow_lane_hoards_nothing() -> None:
     one = lane()
     one.take(items(16), now_s=0.0)
