@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from datetime import UTC
 from time import monotonic
 
 import grpc
+from google.protobuf.timestamp_pb2 import Timestamp
 from google.rpc import error_details_pb2
 from grpc_status import rpc_status
 from rich.console import Console
@@ -92,6 +94,26 @@ def describe_error(error: grpc.RpcError) -> str:
 def queue_word(status: pb.QueueStatus) -> str:
     """A queue status without its prefix, in lower case."""
     return pb.QueueStatus.Name(status).removeprefix("QUEUE_STATUS_").lower()
+
+
+def state_words(state: pb.WorkflowState) -> str:
+    """What keeps workers from claiming, in words; empty when nothing does."""
+    words = []
+    if state.paused:
+        word = "draining" if state.draining else "paused"
+        by = f" by {state.paused_by}" if state.paused_by else ""
+        why = f": {state.pause_reason}" if state.pause_reason else ""
+        words.append(f"{word} since {moment(state.pause_time)}{by}{why}")
+    if state.breaker == pb.BREAKER_STATE_OPEN:
+        words.append(f"{state.api} is down since {moment(state.breaker_open_time)}: {state.breaker_error}")
+    if state.HasField("hold_end_time"):
+        words.append(f"{state.api} is not called before {moment(state.hold_end_time)}")
+    return "; ".join(words)
+
+
+def moment(time: Timestamp) -> str:
+    """A moment in words, in this machine's time zone."""
+    return time.ToDatetime(tzinfo=UTC).astimezone().strftime("%Y-%m-%d %H:%M:%S")
 
 
 def progress_line(progress: pb.BatchProgress) -> str:

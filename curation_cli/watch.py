@@ -7,7 +7,7 @@ from contextlib import aclosing
 from rich.console import Console
 
 from curation.v1 import curation_pb2 as pb
-from curation_cli.show import progress_line, queue_word
+from curation_cli.show import progress_line, queue_word, state_words
 from curation_client.aio import CurationClient
 from curation_client.watch import Part, SnapshotStart
 
@@ -33,6 +33,8 @@ def _lines(part: Part) -> list[str]:
             return [f"-- {part.item_count} items; what follows is live"]
         case pb.BatchProgress():
             return [f"-- {progress_line(part)}"]
+        case pb.WorkflowState():
+            return [f"-- {state_words(part) or 'nothing keeps workers from it'}"]
         case pb.StatusEvents():
             return [_event_line(event) for event in part.events]
 

@@ -20,8 +20,10 @@ class SnapshotStart:
     """A snapshot begins: what follows replaces everything seen before."""
 
 
-Part: TypeAlias = SnapshotStart | pb.ItemsSnapshot | pb.SnapshotEnd | pb.StatusEvents | pb.BatchProgress
-"""What a watch yields; heartbeats are left out."""
+Part: TypeAlias = (
+    SnapshotStart | pb.ItemsSnapshot | pb.SnapshotEnd | pb.StatusEvents | pb.BatchProgress | pb.WorkflowState
+)
+"""What a watch yields; heartbeats are left out. The state of the workflow comes with each stream that is opened."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,7 +15,7 @@ from itertools import chain
 from typing import TypeVar
 
 from curation_service.watch_request import WatchRequest
-from shared.db.log import Entry
+from shared.db.log import STATE, Entry
 from shared.db.tail import Tail
 from shared.lifecycle import Part
 
@@ -118,7 +118,7 @@ class Interests:
             if position is not None:
                 waiter.tell(position)
         for entry in entries:
-            for waiter in self._concerned(entry):
+            for waiter in self.waiters() if entry.kind == STATE else self._concerned(entry):
                 if not (waiter.skip_progress and entry.kind == "progress"):
                     waiter.tell(entry.position)
 

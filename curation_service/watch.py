@@ -1,5 +1,7 @@
 """One stream of `WatchStatus`: a snapshot, then committed changes in order, a batch in numbers, and heartbeats.
 
+Among the changes are those of what keeps workers from claiming; what that is now comes first.
+
 Between the snapshot and what follows there is neither gap nor overlap: the changes start at a position that is
 surely in the snapshot, and each later entry is skipped exactly when the snapshot saw its transaction.
 """
@@ -13,14 +15,15 @@ from contextlib import aclosing
 from functools import partial
 
 from curation.v1 import curation_pb2 as pb
-from curation_service.event_frames import EventFrames, Frame, event_messages
+from curation_service.event_frames import EventFrames, Frame, event_messages, with_token
 from curation_service.fanout import Fanout, Waiter
 from curation_service.matches import Matches
 from curation_service.progress import Meters, ProgressTurns
 from curation_service.snapshot import Snapshots, Visible
+from curation_service.states import States
 from curation_service.watch_request import WatchRequest, read_watch
 from shared.db.engine import Database
-from shared.db.log import Entry, check_reaches
+from shared.db.log import STATE, Entry, check_reaches
 from shared.db.ring import Reading
 from shared.db.tail import Tail
 from shared.db.token import encode_token
@@ -54,6 +57,7 @@ class Watch:
         self._frames = EventFrames()
         self._matches = Matches(database=database, errands=errands)
         self._meters = Meters(database=database, errands=errands)
+        self._states = States(database=database, errands=errands, registry=registry)
         self._dice = random.Random()  # noqa: S311 - no secret
 
     async def stream(self, request: pb.WatchStatusRequest) -> AsyncGenerator[bytes, None]:
@@ -78,6 +82,8 @@ class Watch:
                         yield message
                     end = pb.SnapshotEnd(item_count=snapshot.item_count)
                 yield pb.WatchStatusResponse(snapshot_end=end).SerializeToString()
+            token = "" if seen else encode_token(self._tail.log_id, position)
+            yield await self._states.part(watch.workflow) + with_token(token)
             async with aclosing(self._changes(watch, position, seen, waiter, turns)) as changes:
                 async for message in changes:
                     yield message
@@ -94,9 +100,14 @@ class Watch:
                 reading = await self._read(position)
                 entries = [e for e in reading.entries if watch.concerns(e) and not (seen and e.xid in seen)]
                 position = reading.position
-            # While the snapshot may contain what comes, a token would make a resumed stream repeat it.
-            seen = seen if seen and position < seen.through else None
-            token = "" if seen else encode_token(self._tail.log_id, position)
+            if (changed := _last_change_of_state(entries)) is not None:
+                before = [entry for entry in entries if entry.position < changed]
+                for message in event_messages(await self._chosen(watch, before), self._token(changed - 1, seen)):
+                    yield message
+                yield await self._states.part(watch.workflow) + with_token(self._token(changed, seen))
+                entries = [entry for entry in entries if entry.position > changed]
+            token = self._token(position, seen)
+            seen = seen if not token else None
             for message in event_messages(await self._chosen(watch, entries), token):
                 spoke_at_s = clock()
                 yield message
@@ -114,6 +125,10 @@ class Watch:
             due_at_s = min(ends_at_s, spoke_at_s + self._heartbeat_s) if token else ends_at_s
             position = await waiter.news(position, due_at_s if turns is None else min(due_at_s, turns.due_s))
 
+    def _token(self, position: int, seen: Visible | None) -> str:
+        """A token; none while the snapshot may contain what comes: a resumed stream would repeat it."""
+        return "" if seen and position < seen.through else encode_token(self._tail.log_id, position)
+
     async def _read(self, position: int) -> Reading:
         recent = self._tail.recent(position)
         return await self._errands.run(partial(self._tail.read, position)) if recent is None else recent
@@ -129,3 +144,8 @@ class Watch:
     async def _check_reaches(self, position: int) -> None:
         async with self._database.transaction() as connection:
             await check_reaches(connection, position)
+
+
+def _last_change_of_state(entries: Sequence[Entry]) -> int | None:
+    """Where it is. The state is asked for when it is told: of several changes that came at once, the last will do."""
+    return next((entry.position for entry in reversed(entries) if entry.kind == STATE), None)

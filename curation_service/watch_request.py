@@ -13,7 +13,7 @@ from curation_service.fields import item_table
 from curation_service.filters import compile_filter
 from curation_service.requests import read_batch_id, read_keys, read_workflow
 from curation_service.violations import Violations
-from shared.db.log import Entry
+from shared.db.log import STATE, Entry
 from shared.db.token import decode_token
 from shared.registry import Registry
 from shared.workflow import ItemKey, Workflow
@@ -41,10 +41,10 @@ class WatchRequest:
     skip_progress: bool
 
     def concerns(self, entry: Entry) -> bool:
-        """Whether any item of an entry may be of interest; a filter is asked of the database later."""
+        """Whether an entry may be of interest, for itself or an item of it; a filter is asked of the database later."""
         if entry.resource != self.workflow.resource or (self.skip_progress and entry.kind == "progress"):
             return False
-        return self.batch is None or self.batch in entry.batches
+        return self.batch is None or entry.kind == STATE or self.batch in entry.batches
 
 
 def read_watch(request: pb.WatchStatusRequest, registry: Registry, *, log: UUID, items_max: int) -> WatchRequest:

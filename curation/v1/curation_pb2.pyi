@@ -298,20 +298,22 @@ class WatchStatusRequest(_message.Message):
     def __init__(self, resource: _Optional[str] = ..., ids: _Optional[_Union[ItemIds, _Mapping]] = ..., batch_id: _Optional[str] = ..., filter: _Optional[str] = ..., resume_token: _Optional[str] = ..., skip_snapshot: _Optional[bool] = ..., end_when_done: _Optional[bool] = ..., skip_progress: _Optional[bool] = ...) -> None: ...
 
 class WatchStatusResponse(_message.Message):
-    __slots__ = ("resume_token", "snapshot", "snapshot_end", "events", "progress", "heartbeat")
+    __slots__ = ("resume_token", "snapshot", "snapshot_end", "events", "progress", "heartbeat", "workflow")
     RESUME_TOKEN_FIELD_NUMBER: _ClassVar[int]
     SNAPSHOT_FIELD_NUMBER: _ClassVar[int]
     SNAPSHOT_END_FIELD_NUMBER: _ClassVar[int]
     EVENTS_FIELD_NUMBER: _ClassVar[int]
     PROGRESS_FIELD_NUMBER: _ClassVar[int]
     HEARTBEAT_FIELD_NUMBER: _ClassVar[int]
+    WORKFLOW_FIELD_NUMBER: _ClassVar[int]
     resume_token: str
     snapshot: ItemsSnapshot
     snapshot_end: SnapshotEnd
     events: StatusEvents
     progress: BatchProgress
     heartbeat: Heartbeat
-    def __init__(self, resume_token: _Optional[str] = ..., snapshot: _Optional[_Union[ItemsSnapshot, _Mapping]] = ..., snapshot_end: _Optional[_Union[SnapshotEnd, _Mapping]] = ..., events: _Optional[_Union[StatusEvents, _Mapping]] = ..., progress: _Optional[_Union[BatchProgress, _Mapping]] = ..., heartbeat: _Optional[_Union[Heartbeat, _Mapping]] = ...) -> None: ...
+    workflow: WorkflowState
+    def __init__(self, resume_token: _Optional[str] = ..., snapshot: _Optional[_Union[ItemsSnapshot, _Mapping]] = ..., snapshot_end: _Optional[_Union[SnapshotEnd, _Mapping]] = ..., events: _Optional[_Union[StatusEvents, _Mapping]] = ..., progress: _Optional[_Union[BatchProgress, _Mapping]] = ..., heartbeat: _Optional[_Union[Heartbeat, _Mapping]] = ..., workflow: _Optional[_Union[WorkflowState, _Mapping]] = ...) -> None: ...
 
 class ItemsSnapshot(_message.Message):
     __slots__ = ("items",)

@@ -24,6 +24,9 @@ from shared.workflow import ItemKey, Workflow
 READ_BYTES = 512 * 1024
 """Some 15,000 items with UUIDs as keys: what a reader holds at once."""
 
+STATE = "workflow"
+"""The kind of an entry that says that the state of a workflow, or of its external API, has changed."""
+
 _COLUMNS = """e.position, e.xid::text::bigint, e.at, e.resource, e.kind, e.from_status, e.to_status,
     e.from_queue, e.to_queue, e.batch, e.left_batch, e.cause, e.worker, e.items, e.versions, e.attempts,
     e.errors, e.run_ats, e.steps, e.fractions, e.part,
@@ -181,7 +184,7 @@ async def append_state(connection: Connection, resource: str) -> None:
     await connection.execute(
         """/* append_state */
         INSERT INTO status_event (position, part, resource, kind, from_status, to_status, items, versions, attempts)
-        VALUES (nextval('status_event_position'), 1, %(resource)s, 'workflow', '', '', '{}', '{}', '{}')""",
-        {"resource": resource},
+        VALUES (nextval('status_event_position'), 1, %(resource)s, %(kind)s, '', '', '{}', '{}', '{}')""",
+        {"resource": resource, "kind": STATE},
     )
     await connection.execute("SELECT pg_notify(%s, %s)", (CHANNEL, resource))

@@ -96,9 +96,10 @@ async def test_one_connection_listens_and_one_reads_for_all_that_have_nats(datab
 async def test_a_watcher_is_told_that_all_is_well_while_nothing_happens(services: Sequence[RunningService]) -> None:
     call = services[0].stub.WatchStatus(pb.WatchStatusRequest(resource="parcels"))
     async with asyncio.timeout(WAIT_S):
-        parts: list[Any] = [await call.read() for _ in range(4)]
+        parts: list[Any] = [await call.read() for _ in range(5)]
     call.cancel()
-    assert [part.WhichOneof("part") for part in parts] == ["snapshot", "snapshot_end", "heartbeat", "heartbeat"]
+    kinds = [part.WhichOneof("part") for part in parts]
+    assert kinds == ["snapshot", "snapshot_end", "workflow", "heartbeat", "heartbeat"]
     assert parts[-1].resume_token
 
 
