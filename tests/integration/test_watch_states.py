@@ -53,7 +53,8 @@ async def test_a_stream_says_the_state_at_its_start_and_in_its_place_among_the_e
     service: RunningService, selection: dict[str, Any]
 ) -> None:
     await add_parcels(service.database, {"status": "Selected"})
-    await update(service, "New", 1)
+    async with service.database.transaction() as connection:
+        await connection.execute("INSERT INTO status_batch (resource, status) VALUES ('parcels', 'Selected')")
     async with watching(service, **selection) as stream:
         of_batch = "batch_id" in selection
         await update(service, "Scan", 1)
