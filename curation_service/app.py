@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 
 from curation_service.batch_update import BatchUpdates
 from curation_service.fanout import Fanout
@@ -28,24 +30,29 @@ SNAPSHOTS_AT_ONCE = 2
 
 async def run_service(settings: ServiceSettings, registry: Registry) -> None:
     """Runs the service until it is told to stop. Raises `RuntimeError` when it cannot listen on its address."""
-    async with open_database(settings) as database:
-        parts = service_parts(settings, registry, database)
+    async with open_database(settings) as database, open_reads(settings, database) as reads:
+        parts = service_parts(settings, registry, database, reads)
         await run_parts(parts, on_ready=f"service ready, listening on {settings.listen}")
 
 
 def open_database(settings: ServiceSettings) -> Database:
     """The pool that the settings ask for; connections are made when first needed."""
-    return Database(
-        settings.database_url,
-        pool_size=settings.pool_size,
-        pool_timeout_s=settings.pool_timeout_s,
-        prepare_threshold=settings.prepare_threshold,
-        idle_in_transaction_s=settings.idle_in_transaction_s,
-        name="curation service",
-    )
+    return _pool(settings, settings.database_url)
 
 
-def service_parts(settings: ServiceSettings, registry: Registry, database: Database) -> list[Part]:
+@asynccontextmanager
+async def open_reads(settings: ServiceSettings, database: Database) -> AsyncIterator[Database]:
+    """Where items are listed, counted and found: a pool of the standby, where there is one."""
+    if settings.read_url is None:
+        yield database
+    else:
+        async with _pool(settings, settings.read_url) as standby:
+            yield standby
+
+
+def service_parts(
+    settings: ServiceSettings, registry: Registry, database: Database, reads: Database | None = None
+) -> list[Part]:
     """All parts of the service, in the order of their start; the last is the `Server`."""
     draining = asyncio.Event()
     updates = BatchUpdates(
@@ -72,7 +79,12 @@ def service_parts(settings: ServiceSettings, registry: Registry, database: Datab
         items_max=settings.items_max,
     )
     servicer = Servicer(
-        database=database, registry=registry, updates=updates, items_max=settings.items_max, watch=watch
+        database=database,
+        reads=reads or database,
+        registry=registry,
+        updates=updates,
+        items_max=settings.items_max,
+        watch=watch,
     )
     server = Server(
         servicer=servicer,
@@ -87,6 +99,17 @@ def service_parts(settings: ServiceSettings, registry: Registry, database: Datab
     metrics.gauge("curation_log_position", "Up to where the event log has been read.", lambda: tail.position)
     numbers = metrics_parts(metrics, settings.metrics_listen)
     return [keeper, *relays, tail, fanout, errands, snapshot_errands, *numbers, server]
+
+
+def _pool(settings: ServiceSettings, url: str) -> Database:
+    return Database(
+        url,
+        pool_size=settings.pool_size,
+        pool_timeout_s=settings.pool_timeout_s,
+        prepare_threshold=settings.prepare_threshold,
+        idle_in_transaction_s=settings.idle_in_transaction_s,
+        name="curation service",
+    )
 
 
 def _log_parts(settings: ServiceSettings, database: Database, metrics: Metrics) -> tuple[list[Part], Tail]:

@@ -53,9 +53,17 @@ class Servicer(pb_grpc.CurationServiceServicer):
     """`curation.v1.CurationService` on one database."""
 
     def __init__(
-        self, *, database: Database, registry: Registry, updates: BatchUpdates, items_max: int, watch: Watch
+        self,
+        *,
+        database: Database,
+        reads: Database,
+        registry: Registry,
+        updates: BatchUpdates,
+        items_max: int,
+        watch: Watch,
     ) -> None:
-        self._database = database
+        """`reads` is where items are listed, counted and found: the same database, or a standby of it."""
+        self._database, self._reads = database, reads
         self._registry = registry
         self._updates = updates
         self._items_max = items_max
@@ -81,7 +89,7 @@ class Servicer(pb_grpc.CurationServiceServicer):
     async def ListItems(self, request: pb.ListItemsRequest, context: Context) -> pb.ListItemsResponse:
         """A page of items, with counts when asked; both of one moment."""
         query = read_list_items(request, self._registry)
-        async with self._database.core(isolation="REPEATABLE READ" if request.with_counts else None) as connection:
+        async with self._reads.core(isolation="REPEATABLE READ" if request.with_counts else None) as connection:
             page = await list_items(connection, query)
             counts = await count_items(connection, query.items, query.condition) if request.with_counts else []
         read = item_reader(query.items.workflow)
@@ -92,7 +100,7 @@ class Servicer(pb_grpc.CurationServiceServicer):
     async def GetItem(self, request: pb.GetItemRequest, context: Context) -> pb.GetItemResponse:
         """One item with its history; both of one moment."""
         query = read_get_item(request, self._registry)
-        async with self._database.core(isolation="REPEATABLE READ") as connection:
+        async with self._reads.core(isolation="REPEATABLE READ") as connection:
             found = await find_item(connection, query.workflow, query.key, history_size=query.history_size)
         history = [event_message(entry, index) for entry, index in found.history]
         return pb.GetItemResponse(item=item_reader(query.workflow)(found.row), history=history)
@@ -100,7 +108,7 @@ class Servicer(pb_grpc.CurationServiceServicer):
     async def CountItems(self, request: pb.CountItemsRequest, context: Context) -> pb.CountItemsResponse:
         """Counts of the items that match."""
         query = read_count_items(request, self._registry)
-        async with self._database.core() as connection:
+        async with self._reads.core() as connection:
             counts = await count_items(connection, query.items, query.condition)
         return pb.CountItemsResponse(counts=map(_count_message, counts))
 

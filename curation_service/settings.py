@@ -51,6 +51,12 @@ class ServiceSettings(DatabaseSettings):
         le=3600,
         description="Seconds without a statement after which the service's transactions end: they hold back streams.",
     )
+    read_url: str | None = Field(
+        default=None,
+        repr=False,
+        description="A standby that ListItems, CountItems and GetItem read instead of `DATABASE_URL`: they may be as "
+        "old as it is behind. Everything else, snapshots among it, needs the primary.",
+    )
     nats_url: str | None = Field(
         default=None,
         repr=False,

@@ -22,7 +22,7 @@ from grpc_status import rpc_status
 from sqlalchemy import insert, select, text
 
 from curation.v1 import curation_pb2_grpc as pb_grpc
-from curation_service.app import open_database, service_parts
+from curation_service.app import open_database, open_reads, service_parts
 from curation_service.server import Server
 from curation_service.settings import ServiceSettings
 from shared.db.engine import Database
@@ -86,7 +86,8 @@ async def running_service(
     """
     chosen = ServiceSettings(**{"DATABASE_URL": database_url, "listen": "127.0.0.1:0", "grace_s": 0, **settings})
     async with workflow_database(open_database(chosen), workflow) as database, AsyncExitStack() as stack:
-        parts = service_parts(chosen, Registry(workflow, *beside), database)
+        reads = await stack.enter_async_context(open_reads(chosen, database))
+        parts = service_parts(chosen, Registry(workflow, *beside), database, reads)
         for part in parts:
             await stack.enter_async_context(part)
         server = parts[-1]
