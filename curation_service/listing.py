@@ -94,9 +94,15 @@ async def count_items(connection: CoreConnection, items: ItemTable, condition: C
 
 async def find_item(connection: CoreConnection, workflow: Workflow, key: ItemKey, *, history_size: int) -> Found:
     """One item with its history. Raises `UnknownItem`."""
+    row = await find_row(connection, workflow, key)
+    history = await read_history(await driver_connection(connection), workflow, str(key), limit=history_size)
+    return Found(row, history)
+
+
+async def find_row(connection: CoreConnection, workflow: Workflow, key: ItemKey) -> Mapping[str, Any]:
+    """One item, by column name. Raises `UnknownItem`."""
     items = item_table(workflow)
     found = (await connection.execute(select(items.source).where(items.fields["id"].column == key))).one_or_none()
     if found is None:
         raise UnknownItem(workflow.resource, str(key))
-    history = await read_history(await driver_connection(connection), workflow, str(key), limit=history_size)
-    return Found(found._asdict(), history)
+    return found._asdict()

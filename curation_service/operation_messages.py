@@ -37,6 +37,7 @@ def state_message(state: WorkflowState) -> pb.WorkflowState:
         breaker_open_time=timestamp(state.broken_since),
         breaker_error=state.api_error,
         hold_end_time=timestamp(state.held_until),
+        next_probe_time=timestamp(state.probe_at),
     )
 
 

@@ -85,6 +85,14 @@ def read_get_item(request: pb.GetItemRequest, registry: Registry) -> ItemQuery:
     return ItemQuery(workflow=workflow, key=keys[0], history_size=size)
 
 
+def read_explain_item(request: pb.ExplainItemRequest, registry: Registry) -> ItemQuery:
+    """An `ExplainItem` request, checked. Raises `UnknownResource`, `InvalidRequest`."""
+    workflow, violations = read_workflow(request.resource, registry), Violations()
+    keys = read_keys([request.id], workflow, violations, path="id".format, items_max=1)
+    violations.check()
+    return ItemQuery(workflow=workflow, key=keys[0], history_size=0)
+
+
 def read_workflow(resource: str, registry: Registry) -> Workflow:
     """The workflow of a request. Raises `InvalidRequest` for none, `UnknownResource` for an unknown one."""
     if not resource:

@@ -22,8 +22,9 @@ from curation_service.convert import (
     outcome_message,
     progress_message,
 )
+from curation_service.explain import explain
 from curation_service.failures import group_message, list_groups, read_list_groups, read_retry_failed
-from curation_service.listing import PairCount, count_items, find_item, list_items
+from curation_service.listing import PairCount, count_items, find_item, find_row, list_items
 from curation_service.operation_messages import state_message, worker_message, workflow_message
 from curation_service.operation_requests import (
     read_list_workers,
@@ -36,13 +37,14 @@ from curation_service.operations import Operations
 from curation_service.requests import (
     read_batch_id,
     read_count_items,
+    read_explain_item,
     read_get_item,
     read_list_items,
     read_workflow,
 )
 from curation_service.watch import Watch
 from shared.db.batches import get_batch, list_batches, list_outcomes, read_progress
-from shared.db.engine import Database
+from shared.db.engine import Database, driver_connection
 from shared.registry import Registry
 
 Context: TypeAlias = Any
@@ -154,6 +156,14 @@ class Servicer(pb_grpc.CurationServiceServicer):
         """A page of groups of failures."""
         groups, token = await list_groups(self._database, read_list_groups(request, self._registry))
         return pb.ListFailureGroupsResponse(groups=map(group_message, groups), next_page_token=token)
+
+    async def ExplainItem(self, request: pb.ExplainItemRequest, context: Context) -> pb.ExplainItemResponse:
+        """What stands in the way of an item; all of one moment."""
+        query = read_explain_item(request, self._registry)
+        async with self._database.core(isolation="REPEATABLE READ") as connection:
+            row = await find_row(connection, query.workflow, query.key)
+            causes = await explain(await driver_connection(connection), query.workflow, row)
+        return pb.ExplainItemResponse(item=item_reader(query.workflow)(row), causes=causes)
 
     async def GetWorkflow(self, request: pb.GetWorkflowRequest, context: Context) -> pb.GetWorkflowResponse:
         """One workflow as it stands."""

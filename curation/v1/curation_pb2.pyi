@@ -55,6 +55,26 @@ class WorkerState(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     WORKER_STATE_ALIVE: _ClassVar[WorkerState]
     WORKER_STATE_SILENT: _ClassVar[WorkerState]
     WORKER_STATE_ENDED: _ClassVar[WorkerState]
+
+class CauseKind(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    CAUSE_KIND_UNSPECIFIED: _ClassVar[CauseKind]
+    CAUSE_KIND_STATUS_NO_TRIGGER: _ClassVar[CauseKind]
+    CAUSE_KIND_NEVER_QUEUED: _ClassVar[CauseKind]
+    CAUSE_KIND_COMPLETED: _ClassVar[CauseKind]
+    CAUSE_KIND_NOTHING_FOUND: _ClassVar[CauseKind]
+    CAUSE_KIND_FAILED: _ClassVar[CauseKind]
+    CAUSE_KIND_RUNNING: _ClassVar[CauseKind]
+    CAUSE_KIND_WORKER_LOST: _ClassVar[CauseKind]
+    CAUSE_KIND_PAUSED: _ClassVar[CauseKind]
+    CAUSE_KIND_DRAINING: _ClassVar[CauseKind]
+    CAUSE_KIND_NO_WORKER: _ClassVar[CauseKind]
+    CAUSE_KIND_BREAKER_OPEN: _ClassVar[CauseKind]
+    CAUSE_KIND_API_HELD: _ClassVar[CauseKind]
+    CAUSE_KIND_BACKING_OFF: _ClassVar[CauseKind]
+    CAUSE_KIND_RATE_LIMITED: _ClassVar[CauseKind]
+    CAUSE_KIND_NO_FREE_SLOT: _ClassVar[CauseKind]
+    CAUSE_KIND_BEHIND_OTHERS: _ClassVar[CauseKind]
 QUEUE_STATUS_UNSPECIFIED: QueueStatus
 QUEUE_STATUS_NONE: QueueStatus
 QUEUE_STATUS_QUEUED: QueueStatus
@@ -81,6 +101,23 @@ WORKER_STATE_UNSPECIFIED: WorkerState
 WORKER_STATE_ALIVE: WorkerState
 WORKER_STATE_SILENT: WorkerState
 WORKER_STATE_ENDED: WorkerState
+CAUSE_KIND_UNSPECIFIED: CauseKind
+CAUSE_KIND_STATUS_NO_TRIGGER: CauseKind
+CAUSE_KIND_NEVER_QUEUED: CauseKind
+CAUSE_KIND_COMPLETED: CauseKind
+CAUSE_KIND_NOTHING_FOUND: CauseKind
+CAUSE_KIND_FAILED: CauseKind
+CAUSE_KIND_RUNNING: CauseKind
+CAUSE_KIND_WORKER_LOST: CauseKind
+CAUSE_KIND_PAUSED: CauseKind
+CAUSE_KIND_DRAINING: CauseKind
+CAUSE_KIND_NO_WORKER: CauseKind
+CAUSE_KIND_BREAKER_OPEN: CauseKind
+CAUSE_KIND_API_HELD: CauseKind
+CAUSE_KIND_BACKING_OFF: CauseKind
+CAUSE_KIND_RATE_LIMITED: CauseKind
+CAUSE_KIND_NO_FREE_SLOT: CauseKind
+CAUSE_KIND_BEHIND_OTHERS: CauseKind
 
 class Item(_message.Message):
     __slots__ = ("id", "status", "queue_status", "result", "error", "attempts", "version", "batch_id", "next_attempt_time", "data", "failure_group_id")
@@ -456,7 +493,7 @@ class ListBatchOutcomesResponse(_message.Message):
     def __init__(self, outcomes: _Optional[_Iterable[_Union[Outcome, _Mapping]]] = ..., next_page_token: _Optional[str] = ...) -> None: ...
 
 class WorkflowState(_message.Message):
-    __slots__ = ("resource", "paused", "pause_time", "paused_by", "pause_reason", "draining", "resume_time", "resumed_by", "resume_reason", "api", "breaker", "breaker_open_time", "breaker_error", "hold_end_time")
+    __slots__ = ("resource", "paused", "pause_time", "paused_by", "pause_reason", "draining", "resume_time", "resumed_by", "resume_reason", "api", "breaker", "breaker_open_time", "breaker_error", "hold_end_time", "next_probe_time")
     RESOURCE_FIELD_NUMBER: _ClassVar[int]
     PAUSED_FIELD_NUMBER: _ClassVar[int]
     PAUSE_TIME_FIELD_NUMBER: _ClassVar[int]
@@ -471,6 +508,7 @@ class WorkflowState(_message.Message):
     BREAKER_OPEN_TIME_FIELD_NUMBER: _ClassVar[int]
     BREAKER_ERROR_FIELD_NUMBER: _ClassVar[int]
     HOLD_END_TIME_FIELD_NUMBER: _ClassVar[int]
+    NEXT_PROBE_TIME_FIELD_NUMBER: _ClassVar[int]
     resource: str
     paused: bool
     pause_time: _timestamp_pb2.Timestamp
@@ -485,7 +523,8 @@ class WorkflowState(_message.Message):
     breaker_open_time: _timestamp_pb2.Timestamp
     breaker_error: str
     hold_end_time: _timestamp_pb2.Timestamp
-    def __init__(self, resource: _Optional[str] = ..., paused: _Optional[bool] = ..., pause_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., paused_by: _Optional[str] = ..., pause_reason: _Optional[str] = ..., draining: _Optional[bool] = ..., resume_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., resumed_by: _Optional[str] = ..., resume_reason: _Optional[str] = ..., api: _Optional[str] = ..., breaker: _Optional[_Union[BreakerState, str]] = ..., breaker_open_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., breaker_error: _Optional[str] = ..., hold_end_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ...) -> None: ...
+    next_probe_time: _timestamp_pb2.Timestamp
+    def __init__(self, resource: _Optional[str] = ..., paused: _Optional[bool] = ..., pause_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., paused_by: _Optional[str] = ..., pause_reason: _Optional[str] = ..., draining: _Optional[bool] = ..., resume_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., resumed_by: _Optional[str] = ..., resume_reason: _Optional[str] = ..., api: _Optional[str] = ..., breaker: _Optional[_Union[BreakerState, str]] = ..., breaker_open_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., breaker_error: _Optional[str] = ..., hold_end_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., next_probe_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ...) -> None: ...
 
 class WorkflowStatus(_message.Message):
     __slots__ = ("status", "next_statuses", "trigger", "initial")
@@ -740,3 +779,55 @@ class ListFailureGroupsResponse(_message.Message):
     groups: _containers.RepeatedCompositeFieldContainer[FailureGroup]
     next_page_token: str
     def __init__(self, groups: _Optional[_Iterable[_Union[FailureGroup, _Mapping]]] = ..., next_page_token: _Optional[str] = ...) -> None: ...
+
+class Cause(_message.Message):
+    __slots__ = ("kind", "since_time", "until_time", "actor", "reason", "error", "failure_group_id", "ahead_count", "ahead_count_exceeded", "worker_id", "host", "step", "fraction", "attempt", "attempts_max", "slot_count")
+    KIND_FIELD_NUMBER: _ClassVar[int]
+    SINCE_TIME_FIELD_NUMBER: _ClassVar[int]
+    UNTIL_TIME_FIELD_NUMBER: _ClassVar[int]
+    ACTOR_FIELD_NUMBER: _ClassVar[int]
+    REASON_FIELD_NUMBER: _ClassVar[int]
+    ERROR_FIELD_NUMBER: _ClassVar[int]
+    FAILURE_GROUP_ID_FIELD_NUMBER: _ClassVar[int]
+    AHEAD_COUNT_FIELD_NUMBER: _ClassVar[int]
+    AHEAD_COUNT_EXCEEDED_FIELD_NUMBER: _ClassVar[int]
+    WORKER_ID_FIELD_NUMBER: _ClassVar[int]
+    HOST_FIELD_NUMBER: _ClassVar[int]
+    STEP_FIELD_NUMBER: _ClassVar[int]
+    FRACTION_FIELD_NUMBER: _ClassVar[int]
+    ATTEMPT_FIELD_NUMBER: _ClassVar[int]
+    ATTEMPTS_MAX_FIELD_NUMBER: _ClassVar[int]
+    SLOT_COUNT_FIELD_NUMBER: _ClassVar[int]
+    kind: CauseKind
+    since_time: _timestamp_pb2.Timestamp
+    until_time: _timestamp_pb2.Timestamp
+    actor: str
+    reason: str
+    error: str
+    failure_group_id: str
+    ahead_count: int
+    ahead_count_exceeded: bool
+    worker_id: str
+    host: str
+    step: str
+    fraction: float
+    attempt: int
+    attempts_max: int
+    slot_count: int
+    def __init__(self, kind: _Optional[_Union[CauseKind, str]] = ..., since_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., until_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., actor: _Optional[str] = ..., reason: _Optional[str] = ..., error: _Optional[str] = ..., failure_group_id: _Optional[str] = ..., ahead_count: _Optional[int] = ..., ahead_count_exceeded: _Optional[bool] = ..., worker_id: _Optional[str] = ..., host: _Optional[str] = ..., step: _Optional[str] = ..., fraction: _Optional[float] = ..., attempt: _Optional[int] = ..., attempts_max: _Optional[int] = ..., slot_count: _Optional[int] = ...) -> None: ...
+
+class ExplainItemRequest(_message.Message):
+    __slots__ = ("resource", "id")
+    RESOURCE_FIELD_NUMBER: _ClassVar[int]
+    ID_FIELD_NUMBER: _ClassVar[int]
+    resource: str
+    id: str
+    def __init__(self, resource: _Optional[str] = ..., id: _Optional[str] = ...) -> None: ...
+
+class ExplainItemResponse(_message.Message):
+    __slots__ = ("item", "causes")
+    ITEM_FIELD_NUMBER: _ClassVar[int]
+    CAUSES_FIELD_NUMBER: _ClassVar[int]
+    item: Item
+    causes: _containers.RepeatedCompositeFieldContainer[Cause]
+    def __init__(self, item: _Optional[_Union[Item, _Mapping]] = ..., causes: _Optional[_Iterable[_Union[Cause, _Mapping]]] = ...) -> None: ...

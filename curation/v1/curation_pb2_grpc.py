@@ -88,6 +88,11 @@ class CurationServiceStub:
                 request_serializer=curation_dot_v1_dot_curation__pb2.ListFailureGroupsRequest.SerializeToString,
                 response_deserializer=curation_dot_v1_dot_curation__pb2.ListFailureGroupsResponse.FromString,
                 _registered_method=True)
+        self.ExplainItem = channel.unary_unary(
+                '/curation.v1.CurationService/ExplainItem',
+                request_serializer=curation_dot_v1_dot_curation__pb2.ExplainItemRequest.SerializeToString,
+                response_deserializer=curation_dot_v1_dot_curation__pb2.ExplainItemResponse.FromString,
+                _registered_method=True)
         self.GetWorkflow = channel.unary_unary(
                 '/curation.v1.CurationService/GetWorkflow',
                 request_serializer=curation_dot_v1_dot_curation__pb2.GetWorkflowRequest.SerializeToString,
@@ -199,6 +204,14 @@ class CurationServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def ExplainItem(self, request, context):
+        """Says why an item is not running, or where it is: everything that stands in its way now, what matters most first.
+        Errors: NOT_FOUND (UNKNOWN_RESOURCE, UNKNOWN_ITEM).
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def GetWorkflow(self, request, context):
         """Returns one workflow: its statuses, limits, state, and what its queue holds.
         Errors: NOT_FOUND (UNKNOWN_RESOURCE).
@@ -290,6 +303,11 @@ def add_CurationServiceServicer_to_server(servicer, server):
                     servicer.ListFailureGroups,
                     request_deserializer=curation_dot_v1_dot_curation__pb2.ListFailureGroupsRequest.FromString,
                     response_serializer=curation_dot_v1_dot_curation__pb2.ListFailureGroupsResponse.SerializeToString,
+            ),
+            'ExplainItem': grpc.unary_unary_rpc_method_handler(
+                    servicer.ExplainItem,
+                    request_deserializer=curation_dot_v1_dot_curation__pb2.ExplainItemRequest.FromString,
+                    response_serializer=curation_dot_v1_dot_curation__pb2.ExplainItemResponse.SerializeToString,
             ),
             'GetWorkflow': grpc.unary_unary_rpc_method_handler(
                     servicer.GetWorkflow,
@@ -591,6 +609,33 @@ class CurationService:
             '/curation.v1.CurationService/ListFailureGroups',
             curation_dot_v1_dot_curation__pb2.ListFailureGroupsRequest.SerializeToString,
             curation_dot_v1_dot_curation__pb2.ListFailureGroupsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ExplainItem(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/curation.v1.CurationService/ExplainItem',
+            curation_dot_v1_dot_curation__pb2.ExplainItemRequest.SerializeToString,
+            curation_dot_v1_dot_curation__pb2.ExplainItemResponse.FromString,
             options,
             channel_credentials,
             insecure,

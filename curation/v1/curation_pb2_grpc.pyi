@@ -68,6 +68,10 @@ class CurationServiceStub:
     """Lists what items have failed of, the most frequent first: failures that are alike count as one.
     Errors: NOT_FOUND (UNKNOWN_RESOURCE, UNKNOWN_BATCH).
     """
+    ExplainItem: _grpc.UnaryUnaryMultiCallable[_curation_pb2.ExplainItemRequest, _curation_pb2.ExplainItemResponse]
+    """Says why an item is not running, or where it is: everything that stands in its way now, what matters most first.
+    Errors: NOT_FOUND (UNKNOWN_RESOURCE, UNKNOWN_ITEM).
+    """
     GetWorkflow: _grpc.UnaryUnaryMultiCallable[_curation_pb2.GetWorkflowRequest, _curation_pb2.GetWorkflowResponse]
     """Returns one workflow: its statuses, limits, state, and what its queue holds.
     Errors: NOT_FOUND (UNKNOWN_RESOURCE).
@@ -125,6 +129,10 @@ class CurationServiceAsyncStub(CurationServiceStub):
     ListFailureGroups: _aio.UnaryUnaryMultiCallable[_curation_pb2.ListFailureGroupsRequest, _curation_pb2.ListFailureGroupsResponse]  # type: ignore[assignment]
     """Lists what items have failed of, the most frequent first: failures that are alike count as one.
     Errors: NOT_FOUND (UNKNOWN_RESOURCE, UNKNOWN_BATCH).
+    """
+    ExplainItem: _aio.UnaryUnaryMultiCallable[_curation_pb2.ExplainItemRequest, _curation_pb2.ExplainItemResponse]  # type: ignore[assignment]
+    """Says why an item is not running, or where it is: everything that stands in its way now, what matters most first.
+    Errors: NOT_FOUND (UNKNOWN_RESOURCE, UNKNOWN_ITEM).
     """
     GetWorkflow: _aio.UnaryUnaryMultiCallable[_curation_pb2.GetWorkflowRequest, _curation_pb2.GetWorkflowResponse]  # type: ignore[assignment]
     """Returns one workflow: its statuses, limits, state, and what its queue holds.
@@ -240,6 +248,16 @@ class CurationServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_curation_pb2.ListFailureGroupsResponse, _abc.Awaitable[_curation_pb2.ListFailureGroupsResponse]]:
         """Lists what items have failed of, the most frequent first: failures that are alike count as one.
         Errors: NOT_FOUND (UNKNOWN_RESOURCE, UNKNOWN_BATCH).
+        """
+
+    @_abc_1.abstractmethod
+    def ExplainItem(
+        self,
+        request: _curation_pb2.ExplainItemRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_curation_pb2.ExplainItemResponse, _abc.Awaitable[_curation_pb2.ExplainItemResponse]]:
+        """Says why an item is not running, or where it is: everything that stands in its way now, what matters most first.
+        Errors: NOT_FOUND (UNKNOWN_RESOURCE, UNKNOWN_ITEM).
         """
 
     @_abc_1.abstractmethod

@@ -1,4 +1,4 @@
-"""How many items of a workflow wait; each read is served by one of the queue's partial indexes."""
+"""How many items of a workflow wait, and before whom; each read is served by one of the queue's partial indexes."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from psycopg import sql
 
 from shared.db.engine import Connection
 from shared.db.statement import item_names
-from shared.workflow import Workflow
+from shared.workflow import ItemKey, Workflow
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,4 +36,32 @@ _COUNTS = sql.SQL(
 SELECT (SELECT count(*) FROM {source} s WHERE s.{queue} = 'queued' AND s.{run_at} IS NULL),
        (SELECT count(*) FROM {source} s WHERE s.{queue} = 'queued' AND s.{run_at} IS NOT NULL),
        (SELECT count(*) FROM {source} s WHERE s.{queue} = 'processing')"""
+)
+
+
+async def count_ahead(connection: Connection, workflow: Workflow, key: ItemKey, *, limit: int) -> int:
+    """How many items are claimed before a queued one whose time has come, counted up to `limit`.
+
+    What had to wait and whose time has come goes before what waits for its turn.
+    """
+    cursor = await connection.execute(_AHEAD.format(**item_names(workflow)), {"key": key, "limit": limit})
+    row = await cursor.fetchone()
+    return min(row[0], limit) if row is not None else 0
+
+
+_AHEAD = sql.SQL(
+    """/* count_ahead */
+SELECT (SELECT count(*) FROM (
+            SELECT FROM {source} s
+            WHERE s.{queue} = 'queued' AND s.{run_at} IS NOT NULL AND s.{run_at} <= now()
+              AND (i.{run_at} IS NULL OR s.{run_at} < i.{run_at})
+            LIMIT %(limit)s
+        ) late)
+     + (SELECT count(*) FROM (
+            SELECT FROM {source} s
+            WHERE s.{queue} = 'queued' AND s.{run_at} IS NULL AND i.{run_at} IS NULL
+              AND (s.{turn}, s.{key}) < (i.{turn}, i.{key})
+            LIMIT %(limit)s
+        ) next)
+FROM {source} i WHERE i.{key} = %(key)s"""
 )

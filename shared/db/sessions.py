@@ -45,6 +45,13 @@ class WorkerSession:
     failed: int
 
 
+_COLUMNS = """id, host, version, resources,
+    CASE WHEN ended_at IS NOT NULL THEN 'ended'
+         WHEN beat_at < clock_timestamp() - make_interval(secs => expiry_s) THEN 'silent'
+         ELSE 'alive' END AS state,
+    started_at, beat_at, ended_at, in_flight, done, failed"""
+
+
 async def open_session(
     connection: Connection, *, host: str, version: str, resources: Sequence[str], expiry_s: float = 30.0
 ) -> int:
@@ -82,18 +89,13 @@ async def list_sessions(
     """Sessions, newest first, those with an id below `before`; of workers that serve `resource` where it is named."""
     async with connection.cursor(row_factory=class_row(WorkerSession)) as cursor:
         await cursor.execute(
-            """/* list_sessions */
-            SELECT id, host, version, resources,
-                   CASE WHEN ended_at IS NOT NULL THEN 'ended'
-                        WHEN beat_at < clock_timestamp() - make_interval(secs => expiry_s) THEN 'silent'
-                        ELSE 'alive' END AS state,
-                   started_at, beat_at, ended_at, in_flight, done, failed
-            FROM worker_session
+            f"""/* list_sessions */
+            SELECT {_COLUMNS} FROM worker_session
             WHERE (%(resource)s::text IS NULL OR %(resource)s = ANY(resources))
               AND (ended_at IS NULL
                    OR (%(with_ended)s AND ended_at > clock_timestamp() - make_interval(secs => %(kept)s)))
               AND (%(before)s::bigint IS NULL OR id < %(before)s)
-            ORDER BY id DESC LIMIT %(limit)s""",
+            ORDER BY id DESC LIMIT %(limit)s""",  # noqa: S608 # our own names
             {
                 "resource": resource,
                 "with_ended": with_ended,
@@ -103,6 +105,13 @@ async def list_sessions(
             },
         )
         return await cursor.fetchall()
+
+
+async def find_session(connection: Connection, session: int) -> WorkerSession | None:
+    """A session; None when it is over and was removed since."""
+    async with connection.cursor(row_factory=class_row(WorkerSession)) as cursor:
+        await cursor.execute(f"SELECT {_COLUMNS} FROM worker_session WHERE id = %s", (session,))  # noqa: S608
+        return await cursor.fetchone()
 
 
 async def rescue(connection: Connection, workflow: Workflow, table: TransitionTable, *, expiry_s: float) -> int:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from contextlib import aclosing
+from collections.abc import AsyncIterator, Sequence
+from contextlib import aclosing, asynccontextmanager
 from typing import Any
 
 import pytest
@@ -11,7 +11,7 @@ import pytest
 from curation.v1 import curation_pb2 as pb
 from curation_client.aio import CurationClient
 from shared.db.log import append_state
-from tests.integration.test_watch import Response, Stream, key, update, watching
+from tests.integration.test_watch import Response, Stream, key, update
 from tests.support.service import RunningService, add_parcels
 
 SELECTIONS: list[dict[str, Any]] = [
@@ -42,6 +42,15 @@ def told(messages: Sequence[Response]) -> list[str]:
     return found
 
 
+@asynccontextmanager
+async def told_of(service: RunningService, **fields: Any) -> AsyncIterator[Stream]:
+    """A stream that has begun: the state is the first it tells, behind a snapshot."""
+    stream = Stream(service, **fields)
+    await stream.part("workflow")
+    yield stream
+    stream.call.cancel()
+
+
 async def until_told(stream: Stream, *wanted: str) -> None:
     """Reads until all of it was told, and nothing else was."""
     await stream.until(lambda: len(told(stream.messages)) >= len(wanted))
@@ -55,7 +64,7 @@ async def test_a_stream_says_the_state_at_its_start_and_in_its_place_among_the_e
     await add_parcels(service.database, {"status": "Selected"})
     async with service.database.transaction() as connection:
         await connection.execute("INSERT INTO status_batch (resource, status) VALUES ('parcels', 'Selected')")
-    async with watching(service, **selection) as stream:
+    async with told_of(service, **selection) as stream:
         of_batch = "batch_id" in selection
         await update(service, "Scan", 1)
         await pause(service)
@@ -71,7 +80,7 @@ async def test_a_stream_says_the_state_at_its_start_and_in_its_place_among_the_e
 
 async def test_who_goes_on_from_any_token_misses_nothing_and_sees_nothing_twice(service: RunningService) -> None:
     await add_parcels(service.database, {})
-    async with watching(service, skip_snapshot=True) as stream:
+    async with told_of(service, skip_snapshot=True) as stream:
         whole = ["running"]
         for number, status in enumerate(("Selected", "New", "Selected")):
             await update(service, status, 1)
@@ -92,7 +101,7 @@ async def test_who_goes_on_from_any_token_misses_nothing_and_sees_nothing_twice(
 
 async def test_changes_that_came_at_once_are_told_once_and_before_what_followed(service: RunningService) -> None:
     await add_parcels(service.database, {})
-    async with watching(service, skip_snapshot=True) as stream:
+    async with told_of(service, skip_snapshot=True) as stream:
         async with service.database.transaction() as connection:
             for _ in range(3):
                 await append_state(connection, "parcels")
@@ -104,9 +113,9 @@ async def test_changes_that_came_at_once_are_told_once_and_before_what_followed(
 async def test_who_was_paused_by_an_earlier_call_sees_so_and_others_are_not_told(service: RunningService) -> None:
     await add_parcels(service.database, {})
     await pause(service, reason="too dear")
-    async with watching(service) as stream:
-        started = await stream.part("workflow")
-        assert (started.workflow.paused, started.workflow.pause_reason) == (True, "too dear")
+    async with told_of(service) as stream:
+        started = stream.messages[-1].workflow
+        assert (started.paused, started.pause_reason) == (True, "too dear")
         async with service.database.transaction() as connection:
             await append_state(connection, "places")
         await update(service, "Selected", 1)

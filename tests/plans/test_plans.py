@@ -20,7 +20,7 @@ from shared.db.curate import CurateCall, curate
 from shared.db.engine import Connection, Database
 from shared.db.failure_groups import list_failure_groups
 from shared.db.finish import Result, finish
-from shared.db.queue import count_queue
+from shared.db.queue import count_ahead, count_queue
 from shared.db.sessions import rescue
 from shared.machine import REQUEUE, curate_trigger
 from shared.table import transition_table
@@ -91,6 +91,12 @@ async def count_all(connection: Connection) -> object:
     return await count_queue(connection, PARCELS)
 
 
+async def count_before(connection: Connection) -> object:
+    ahead = await count_ahead(connection, PARCELS, key(ROWS - 10), limit=10_001)
+    assert ahead == 10_001
+    return ahead
+
+
 def list_groups(batch: int | None) -> Run:
     async def run(connection: Connection) -> object:
         return await list_failure_groups(connection, PARCELS, batch=batch, after=(200_000, 0), limit=50)
@@ -114,6 +120,7 @@ STATEMENTS: dict[str, tuple[Run, set[str]]] = {
     "curate 1,000": (curate_some(curate_trigger("Scan"), 5, 1_000), {KEY, TURN}),
     "requeue 1,000": (curate_some(REQUEUE, 3, 1_000), {KEY, TURN}),
     "count the queue": (count_all, {TURN, RUN_AT, "ix_parcels_scan_worker"}),
+    "count who is before an item": (count_before, {KEY, TURN, RUN_AT}),
     "list groups": (list_groups(None), {FAILURE}),
     "list groups of a batch": (list_groups(1), {FAILURE}),
     "requeue a group": (requeue_group, {FAILURE, TURN}),

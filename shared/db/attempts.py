@@ -1,0 +1,70 @@
+"""Where an attempt stands that is under way, from the log; and what of an API's limits is taken."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+
+from shared.db.engine import Connection
+from shared.workflow import Workflow
+
+
+@dataclass(frozen=True, slots=True)
+class Underway:
+    """An attempt that is under way."""
+
+    claimed_at: datetime | None
+    """None when the log no longer reaches back so far."""
+    step: str
+    """The last one reported."""
+    fraction: float
+
+
+@dataclass(frozen=True, slots=True)
+class Taken:
+    """What of the limits that hold for all workers together is taken."""
+
+    workers: int
+    """Alive, and serving the workflow."""
+    next_call_at: datetime | None
+    """The first call that the API's rate still allows; None when that is now."""
+    slots: int
+    """Leased by workers, of those for the API as a whole."""
+
+
+async def read_underway(connection: Connection, workflow: Workflow, key: str, version: int) -> Underway:
+    """Where the attempt at an item stands that holds it under this version."""
+    cursor = await connection.execute(
+        """/* read_underway */
+        SELECT max(e.at) FILTER (WHERE e.kind = 'claim'),
+               (array_agg(e.steps[array_position(e.items, %(key)s)] ORDER BY e.position DESC)
+                    FILTER (WHERE e.kind = 'progress'))[1],
+               (array_agg(e.fractions[array_position(e.items, %(key)s)] ORDER BY e.position DESC)
+                    FILTER (WHERE e.kind = 'progress'))[1]
+        FROM status_event e
+        WHERE e.items @> ARRAY[%(key)s] AND e.resource = %(resource)s
+          AND e.versions[array_position(e.items, %(key)s)] = %(version)s""",
+        {"key": key, "resource": workflow.resource, "version": version},
+    )
+    row = await cursor.fetchone()
+    assert row is not None, "an aggregate has a row"
+    return Underway(row[0], row[1] or "", row[2] or 0.0)
+
+
+async def read_taken(connection: Connection, workflow: Workflow) -> Taken:
+    """What is taken of a workflow's workers, and of the limits of its API."""
+    cursor = await connection.execute(
+        """/* read_taken */
+        WITH alive AS MATERIALIZED (
+            SELECT id, resources FROM worker_session
+            WHERE ended_at IS NULL AND beat_at >= clock_timestamp() - make_interval(secs => expiry_s)
+        )
+        SELECT (SELECT count(*) FROM alive WHERE %(resource)s = ANY(resources)),
+               (SELECT next_at FROM call_schedule WHERE api = %(api)s AND key = '' AND next_at > clock_timestamp()),
+               (SELECT coalesce(sum(l.slots), 0) FROM call_lease l JOIN alive a ON a.id = l.session
+                WHERE l.api = %(api)s AND l.key = '')""",
+        {"resource": workflow.resource, "api": workflow.api},
+    )
+    row = await cursor.fetchone()
+    assert row is not None, "three subqueries have a row"
+    return Taken(*row)
