@@ -9,8 +9,7 @@ import psycopg
 from sqlalchemy import Column, DateTime, Float, MetaData, Table, Text, Uuid, func, text
 from sqlalchemy.dialects.postgresql import JSONB
 
-from shared.db.batches import close_batch, open_batch
-from shared.db.curate import CurateCall, curate
+from shared.db.curate import CurateCall, NewBatch, curate
 from shared.db.engine import connect
 from shared.db.migrate import migrate
 from shared.machine import curate_trigger
@@ -86,12 +85,9 @@ async def queue(url: str) -> int:
     try:
         keys = [key for (key,) in await (await connection.execute("SELECT id FROM samples")).fetchall()]
         for start in range(0, len(keys), QUEUED_AT_ONCE):
-            batch = await open_batch(
-                connection, resource="samples", status="Scan", actor="", reason="", request_id=None, digest=b""
-            )
-            assert isinstance(batch, int)
-            call = CurateCall(trigger=curate_trigger("Scan"), keys=keys[start : start + QUEUED_AT_ONCE], batch=batch)
-            await close_batch(connection, batch, await curate(connection, at_once, table, call))
+            some = keys[start : start + QUEUED_AT_ONCE]
+            call = CurateCall(trigger=curate_trigger("Scan"), keys=some, batch=NewBatch(status="Scan"))
+            await curate(connection, at_once, table, call)
             await connection.commit()
         return len(keys)
     finally:

@@ -1,8 +1,8 @@
-"""The use case of this project: set a status on many items, or retry them, in one transaction, once.
+"""The use case of this project: set a status on many items, or retry them, once.
 
-The batch's row comes first: a second call with the same request_id waits there until the first has committed, and then
-gets its answer. Then the items, then what became of them. An error anywhere leaves nothing, the batch's row included,
-so that a call that was refused may be made again under its request_id.
+One statement does it, the batch's row included, and is a transaction of its own: it takes one round trip, and an error
+anywhere leaves nothing, so that a call that was refused may be made again under its request_id. A repeated request_id
+changes nothing, and gets the answer of the first call; so does one that comes while the first is under way.
 """
 
 from __future__ import annotations
@@ -10,13 +10,15 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
+from uuid import UUID
 
 from psycopg import sql
+from psycopg.errors import UniqueViolation
 
 from curation_service.batch_request import BatchUpdate, Keys, Matching
 from curation_service.filters import to_driver_sql
-from shared.db.batches import Batch, close_batch, get_batch, list_outcomes, open_batch
-from shared.db.curate import CurateCall, Curated, curate
+from shared.db.batches import Batch, find_batch, get_batch, list_outcomes
+from shared.db.curate import CurateCall, Curated, NewBatch, curate
 from shared.db.engine import Connection, Database
 from shared.db.failure_groups import check_group
 from shared.db.log import log_identity
@@ -66,31 +68,48 @@ class BatchUpdates:
             RequestIdReused: another request came under this request_id.
             UnknownBatch, UnknownFailureGroup: the items are chosen by one that is not there.
         """
-        async with self._database.transaction() as connection:
+        # A request_id names what was done; with `validate_only` nothing is: the real call may follow under the same.
+        request_id = None if command.validate_only else command.request_id
+        async with self._database.autocommit() as connection:
             await _check_there(connection, command)
-            if command.validate_only:
-                # A request_id names what was done; nothing is, so that the real call may follow under the same.
-                return _answer(await self._curate(connection, command, batch=None))
-            opened = await open_batch(
-                connection,
-                resource=command.workflow.resource,
-                status=command.status,
-                actor=command.actor,
-                reason=command.reason,
-                request_id=command.request_id,
-                digest=command.digest,
-                weight=command.weight,
-            )
-            if isinstance(opened, Batch):
-                return await self._replay(connection, opened)
-            curated = await self._curate(connection, command, batch=opened)
-            batch = await close_batch(connection, opened, curated)
-            return _answer(curated, batch=batch, resume_token=await _resume_token(connection, batch))
+            try:
+                return await self._carry_out(connection, command, request_id)
+            except UniqueViolation:
+                # Another call under this id was committed while this one waited for its rows.
+                assert request_id is not None
+            found = await find_batch(connection, request_id, command.digest)
+            assert found is not None, "or nothing would have been violated"
+            return await self._replay(connection, found)
 
-    async def _curate(self, connection: Connection, command: BatchUpdate, *, batch: int | None) -> Curated:
-        call = CurateCall(
+    async def _carry_out(self, connection: Connection, command: BatchUpdate, request_id: UUID | None) -> BatchAnswer:
+        curated = await curate(
+            connection, command.workflow, self._tables[command.workflow.resource], self._call(command, request_id)
+        )
+        refused = curated.refused and not command.allow_partial
+        if request_id is not None and (refused or curated.batch is None):
+            # What stands in the way may be what the first call under this id has done.
+            found = await find_batch(connection, request_id, command.digest)
+            if found is not None:
+                return await self._replay(connection, found)
+        if curated.requested > self._items_max:
+            assert isinstance(command.selection, Matching), "the keys were counted before"
+            problem = f"matches more than {self._items_max} items; narrow it down"
+            raise InvalidRequest(FieldViolation(command.selection.field, problem))
+        if refused:
+            raise ItemsRefused(status=command.status, **_refusals(curated))
+        return _answer(curated, command)
+
+    def _call(self, command: BatchUpdate, request_id: UUID | None) -> CurateCall:
+        batch = NewBatch(
+            status=command.status,
+            actor=command.actor,
+            reason=command.reason,
+            request_id=request_id,
+            digest=command.digest,
+        )
+        return CurateCall(
             trigger=command.trigger,
-            batch=batch,
+            batch=None if command.validate_only else batch,
             weight=command.weight,
             allow_partial=command.allow_partial,
             validate_only=command.validate_only,
@@ -99,14 +118,6 @@ class BatchUpdates:
             outcomes_max=self._outcomes_max,
             **_selected(command),
         )
-        curated = await curate(connection, command.workflow, self._tables[command.workflow.resource], call)
-        if curated.requested > self._items_max:
-            assert isinstance(command.selection, Matching), "the keys were counted before"
-            problem = f"matches more than {self._items_max} items; narrow it down"
-            raise InvalidRequest(FieldViolation(command.selection.field, problem))
-        if curated.refused and not command.allow_partial:
-            raise ItemsRefused(status=command.status, **_refusals(curated))
-        return curated
 
     async def _replay(self, connection: Connection, batch: Batch) -> BatchAnswer:
         outcomes = await list_outcomes(connection, batch.id, after=0, limit=self._outcomes_max)
@@ -146,7 +157,23 @@ def _refusals(curated: Curated) -> dict[str, Any]:
     }
 
 
-def _answer(curated: Curated, *, batch: Batch | None = None, resume_token: str = "") -> BatchAnswer:
+def _answer(curated: Curated, command: BatchUpdate) -> BatchAnswer:
+    batch = None
+    if curated.batch is not None and curated.made_at is not None:
+        batch = Batch(
+            id=curated.batch,
+            resource=command.workflow.resource,
+            status=command.status,
+            actor=command.actor,
+            reason=command.reason,
+            created_at=curated.made_at,
+            weight=command.weight,
+            requested=curated.requested,
+            changed=curated.changed,
+            queued=curated.queued,
+            outcome_counts=curated.counts,
+            position=curated.position,
+        )
     return BatchAnswer(
         batch=batch,
         requested=curated.requested,
@@ -154,7 +181,7 @@ def _answer(curated: Curated, *, batch: Batch | None = None, resume_token: str =
         queued=curated.queued,
         counts=curated.counts,
         outcomes=curated.outcomes,
-        resume_token=resume_token,
+        resume_token="" if curated.position is None else encode_token(curated.log, curated.position),
     )
 
 

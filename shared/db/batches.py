@@ -8,9 +8,7 @@ from datetime import datetime
 from uuid import UUID
 
 from psycopg.rows import class_row
-from psycopg.types.json import Jsonb
 
-from shared.db.curate import Curated
 from shared.db.engine import Connection
 from shared.errors import Outcome, RequestIdReused, UnknownBatch
 
@@ -54,48 +52,21 @@ _COLUMNS = """id, resource, status, actor, reason, created_at, weight, requested
     position"""
 
 
-async def open_batch(
-    connection: Connection,
-    *,
-    resource: str,
-    status: str,
-    actor: str,
-    reason: str,
-    request_id: UUID | None,
-    digest: bytes,
-    weight: float = 1.0,
-) -> Batch | int:
-    """Starts a batch and returns its id; or returns the finished `Batch` that an earlier call with this id made.
-
-    A call with the same request_id that is still under way is waited for.
+async def find_batch(connection: Connection, request_id: UUID, digest: bytes) -> Batch | None:
+    """The batch that a call with this request_id made, if one did.
 
     Raises:
-        RequestIdReused: the earlier call asked for something else.
+        RequestIdReused: that call asked for something else.
     """
     cursor = await connection.execute(
-        """INSERT INTO status_batch (resource, status, actor, reason, request_id, request_digest, weight)
-           VALUES (%s, %s, %s, %s, %s, %s, %s) ON CONFLICT (request_id) DO NOTHING RETURNING id""",
-        (resource, status, actor, reason, request_id, digest, weight),
-    )
-    row = await cursor.fetchone()
-    if row is not None:
-        return int(row[0])
-    cursor = await connection.execute(
-        "SELECT id FROM status_batch WHERE request_id = %s AND request_digest = %s", (request_id, digest)
+        "SELECT id, request_digest = %s FROM status_batch WHERE request_id = %s", (digest, request_id)
     )
     row = await cursor.fetchone()
     if row is None:
+        return None
+    batch, same = row
+    if not same:
         raise RequestIdReused(str(request_id))
-    return await get_batch(connection, int(row[0]))
-
-
-async def close_batch(connection: Connection, batch: int, curated: Curated) -> Batch:
-    """Notes what the batch did."""
-    await connection.execute(
-        """UPDATE status_batch SET requested = %s, changed = %s, queued = %s, outcome_counts = %s, position = %s
-           WHERE id = %s""",
-        (curated.requested, curated.changed, curated.queued, Jsonb(dict(curated.counts)), curated.position, batch),
-    )
     return await get_batch(connection, batch)
 
 

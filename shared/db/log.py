@@ -22,7 +22,7 @@ from shared.errors import TokenExpired
 from shared.workflow import ItemKey, Workflow
 
 READ_BYTES = 512 * 1024
-"""Some 15,000 items with UUIDs as keys: what a reader holds at once."""
+"""Some 13,000 items with UUIDs as keys: what a reader holds at once."""
 
 STATE = "workflow"
 """The kind of an entry that says that the state of a workflow, or of its external API, has changed."""

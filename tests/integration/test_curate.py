@@ -60,9 +60,12 @@ async def set_status_in(
 
 
 async def entries(database: Database) -> list[Entry]:
-    """The whole log."""
+    """The whole log, however large its entries are."""
+    log: list[Entry] = []
     async with database.transaction() as connection:
-        return await read_log(connection, after=0, through=2**62, limit=1_000_000)
+        while more := await read_log(connection, after=log[-1].position if log else 0, through=2**62, limit=1_000_000):
+            log += more
+    return log
 
 
 async def state(database: Database) -> tuple[list[dict[str, Any]], list[Entry], int]:

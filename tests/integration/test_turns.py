@@ -9,9 +9,9 @@ from uuid import UUID
 import pytest
 
 from curation.v1 import curation_pb2 as pb
-from shared.db.batches import open_batch, read_progress
+from shared.db.batches import read_progress
 from shared.db.claim import Claimed, claim
-from shared.db.curate import CurateCall, curate
+from shared.db.curate import CurateCall, NewBatch, curate
 from shared.db.engine import Database
 from shared.db.finish import Result, finish
 from shared.machine import curate_trigger
@@ -40,15 +40,16 @@ async def add(database: Database, size: int) -> list[UUID]:
 async def queue(database: Database, keys: Sequence[UUID], *, weight: float = 1.0, cancel: bool = False) -> int:
     """Queues items as a batch of their own. Returns its id."""
     async with database.transaction() as connection:
-        named = {"resource": "parcels", "status": "Scan", "actor": "", "reason": "", "request_id": None, "digest": b""}
-        batch = await open_batch(connection, **named, weight=weight)  # type: ignore[arg-type]
-        assert isinstance(batch, int)
         call = CurateCall(
-            trigger=curate_trigger("Scan"), keys=keys, batch=batch, weight=weight, cancel_in_flight=cancel
+            trigger=curate_trigger("Scan"),
+            keys=keys,
+            batch=NewBatch(status="Scan"),
+            weight=weight,
+            cancel_in_flight=cancel,
         )
         curated = await curate(connection, PARCELS, TABLE, call)
-        await connection.execute("UPDATE status_batch SET queued = %s WHERE id = %s", (curated.queued, batch))
-    return batch
+    assert curated.batch is not None
+    return curated.batch
 
 
 async def take(database: Database, limit: int, *, from_turn: float = float("-inf"), probe: bool = False) -> Claimed:
