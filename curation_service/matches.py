@@ -1,13 +1,20 @@
-"""Which of an entry's items match the filters that watchers have; asked once for all watchers of the same filter."""
+"""Which of an entry's items match the filters that watchers have; asked once for all watchers of the same filter.
+
+An item matches if it does with the statuses from before the change, or with those from after it. So whoever watches
+`status = "New"` is told that an item is new, and that it no longer is; and is told the same at every replica, whenever
+it reads. All else of an item is not in the log, and counts as it is when it is asked for.
+"""
 
 from __future__ import annotations
 
 import asyncio
-from collections import OrderedDict
+from collections import OrderedDict, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from sqlalchemy import ARRAY, any_, bindparam, select, true
+from sqlalchemy import ARRAY, ColumnElement, any_, bindparam, cast, or_, select, true
+from sqlalchemy.ext.asyncio import AsyncConnection
+from sqlalchemy.sql.visitors import replacement_traverse
 
 from curation_service.fields import item_table
 from curation_service.watch_request import WatchRequest
@@ -20,6 +27,8 @@ ANSWERS_MAX = 2_000
 
 Place = tuple[str, str, int, int]
 """Resource, filter, position and part."""
+Moves = tuple[tuple[str, str | None], tuple[str, str | None]]
+"""Status and queue status, before and after."""
 
 
 class Matches:
@@ -31,7 +40,7 @@ class Matches:
         self._asking: dict[tuple[str, str], asyncio.Lock] = {}
 
     async def of(self, watch: WatchRequest, entries: Sequence[Entry]) -> Mapping[tuple[int, int], Sequence[int]]:
-        """For each entry, by position and part, the indexes of its items that match now, or did a moment ago."""
+        """For each entry, by position and part, the indexes of its items that match."""
         question = watch.workflow.resource, watch.filter
         lock = self._asking.setdefault(question, asyncio.Lock())
         try:
@@ -39,8 +48,7 @@ class Matches:
                 found = {(e.position, e.part): self._answers.get((*question, e.position, e.part)) for e in entries}
                 missing = [entry for entry in entries if found[entry.position, entry.part] is None]
                 if missing:
-                    matching = await self._errands.run(lambda: self._ask(watch, missing))
-                    for entry in missing:
+                    for entry, matching in await self._errands.run(lambda: self._ask(watch, missing)):
                         answer = [index for index, key in enumerate(entry.items) if key in matching]
                         found[entry.position, entry.part] = answer
                         self._keep((*question, entry.position, entry.part), answer)
@@ -49,17 +57,50 @@ class Matches:
                 self._asking.pop(question, None)
         return {place: answer or () for place, answer in found.items()}
 
-    async def _ask(self, watch: WatchRequest, entries: Iterable[Entry]) -> frozenset[str]:
-        """Those keys of these entries whose items match now."""
-        key, kind = item_table(watch.workflow).fields["id"].column, watch.workflow.key.type
-        typed = [kind.python_type(key) for key in {key for entry in entries for key in entry.items}]
-        # As one array: as parameters of their own they may be more than a statement can have.
-        among: Any = key == any_(bindparam("keys", typed, type_=ARRAY(kind)))
-        condition = true() if watch.condition is None else watch.condition
+    async def _ask(self, watch: WatchRequest, entries: Iterable[Entry]) -> Sequence[tuple[Entry, frozenset[str]]]:
+        """Entries, each with the keys of those of its items that match, or of more."""
+        alike: defaultdict[Moves, list[Entry]] = defaultdict(list)
+        for entry in entries:
+            alike[(entry.from_status, entry.from_queue), (entry.to_status, entry.to_queue)].append(entry)
         async with self._database.core() as connection:
-            return frozenset(str(key) for key in await connection.scalars(select(key).where(among, condition)))
+            return [
+                (entry, matching)
+                for moves, group in alike.items()
+                for matching in [await _matching(connection, watch, moves, group)]
+                for entry in group
+            ]
 
     def _keep(self, place: Place, answer: Sequence[int]) -> None:
         self._answers[place] = answer
         if len(self._answers) > ANSWERS_MAX:
             self._answers.popitem(last=False)
+
+
+async def _matching(
+    connection: AsyncConnection, watch: WatchRequest, moves: Moves, entries: Iterable[Entry]
+) -> frozenset[str]:
+    """Those keys of entries that made the same move whose items match."""
+    key, kind = item_table(watch.workflow).fields["id"].column, watch.workflow.key.type
+    typed = [kind.python_type(key) for key in {key for entry in entries for key in entry.items}]
+    # As one array: as parameters of their own they may be more than a statement can have.
+    among: Any = key == any_(bindparam("keys", typed, type_=ARRAY(kind)))
+    condition = or_(*(_with_statuses(watch, *pair) for pair in dict.fromkeys(moves)))
+    return frozenset(str(key) for key in await connection.scalars(select(key).where(among, condition)))
+
+
+def _with_statuses(watch: WatchRequest, status: str, queue_status: str | None) -> ColumnElement[bool]:
+    """The filter's condition for items that have these statuses."""
+    columns, workflow = item_table(watch.workflow).source.c, watch.workflow
+    given: dict[Any, str | None] = {
+        columns[workflow.curation.column]: status,
+        columns[workflow.queue.status]: queue_status,
+    }
+
+    def replaced(element: object, **_: object) -> Any:
+        if isinstance(element, ColumnElement) and element in given:
+            # By its type: PostgreSQL cannot tell that of a parameter which only meets NULL.
+            return cast(bindparam(None, given[element], type_=element.type, unique=True), element.type)
+        return None
+
+    condition: ColumnElement[bool] = true() if watch.condition is None else watch.condition
+    return replacement_traverse(condition, {}, replaced)

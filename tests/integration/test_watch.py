@@ -18,8 +18,9 @@ from shared.db.claim import claim
 from shared.db.curate import CurateCall, curate
 from shared.db.engine import Connection, connect
 from shared.db.finish import Result, finish
+from shared.db.log import log_identity
 from shared.db.sessions import open_session
-from shared.db.token import encode_token
+from shared.db.token import decode_token, encode_token
 from shared.machine import curate_trigger
 from shared.table import transition_table
 from tests.support.eventually import eventually
@@ -135,6 +136,28 @@ async def test_a_watch_starts_with_what_it_asked_for_and_goes_on_with_its_change
         assert {item.status for item in stream.items.values()} == {"New"}
         await update(service, "Selected", 1, 2, 3)
         assert sorted(await stream.events(len(after))) == [(key(n), 2, "curate") for n in after]
+
+
+async def test_a_filter_by_status_tells_of_what_comes_and_of_what_goes_whenever_it_is_read(
+    service: RunningService,
+) -> None:
+    await add_parcels(service.database, {}, {}, {"size": 5})
+    start = (await update(service, "Selected", 2)).resume_token
+    for status, numbers in (("Selected", [1]), ("Archived", [1]), ("New", [1, 2]), ("Scan", [3])):
+        await update(service, status, *numbers)
+    await claim_and_finish(service, 1)
+    expected = {
+        'status = "Selected"': [(1, 2), (1, 3), (2, 3)],
+        'NOT status = "Archived"': [(1, 2), (1, 3), (1, 4), (2, 3), (3, 2), (3, 3), (3, 4)],
+        'queue_status = "NONE" AND size > 1': [(3, 2)],
+        'status = "Scan" AND queue_status = "processing"': [(3, 3), (3, 4)],
+    }
+    for asked, told in expected.items():
+        stream = Stream(service, filter=asked, resume_token=start)
+        assert [(item, version) for item, version, _ in await stream.events(len(told))] == [
+            (key(n), version) for n, version in told
+        ], asked
+        stream.call.cancel()
 
 
 async def test_a_watch_of_a_batch_sees_its_items_and_no_others(service: RunningService) -> None:
@@ -342,6 +365,18 @@ async def test_a_token_that_the_log_no_longer_reaches_back_to_has_expired(servic
         service.stub.WatchStatus(pb.WatchStatusRequest(resource="parcels", resume_token=token)).read()
     )
     assert (refusal.code, refusal.reason) == (grpc.StatusCode.OUT_OF_RANGE, "TOKEN_EXPIRED")
+
+
+async def test_a_token_from_after_a_database_was_restored_asks_for_a_snapshot(service: RunningService) -> None:
+    await add_parcels(service.database, {})
+    token = (await update(service, "Selected", 1)).resume_token
+    async with service.database.transaction() as connection:
+        log_id = (await log_identity(connection)).id
+    ahead = encode_token(log_id, decode_token(token, log_id) + 1)
+    request = pb.WatchStatusRequest(resource="parcels", resume_token=ahead)
+    refusal = await refused(service.stub.WatchStatus(request).read())
+    assert (refusal.code, refusal.reason) == (grpc.StatusCode.OUT_OF_RANGE, "TOKEN_EXPIRED")
+    assert "restored" in refusal.message
 
 
 async def test_heartbeats_bring_tokens_while_nothing_happens(database_url: str) -> None:
