@@ -33,7 +33,8 @@ class Update:
     part: Part
     """What happened."""
     resume_token: str
-    """The position behind it, to go on from in another watch; empty while a snapshot is under way."""
+    """The position behind it, to go on from in another watch; empty while a snapshot is under way, and in all but the
+    last part of a change that is told in several."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -71,6 +72,7 @@ class WatchState:
         self._dice = dice
         self._failures = 0
         self._in_snapshot = False
+        self._held: list[Update] = []
 
     @property
     def request(self) -> pb.WatchStatusRequest:
@@ -78,8 +80,13 @@ class WatchState:
         return self._request
 
     def received(self, response: pb.WatchStatusResponse) -> list[Update]:
-        """Takes note of a message and returns what the watcher should see of it."""
+        """Takes note of a message and returns what the watcher should see of it, or of it and those before it.
+
+        A change that takes several messages is held until its last one, which has the token: were the stream to break
+        amid them, all of the change would come again.
+        """
         self._failures = 0
+        comes_again = bool(self._request.resume_token) and not response.resume_token
         if response.resume_token:
             self._request.resume_token = response.resume_token
         which = response.WhichOneof("part")
@@ -90,6 +97,10 @@ class WatchState:
             self._in_snapshot = which == "snapshot"
         if which is not None and which != "heartbeat":
             updates.append(Update(getattr(response, which), response.resume_token))
+        self._held += updates
+        if comes_again:
+            return []
+        updates, self._held = self._held, []
         return updates
 
     def lost(self, error: grpc.RpcError | None) -> float | None:
@@ -99,6 +110,7 @@ class WatchState:
             error: what the stream ended by; None when the server ended it in order.
         """
         self._in_snapshot = False
+        self._held.clear()
         if error is None and self._request.end_when_done:
             return None
         code = error.code() if isinstance(error, grpc.Call | grpc.aio.AioRpcError) else None

@@ -15,6 +15,7 @@ from curation.v1 import curation_pb2_grpc as pb_grpc
 from curation_client import aio, sync
 from curation_client.watch import Backoff, SnapshotStart, Update
 
+WAIT_S = 10
 QUICK = Backoff(first_s=0.001, longest_s=0.01)
 
 
@@ -162,6 +163,28 @@ async def test_a_stream_that_is_left_is_cancelled_at_the_server(watched: Watched
     async with serving(service) as address:
         await watched(address, 1, "")
         await asyncio.to_thread(service.left.wait)
+
+
+@pytest.mark.parametrize("form", ["aio", "sync"])
+async def test_a_watch_that_is_left_without_closing_it_is_cancelled_at_the_server(form: str) -> None:
+    service = scripted([event(1)])
+
+    def leave_plainly(client: sync.CurationClient) -> None:
+        for _ in client.watch("places"):
+            break
+
+    async with serving(service) as address:
+        if form == "aio":
+            async with aio.CurationClient(address) as client:
+                async for _ in client.watch("places"):
+                    break
+                await asyncio.to_thread(service.left.wait, WAIT_S)  # the client is still open
+                assert service.left.is_set()
+        else:
+            with sync.CurationClient(address) as plain:
+                await asyncio.to_thread(leave_plainly, plain)
+                await asyncio.to_thread(service.left.wait, WAIT_S)
+                assert service.left.is_set()
 
 
 async def test_a_cancelled_watch_cancels_its_stream_and_stays_cancelled() -> None:

@@ -119,3 +119,28 @@ def test_expected_versions_go_with_their_ids() -> None:
     assert [(entry.id, entry.expected_version) for entry in request.items.entries] == [("1", 5), ("2", 6)]
     with pytest.raises(ValueError, match="zip"):
         status_request("places", "New", ids=["1", "2"], expected_versions=[5])
+
+
+def several(*numbers: int, token: str = "") -> list[pb.WatchStatusResponse]:
+    """Messages of one change, of which the last has the token."""
+    events = [pb.StatusEvents(events=[pb.StatusEvent(item_id=str(number))]) for number in numbers]
+    return [pb.WatchStatusResponse(events=each, resume_token=token * (each is events[-1])) for each in events]
+
+
+def test_a_change_that_is_cut_off_between_its_messages_is_seen_once_and_whole() -> None:
+    watch = state(resume_token="t0")
+    first, second, last = several(1, 2, 3, token="t3")
+    assert watch.received(first) == watch.received(second) == []
+    watch.lost(error(grpc.StatusCode.UNAVAILABLE))
+    assert watch.request.resume_token == "t0"
+    assert [watch.received(first), watch.received(second)] == [[], []]
+    updates = watch.received(last)
+    assert parts(updates) == [first.events, second.events, last.events]
+    assert [update.resume_token for update in updates] == ["", "", "t3"]
+
+
+def test_before_the_first_token_nothing_is_held_since_a_snapshot_would_come_again() -> None:
+    watch = state()
+    watch.received(SNAPSHOT)
+    watch.received(pb.WatchStatusResponse(snapshot_end=pb.SnapshotEnd(item_count=1)))
+    assert parts(watch.received(several(1, 2)[0])) == [several(1)[0].events]
