@@ -15,6 +15,7 @@
     ├── TokenExpired         a resume token older than the log
     ├── ServerStopping       the service stops, or the stream reached its age; go on elsewhere
     ├── DatabaseUnavailable  PostgreSQL cannot be reached, or is out of room for us
+    ├── LogRewound           the log has lost what was read from it; the process ends, and no caller is told
     └── BackboneUnavailable  NATS cannot be reached; streams wait, and no caller is told
 
 Each has a stable `reason`, and fields instead of prose. That items of a call are refused is data (`Outcome`) as long
@@ -169,7 +170,7 @@ class TokenInvalid(CurationError):
 
 
 class TokenExpired(CurationError):
-    """A resume token older than the log; a snapshot is the way out."""
+    """A resume token older than the log, or ahead of a log that was restored; a snapshot is the way out."""
 
     reason = "TOKEN_EXPIRED"
 
@@ -184,6 +185,12 @@ class DatabaseUnavailable(CurationError):
     """PostgreSQL cannot be reached, or has no connection free for us; try again."""
 
     reason = "DATABASE_UNAVAILABLE"
+
+
+class LogRewound(CurationError):
+    """What was read from the log is no longer in it: the database was restored, or a standby lost the last commits."""
+
+    reason = "LOG_REWOUND"
 
 
 class BackboneUnavailable(CurationError):

@@ -1,6 +1,10 @@
 """The tail that reads PostgreSQL itself: follows the log in commit order.
 
 Notifications only wake it: a poll carries it when they are lost.
+
+It looks as far as the horizon, and stands at the last entry, or the day's first position: there a token is good. What
+was drawn behind it and rolled back may be drawn once more by others after a crash of PostgreSQL, which writes down what
+a sequence has given only with a commit.
 """
 
 from __future__ import annotations
@@ -15,11 +19,12 @@ from psycopg import sql
 
 from shared.db.engine import Connection, connect
 from shared.db.horizon import Horizon
-from shared.db.log import log_identity, look
+from shared.db.log import Entry, check_contains, last_entry, log_identity, look
+from shared.db.partitions import day_start
 from shared.db.ring import Reading
 from shared.db.tail import BACKOFF_S, ITEMS_MAX, PLANS, READ_SIZE, Tail, read_part
 from shared.db.writer import CHANNEL
-from shared.errors import DatabaseUnavailable
+from shared.errors import DatabaseUnavailable, LogRewound
 
 log = logging.getLogger(__name__)
 
@@ -39,6 +44,9 @@ class DatabaseTail(Tail):
         self._horizon = Horizon()
         self._warn_at_s = stall_s
         self._held = False
+        self._looked = 0
+        """Up to here all entries are in memory."""
+        self._last: Entry | None = None
         self._wake = asyncio.Event()
 
     @property
@@ -56,24 +64,35 @@ class DatabaseTail(Tail):
                     await self._start(connection)
                     while True:
                         await self._step(connection)
+            except LogRewound as error:
+                # What is in memory, here and all over the process, is of a history that no longer is.
+                log.error("%s; the service ends, clients start again with a snapshot", error)
+                raise
             except (DatabaseUnavailable, psycopg.Error) as error:
                 log.warning("the log cannot be read now: %s", type(error).__name__)
                 await asyncio.sleep(BACKOFF_S)
 
     async def _start(self, connection: Connection) -> None:
+        """Raises `LogRewound` when the log is no longer the one that was read so far."""
         self.log_id = (await log_identity(connection)).id
+        self._horizon, self._held = Horizon(), False
+        if self._last is not None:
+            await check_contains(connection, self._last.position, self._last.xid)
         if not self.position:
             # Sequences are never at 0, so 0 means that a transaction under way keeps the horizon back.
             while not self._horizon.position:
                 await self._horizon.advance(connection)
                 await self.pause(UNSAFE_PAUSE_S[1] if self._horizon.waiting_s else 0.0)
-            self._begin(self._horizon.position)
+            start = day_start(self._horizon.position)
+            last = await last_entry(connection, after=start, through=self._horizon.position)
+            self._begin(start if last is None else last)
+        self._looked = self.position
         self.ready()
 
     async def _step(self, connection: Connection) -> None:
         self._wake.clear()
         await self._horizon.note(connection)
-        if self._horizon.newest > self.position:
+        if self._horizon.newest > self._looked:
             await self._advance(connection)
         if self._horizon.waiting_s > self._warn_at_s:
             log.warning("an open transaction has held the stream back for %.1f s", self._horizon.waiting_s)
@@ -89,16 +108,25 @@ class DatabaseTail(Tail):
     async def _advance(self, connection: Connection) -> None:
         """Reads what is new and asks how much of it is safe with one look; while something is held back, asks first."""
         if not self._held:
-            oldest, entries = await look(connection, after=self.position, through=self._horizon.newest, limit=READ_SIZE)
+            oldest, entries = await look(connection, after=self._looked, through=self._horizon.newest, limit=READ_SIZE)
             self._horizon.learn(oldest)
             safe = [entry for entry in entries if entry.position <= self._horizon.position]
             whole = len(safe) < len(entries) or not safe
-            self._keep(Reading(safe, self._horizon.position if whole else safe[-1].position))
+            self._pass_on(Reading(safe, self._horizon.position if whole else safe[-1].position))
         else:
             await self._horizon.advance(connection)
         self._held = self._horizon.waiting_s > 0
-        while self.position < self._horizon.position:
-            self._keep(await read_part(connection, self.position, self._horizon.position))
+        while self._looked < self._horizon.position:
+            self._pass_on(await read_part(connection, self._looked, self._horizon.position))
+
+    def _pass_on(self, reading: Reading) -> None:
+        self._looked = max(self._looked, reading.position)
+        stands = max(self.position, day_start(reading.position))
+        if reading.entries:
+            self._last = reading.entries[-1]
+            stands = max(stands, self._last.position)
+        if stands > self.position:
+            self._keep(Reading(reading.entries, stands))
 
     async def _woken(self, seconds: float) -> None:
         try:

@@ -18,7 +18,7 @@ from psycopg import sql
 from shared.db.engine import Connection
 from shared.db.statement import item_names
 from shared.db.writer import CHANNEL
-from shared.errors import TokenExpired
+from shared.errors import LogRewound, TokenExpired
 from shared.workflow import ItemKey, Workflow
 
 READ_BYTES = 512 * 1024
@@ -85,9 +85,41 @@ async def log_identity(connection: Connection) -> LogIdentity:
 
 
 async def check_reaches(connection: Connection, position: int) -> None:
-    """Raises `TokenExpired` when the log no longer has all that follows a position."""
-    if position < (await log_identity(connection)).pruned_through:
+    """Raises `TokenExpired` when the log no longer has all that follows a position, or never got there."""
+    cursor = await connection.execute("SELECT pruned_through, last_value FROM event_log, status_event_position")
+    row = await cursor.fetchone()
+    assert row is not None, "the database is not migrated"
+    pruned_through, drawn = row
+    if position < pruned_through:
         raise TokenExpired("the log no longer reaches back to this token: start again with a snapshot")
+    if position > drawn:
+        raise TokenExpired("this token is ahead of the log, which was restored since: start again with a snapshot")
+
+
+async def last_entry(connection: Connection, *, after: int, through: int) -> int | None:
+    """The position of the last entry in (after, through]."""
+    cursor = await connection.execute(
+        "SELECT max(position) FROM status_event WHERE position > %s AND position <= %s", (after, through)
+    )
+    row = await cursor.fetchone()
+    assert row is not None
+    position: int | None = row[0]
+    return position
+
+
+async def check_contains(connection: Connection, position: int, xid: int) -> None:
+    """Raises `LogRewound` when the log lacks an entry that was read from it, unless that is older than the log."""
+    cursor = await connection.execute(
+        """SELECT EXISTS (SELECT FROM status_event WHERE position = %(position)s AND xid = %(xid)s::text::xid8)
+               OR %(position)s <= pruned_through FROM event_log""",
+        {"position": position, "xid": str(xid)},
+    )
+    row = await cursor.fetchone()
+    if row is None or not row[0]:
+        raise LogRewound(
+            f"the log has lost position {position}, which was read from it: the database was restored, or a standby "
+            "took over without its last commits"
+        )
 
 
 async def read_log(connection: Connection, *, after: int, through: int, limit: int) -> list[Entry]:

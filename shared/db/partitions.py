@@ -21,6 +21,11 @@ _LOCK = 0x63757262
 """Of the advisory lock that lets one process at a time keep the partitions."""
 
 
+def day_start(position: int) -> int:
+    """The position at which the day of a position begins; no entry ever has it."""
+    return position - position % DAY_SIZE
+
+
 @dataclass(frozen=True, slots=True)
 class Kept:
     """What keeping the partitions did."""

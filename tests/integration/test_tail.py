@@ -12,10 +12,10 @@ from sqlalchemy import text
 
 from shared.db.database_tail import DatabaseTail
 from shared.db.engine import Database
-from shared.errors import DatabaseUnavailable, TokenExpired
+from shared.errors import DatabaseUnavailable, LogRewound, TokenExpired
 from tests.support.eventually import eventually
 from tests.support.log import arrive, curate_in, cut, open_transaction, read_all, update, versions
-from tests.support.service import add_parcels, parcel_database
+from tests.support.service import WAIT_S, add_parcels, parcel_database
 
 
 @pytest.fixture
@@ -70,6 +70,38 @@ async def test_a_position_that_is_rolled_back_holds_nobody_back(database: Databa
         await late.rollback()
         await arrive(tail, second)
         assert versions(await read_all(tail, start)) == [(2, 2)]
+
+
+async def test_a_position_that_was_rolled_back_and_drawn_again_after_a_crash_is_delivered(
+    database: Database,
+) -> None:
+    async with tailing(database, poll_s=0.02) as tail, open_transaction(database) as late:
+        start = tail.position
+        first = await update(database, "Selected", 1)
+        drawn = await curate_in(late, "Selected", 2)
+        await late.rollback()
+        await eventually(lambda: tail._looked >= drawn)
+        assert tail.position == first
+        # What PostgreSQL has after a crash: it writes down what a sequence has given with the next commit.
+        async with database.core() as connection:
+            await connection.execute(text(f"SELECT setval('status_event_position', {first})"))
+        await cut(database, "curation tail")
+        assert await update(database, "Selected", 3) == drawn
+        await arrive(tail, drawn)
+        assert versions(await read_all(tail, start)) == [(1, 2), (3, 2)]
+
+
+async def test_a_log_that_has_lost_what_was_read_from_it_ends_the_process(database: Database) -> None:
+    async with tailing(database) as tail:
+        last = await update(database, "Selected", 1)
+        await arrive(tail, last)
+        async with database.core() as connection:
+            await connection.execute(text(f"DELETE FROM status_event WHERE position = {last}"))
+        await cut(database, "curation tail")
+        async with asyncio.timeout(WAIT_S):
+            with pytest.raises(ExceptionGroup) as caught:
+                await tail.ended()
+        assert caught.group_contains(LogRewound, match=str(last))
 
 
 async def test_a_transaction_that_is_forgotten_is_ended_and_holds_back_nobody(database: Database) -> None:
