@@ -10,6 +10,8 @@ STUBS := curation/v1
 LIFECYCLE := docs/reference/lifecycle.md
 # What `make breaking` compares the API with: any commit, branch or tag.
 BASE ?= $(shell { git rev-parse --verify --quiet origin/main || git rev-parse --verify --quiet HEAD; } 2>/dev/null)
+# How long each test of `make chaos` makes trouble.
+SECONDS ?= 180
 # Tests run in so many processes, each with a PostgreSQL of its own.
 PROCESSES ?= 2
 LOCK := $(BIN)/uv pip compile pyproject.toml --group build --universal --python-version 3.11 --fork-strategy fewest \
@@ -17,7 +19,7 @@ LOCK := $(BIN)/uv pip compile pyproject.toml --group build --universal --python-
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup run test lint format generate verify breaking bench lock clean
+.PHONY: help setup run test lint format generate verify breaking bench chaos lock clean
 
 help: ## What there is
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -78,6 +80,9 @@ breaking: setup ## The API breaks nobody who uses the one of BASE (default: orig
 
 bench: setup ## Measure the streams beside their raw floors, in the same run: some minutes
 	@for name in latency fanout memory log; do $(BIN)/python -m benchmarks.watch_$$name || exit 1; done
+
+chaos: setup ## Kill, cut and stall everything for SECONDS, and check every promise: minutes
+	$(BIN)/pytest tests/chaos --chaos=$(SECONDS)
 
 lock: setup ## Resolve the dependencies anew: requirements.lock for images, requirements-dev.lock for everything
 	$(LOCK) --upgrade --output-file requirements.lock

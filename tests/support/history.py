@@ -99,6 +99,9 @@ class Selection:
                     yield event
 
 
+EVERYTHING = Selection()
+
+
 class Owed(Enum):
     """Whether a stream owes its client an event."""
 
@@ -138,7 +141,7 @@ class Watcher:
     """One watcher and its streams, each opened when the one before had ended."""
 
     name: str
-    selection: Selection = Selection()
+    selection: Selection = EVERYTHING
     streams: list[Stream] = field(default_factory=list)
     to_the_end: bool = True
     """Whether it was waited for until it had everything; else it left early."""

@@ -7,6 +7,7 @@ from dataclasses import replace
 
 import pytest
 
+from tests.support.history import EVERYTHING as ALL
 from tests.support.history import Commit, Entry, Event, History, Message, Selection, Stream, Watcher, Write
 from tests.support.promises import PROMISES, check
 
@@ -15,7 +16,6 @@ D, E = (Event(item, 3, "claim") for item in "ab")
 P = Event("a", 3, "progress", "asking")
 Q = Event("a", 3, "progress", "saving")
 F = Event("a", 4, "complete")
-ALL = Selection()
 LOG = (
     Commit(10, (Entry((A, B), batches=frozenset({7})),), cause=7),
     Commit(11, (Entry((C,), batches=frozenset({8}), statuses=frozenset({"New", "Selected"})),), cause=8),
