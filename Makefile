@@ -79,7 +79,7 @@ breaking: setup ## The API breaks nobody who uses the one of BASE (default: orig
 	else echo "no earlier API to compare with"; fi
 
 bench: setup ## Measure the streams beside their raw floors, in the same run: some minutes
-	@for name in latency fanout memory log; do $(BIN)/python -m benchmarks.watch_$$name || exit 1; done
+	@for name in latency fanout memory log backbone; do $(BIN)/python -m benchmarks.watch_$$name || exit 1; done
 
 chaos: setup ## Kill, cut and stall everything for SECONDS, and check every promise: minutes
 	$(BIN)/pytest tests/chaos --chaos=$(SECONDS)

@@ -1,0 +1,94 @@
+"""What the page on scaling says of a distribution key, read from the statements that run."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
+from typing import Any, cast
+from uuid import UUID
+
+import pytest
+from psycopg import sql
+
+from shared.db.claim import claim
+from shared.db.curate import CurateCall, curate
+from shared.db.engine import Connection
+from shared.db.finish import Result, finish, lock
+from shared.db.log import append_progress
+from shared.db.sessions import rescue
+from shared.machine import curate_trigger
+from shared.table import transition_table
+from shared.workflow import Item
+from tests.docs.pages import ROOT
+from tests.support.parcels import PARCELS
+
+TABLE = transition_table(PARCELS)
+KEY = UUID(int=1)
+RESULTS = [Result(Item(KEY, 1, 1, {}), "complete", values={"code": "1"})]
+Run = Callable[[Connection], Awaitable[Any]]
+STATEMENTS: dict[str, Run] = {
+    "set a status, by key": lambda c: curate(
+        c, PARCELS, TABLE, CurateCall(trigger=curate_trigger("Scan"), keys=[KEY], batch=1)
+    ),
+    "set a status, by filter": lambda c: curate(
+        c, PARCELS, TABLE, CurateCall(trigger=curate_trigger("Scan"), where=sql.SQL("s.name = ''"), batch=1)
+    ),
+    "claim": lambda c: claim(c, PARCELS, TABLE, session=1, limit=1, from_turn=0.0),
+    "finish": lambda c: finish(c, PARCELS, TABLE, RESULTS),
+    "lock, before a finish in pieces": lambda c: lock(c, PARCELS, RESULTS),
+    "report progress": lambda c: append_progress(c, PARCELS, [(KEY, 1, "asking", 0.5)]),
+    "rescue": lambda c: rescue(c, PARCELS, TABLE, expiry_s=1.0),
+}
+BY_KEY = re.compile(
+    r'JOIN "parcels" s ON s\."id" = \w+\.key'
+    r'|FROM "parcels" s WHERE s\."id" = ANY'
+    r'|UPDATE "parcels" s\s+SET (?:(?!\bWHERE\b).)*WHERE s\."id" = \w+\.key',
+    re.DOTALL,
+)
+ANY_WAY = re.compile(r'(?:FROM|JOIN|UPDATE)\s+"parcels"')
+WRITES = re.compile(r'INSERT INTO "?(\w+)"?')
+
+
+class Composed(Exception):
+    """The statement is there, and shall not run."""
+
+
+class Recorder:
+    """Takes the place of a connection until a statement names the source table."""
+
+    def __init__(self) -> None:
+        self.statement = ""
+
+    async def execute(self, statement: bytes | str | sql.Composable, *_: object, **__: object) -> None:
+        """Notes it."""
+        if isinstance(statement, sql.Composable):
+            statement = statement.as_string(None)
+        self.statement = statement.decode() if isinstance(statement, bytes) else statement
+        if '"parcels"' in self.statement:
+            raise Composed
+
+
+async def statement_of(run: Run) -> str:
+    recorder = Recorder()
+    with suppress(Composed):
+        await run(cast("Connection", recorder))
+    assert ANY_WAY.search(recorder.statement)
+    return recorder.statement
+
+
+@pytest.mark.parametrize("name", STATEMENTS)
+async def test_the_page_says_how_often_a_statement_goes_by_the_key_and_what_else_it_writes(name: str) -> None:
+    statement = await statement_of(STATEMENTS[name])
+    by_key = len(BY_KEY.findall(statement))
+    searches = len(ANY_WAY.findall(statement)) - by_key
+    writes = ["the target" if table == PARCELS.target.name else f"`{table}`" for table in WRITES.findall(statement)]
+    row = f"| {name} | {by_key} | {searches} | {', '.join(writes) or 'nothing'} |"
+    assert row in (ROOT / "docs" / "scaling.md").read_text(), row
+
+
+@pytest.mark.parametrize("name", STATEMENTS)
+async def test_rows_of_different_items_are_never_joined(name: str) -> None:
+    """Other than by the key, the source is read alone: never beside another relation that has items."""
+    rest = BY_KEY.sub("", await statement_of(STATEMENTS[name]))
+    assert not re.search(r'JOIN\s+"parcels"|"parcels"\s+s\s*(?:,|JOIN)', rest)
