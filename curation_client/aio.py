@@ -96,7 +96,7 @@ class CurationClient:
             call = self._stub.WatchStatus(state.request)
             error = None
             try:
-                async for response in call:
+                while (response := await _read(call)) is not None:
                     for update in state.received(response):
                         yield update
             except grpc.RpcError as raised:
@@ -105,3 +105,24 @@ class CurationClient:
                 # An abandoned stream is never collected (grpc/grpc#43462), whichever way it was left.
                 call.cancel()
             delay_s = state.lost(error)
+
+
+async def _read(
+    call: grpc.aio.UnaryStreamCall[pb.WatchStatusRequest, pb.WatchStatusResponse],
+) -> pb.WatchStatusResponse | None:
+    """The next message; None at the end of the stream.
+
+    A read that is cancelled while a message is on its way leaks that message, for good (grpc/grpc#43360). So it is the
+    call that a cancelled watch cancels, and the read ends by that.
+    """
+    reading = asyncio.ensure_future(call.read())
+    try:
+        await asyncio.wait({reading})
+    except asyncio.CancelledError:
+        call.cancel()
+        await asyncio.wait({reading})
+        if not reading.cancelled():
+            reading.exception()  # taken note of
+        raise
+    response = reading.result()
+    return response if isinstance(response, pb.WatchStatusResponse) else None
