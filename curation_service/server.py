@@ -20,6 +20,12 @@ from shared.lifecycle import Part
 
 RECEIVE_FACTOR = 4
 """So many times the largest message is received, to be refused with details; beyond it gRPC hangs up by itself."""
+KEEPALIVE_MS = 30_000
+"""A connection on which nothing came for so long is asked whether it lives; streams of clients that vanished end so."""
+KEEPALIVE_TIMEOUT_MS = 10_000
+"""Until it must have answered."""
+PING_INTERVAL_MS_MIN = 10_000
+"""Clients may ask no more often than this; gRPC's own five minutes would cut those that keep a quiet stream alive."""
 SERVICE = curation_pb2.DESCRIPTOR.services_by_name["CurationService"].full_name
 
 
@@ -47,6 +53,9 @@ class Server(Part):
         self._options = [
             ("grpc.max_receive_message_length", message_size_max * RECEIVE_FACTOR),
             ("grpc.max_send_message_length", message_size_max),
+            ("grpc.keepalive_time_ms", KEEPALIVE_MS),
+            ("grpc.keepalive_timeout_ms", KEEPALIVE_TIMEOUT_MS),
+            ("grpc.http2.min_ping_interval_without_data_ms", PING_INTERVAL_MS_MIN),
             # Without it a second service on the same port starts, and gets some of the calls.
             ("grpc.so_reuseport", 0),
         ]

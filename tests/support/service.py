@@ -26,6 +26,7 @@ from curation_service.app import open_database, open_reads, service_parts
 from curation_service.server import Server
 from curation_service.settings import ServiceSettings
 from shared.db.engine import Database
+from shared.lifecycle import Part
 from shared.registry import Registry
 from shared.workflow import Workflow
 from tests.support.parcels import PARCELS, parcels
@@ -70,6 +71,7 @@ class RunningService:
     """A service that answers."""
 
     database: Database
+    parts: Sequence[Part]
     server: Server
     address: str
     channel: grpc.aio.Channel
@@ -94,7 +96,7 @@ async def running_service(
         assert isinstance(server, Server)
         address = f"127.0.0.1:{server.port}"
         channel = await stack.enter_async_context(grpc.aio.insecure_channel(address, options=CLIENT_OPTIONS))
-        yield RunningService(database, server, address, channel, pb_grpc.CurationServiceStub(channel))
+        yield RunningService(database, parts, server, address, channel, pb_grpc.CurationServiceStub(channel))
 
 
 @pytest_asyncio.fixture
