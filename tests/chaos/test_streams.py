@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
 from pathlib import Path
 
 import pytest
 
+from tests.support.eventually import eventually
+from tests.support.recorders import AsyncClient
+from tests.support.replicas import running_replicas
 from tests.support.stream_run import Load, run
+
+GONE_S = 60.0
+"""A little more than it takes the service to ask whether a client lives, and to get no answer."""
 
 
 @pytest.mark.timeout(3_600)
@@ -21,3 +28,15 @@ async def test_no_promise_is_broken_whatever_dies(
     assert outcome.faults
     assert outcome.followed
     assert all(progress.done for progress in outcome.followed)
+
+
+@pytest.mark.timeout(120)
+async def test_a_client_that_vanished_without_a_word_is_let_go(postgres_folder: Path) -> None:
+    async with running_replicas(postgres_folder / "vanished", items=10) as (site, _):
+        front = site.replicas[0].front
+        client = AsyncClient("vanished", await site.log_id(), front.port)
+        watching = asyncio.create_task(client.run())
+        await eventually(lambda: bool(client.watcher.streams))
+        front.stall()
+        await eventually(lambda: not site.connections(site.replicas[0]), within_s=GONE_S)
+        watching.cancel()

@@ -8,8 +8,8 @@ from collections.abc import Callable
 DEADLINE_S = 20.0
 
 
-async def eventually(holds: Callable[[], bool]) -> None:
+async def eventually(holds: Callable[[], bool], *, within_s: float = DEADLINE_S) -> None:
     """Returns once it holds; raises `TimeoutError` when that takes too long."""
-    async with asyncio.timeout(DEADLINE_S):
+    async with asyncio.timeout(within_s):
         while not holds():  # noqa: ASYNC110 - for what has no event
             await asyncio.sleep(0.005)

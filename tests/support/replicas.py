@@ -134,15 +134,22 @@ class Replicas:
                     commits.append(Commit(position, [entry], cause))
         return commits
 
-    async def unfinished(self) -> int:
-        """Items that are queued or with a worker."""
+    async def unfinished(self) -> list[tuple[object, ...]]:
+        """Items that are queued or with a worker, and what is known of them."""
         async with await psycopg.AsyncConnection.connect(self.url) as connection:
             cursor = await connection.execute(
-                "SELECT count(*) FROM places_staging WHERE deep_scan_status IN ('queued', 'processing')"
+                """SELECT s.id, s.status, s.deep_scan_status, s.version, s.deep_scan_turn, s.deep_scan_run_at,
+                          s.deep_scan_batch, s.deep_scan_worker, w.beat_at, w.ended_at, clock_timestamp()
+                   FROM places_staging s LEFT JOIN worker_session w ON w.id = s.deep_scan_worker
+                   WHERE s.deep_scan_status IN ('queued', 'processing')"""
             )
-            row = await cursor.fetchone()
-            assert row is not None
-            return int(row[0])
+            return await cursor.fetchall()
+
+    def connections(self, replica: Replica) -> int:
+        """Connections to a service, as the kernel has them; those of its metrics and to PostgreSQL not counted."""
+        local = f"0100007F:{replica.port:04X}"
+        established = [line.split() for line in Path("/proc/net/tcp").read_text().splitlines()]
+        return sum(words[1] == local and words[3] == "01" for words in established[1:])
 
 
 @asynccontextmanager

@@ -175,7 +175,8 @@ async def run(folder: Path, load: Load) -> Outcome:
                 async with asyncio.timeout(SETTLE_S):
                     await run.settle()
             except TimeoutError:
-                raise TimeoutError(f"not everything arrived at {run.late}") from None
+                unfinished = await site.unfinished()
+                raise TimeoutError(f"late: {run.late}; unfinished: {unfinished}; {traffic.batches!r}") from None
         log = await site.log()
     history = History(log, traffic.writes, [each.watcher for each in run.recorders], frozenset(map(str, keys)))
     received = sum(each.received_count for each in run.recorders)
