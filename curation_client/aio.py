@@ -93,7 +93,8 @@ class CurationClient:
         delay_s: float | None = 0.0
         while delay_s is not None:
             await asyncio.sleep(delay_s)
-            call = self._stub.WatchStatus(state.request)
+            # While the service is away the call waits: calls that fail, over and over, leak (grpc/grpc#38499).
+            call = self._stub.WatchStatus(state.request, wait_for_ready=True)
             error = None
             try:
                 while (response := await _read(call)) is not None:

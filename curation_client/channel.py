@@ -9,8 +9,8 @@ MESSAGE_BYTES_MAX = 64 * 1024 * 1024
 KEEPALIVE_MS = 30_000
 """A connection that died without a word is noticed after this and `KEEPALIVE_TIMEOUT_MS`."""
 KEEPALIVE_TIMEOUT_MS = 10_000
-RECONNECT_MS_MAX = 5_000
-"""The channel's own pause between two tries to connect."""
+RECONNECT_MS = (100, 5_000)
+"""The channel's own pause between two tries to connect: the first, and the longest."""
 
 # Safe for every call: reads change nothing, and a batch names itself by its request_id.
 RETRY = {
@@ -37,6 +37,7 @@ CHANNEL_OPTIONS: tuple[tuple[str, int | str], ...] = (
     ("grpc.max_receive_message_length", MESSAGE_BYTES_MAX),
     ("grpc.keepalive_time_ms", KEEPALIVE_MS),
     ("grpc.keepalive_timeout_ms", KEEPALIVE_TIMEOUT_MS),
-    ("grpc.max_reconnect_backoff_ms", RECONNECT_MS_MAX),
+    ("grpc.initial_reconnect_backoff_ms", RECONNECT_MS[0]),
+    ("grpc.max_reconnect_backoff_ms", RECONNECT_MS[1]),
 )
 """Options of both clients' channels."""

@@ -93,7 +93,8 @@ class CurationClient:
         state = WatchState(watch_request(resource, **options), backoff=self._backoff, dice=random.Random())  # noqa: S311
         delay_s: float | None = 0.0
         while delay_s is not None and not self._closed.wait(delay_s):
-            call = self._stub.WatchStatus(state.request)
+            # While the service is away the call waits: calls that fail, over and over, leak (grpc/grpc#38499).
+            call = self._stub.WatchStatus(state.request, wait_for_ready=True)
             error = None
             try:
                 for response in call:

@@ -16,6 +16,7 @@ from curation.v1 import curation_pb2 as pb
 from curation_service.convert import progress_message
 from shared.db.batches import Progress, read_progress
 from shared.db.engine import Database
+from shared.db.log import newest_position
 from shared.errands import Errands
 
 INTERVAL_S = 0.25
@@ -56,10 +57,10 @@ class BatchMeter:
     async def _measured(self, began_s: float) -> Measurement:
         async with self._database.transaction() as connection:
             progress = await read_progress(connection, self._batch)
-            row = await (await connection.execute("SELECT last_value FROM status_event_position")).fetchone()
-        assert row is not None
+            # After the numbers: an entry that they count is not missed.
+            newest = await newest_position(connection)
         before = self._latest
-        done_at = before.done_at if before is not None and before.message.done and progress.done else row[0]
+        done_at = before.done_at if before is not None and before.message.done and progress.done else newest
         return Measurement(self._message(progress, began_s), began_s, done_at)
 
     def _message(self, progress: Progress, now_s: float) -> pb.BatchProgress:

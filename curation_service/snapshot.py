@@ -25,6 +25,7 @@ from curation_service.convert import item_reader
 from curation_service.fields import item_table
 from curation_service.watch_request import WatchRequest
 from shared.db.engine import Database, driver_connection
+from shared.db.log import newest_position
 from shared.db.models import status_event
 from shared.errands import Errands
 from shared.errors import DatabaseUnavailable
@@ -51,7 +52,7 @@ class Visible:
     under_way: frozenset[int]
     """Not these in between."""
     through: int
-    """No position drawn before the snapshot is above this."""
+    """No entry that it sees has a position above this."""
 
     def __contains__(self, xid: object) -> bool:
         return isinstance(xid, int) and (xid < self.oldest or (xid < self.next and xid not in self.under_way))
@@ -157,11 +158,10 @@ async def visible(connection: AsyncConnection) -> Visible:
     """What this REPEATABLE READ transaction sees; its first statement must be this one."""
     driver = await driver_connection(connection)
     row = await (await driver.execute("SELECT pg_current_snapshot()::text")).fetchone()
-    drawn = await (await driver.execute("SELECT last_value FROM status_event_position")).fetchone()
     assert row is not None
-    assert drawn is not None
+    newest = await newest_position(driver)
     oldest, next_, under_way = row[0].split(":")
-    return Visible(int(oldest), int(next_), frozenset(map(int, filter(None, under_way.split(",")))), drawn[0])
+    return Visible(int(oldest), int(next_), frozenset(map(int, filter(None, under_way.split(",")))), newest)
 
 
 def _wanted(watch: WatchRequest) -> ColumnElement[bool]:

@@ -19,7 +19,7 @@ from psycopg import sql
 
 from shared.db.engine import Connection, connect
 from shared.db.horizon import Horizon
-from shared.db.log import Entry, check_contains, last_entry, log_identity, look
+from shared.db.log import Entry, check_contains, log_identity, look, newest_position
 from shared.db.partitions import day_start
 from shared.db.ring import Reading
 from shared.db.tail import BACKOFF_S, ITEMS_MAX, PLANS, READ_SIZE, Tail, read_part
@@ -83,9 +83,8 @@ class DatabaseTail(Tail):
             while not self._horizon.position:
                 await self._horizon.advance(connection)
                 await self.pause(UNSAFE_PAUSE_S[1] if self._horizon.waiting_s else 0.0)
-            start = day_start(self._horizon.position)
-            last = await last_entry(connection, after=start, through=self._horizon.position)
-            self._begin(start if last is None else last)
+            newest = await newest_position(connection, through=self._horizon.position)
+            self._begin(max(newest, day_start(self._horizon.position)))
         self._looked = self.position
         self.ready()
 

@@ -96,15 +96,17 @@ async def check_reaches(connection: Connection, position: int) -> None:
         raise TokenExpired("this token is ahead of the log, which was restored since: start again with a snapshot")
 
 
-async def last_entry(connection: Connection, *, after: int, through: int) -> int | None:
-    """The position of the last entry in (after, through]."""
+async def newest_position(connection: Connection, *, through: int = 2**63 - 1) -> int:
+    """The position of the newest entry that this transaction sees, up to one; 0 without any.
+
+    Not what the sequence has drawn last: where that was rolled back, no reader ever stands.
+    """
     cursor = await connection.execute(
-        "SELECT max(position) FROM status_event WHERE position > %s AND position <= %s", (after, through)
+        "/* newest_position */ SELECT position FROM status_event WHERE position <= %s ORDER BY position DESC LIMIT 1",
+        (through,),
     )
     row = await cursor.fetchone()
-    assert row is not None
-    position: int | None = row[0]
-    return position
+    return int(row[0]) if row is not None else 0
 
 
 async def check_contains(connection: Connection, position: int, xid: int) -> None:

@@ -329,6 +329,25 @@ async def test_done_is_not_said_before_the_events_that_an_open_transaction_holds
     assert stream.messages[-1].progress.done
 
 
+async def test_a_position_that_was_drawn_and_rolled_back_delays_neither_done_nor_a_token(
+    service: RunningService,
+) -> None:
+    await add_parcels(service.database, {}, {})
+    queued = await update(service, "Scan", 1)
+    await claim_and_finish(service, 1)
+    careless = await connect(service.database.url, name="careless", autocommit=False)
+    async with careless:
+        await curate_in(careless, "Selected", 2)
+        await careless.rollback()
+    fields = {"batch_id": queued.batch.batch_id, "resume_token": queued.resume_token}
+    stream = Stream(service, end_when_done=True, **fields)
+    await stream.to_the_end()
+    assert stream.messages[-1].progress.done
+    async with watching(service) as other:
+        while not (await other.read() or Response()).resume_token:
+            pass
+
+
 @pytest.mark.parametrize(
     ("fields", "code", "reason"),
     [
@@ -419,6 +438,7 @@ async def test_a_stream_that_an_open_transaction_holds_back_grows_old_too(databa
         late = await connect(database_url, name="late", autocommit=False)
         async with late:
             await curate_in(late, "Selected", 1)
+            await update(service, "Selected", 2)  # in the snapshot, and not yet in the stream
             stream = Stream(service)
             await refused(stream.to_the_end())
         assert not any(message.resume_token for message in stream.messages)
