@@ -1,6 +1,7 @@
-"""Memory of the service for each watcher that waits; and, with `--cycles`, after streams that were opened and left.
+"""Memory of the service for each watcher that waits, or reads nothing; with `--cycles`, after streams that were left.
 
-`python -m benchmarks.watch_memory [--watchers 1000]`
+`python -m benchmarks.watch_memory [--watchers 1000] [--slow 200]`: those who read nothing are spread over a log of a
+million events, each with another part of it to be told, which is the most that they can take.
 `python -m benchmarks.watch_memory --cycles 20000`: prints what the service holds after each tenth; it must stay flat.
 """
 
@@ -45,6 +46,31 @@ async def watchers(bed: Bed, count: int, selection: dict[str, Any]) -> None:
             call.cancel()
 
 
+async def slow_watchers(url: str, count: int) -> None:
+    """Prints the bytes that a watcher takes which is behind, each somewhere else, and reads nothing."""
+    async with service(url) as bed, bed.channel() as channel:
+        tokens = []
+        for _ in range(count):
+            call = stub(channel).WatchStatus(pb.WatchStatusRequest(resource=RESOURCE, skip_snapshot=True))
+            message: Any = await call.read()
+            tokens.append(message.resume_token)
+            call.cancel()
+            await append(url, commits=50, items=100)
+    async with service(url) as bed, AsyncExitStack() as stack:
+        channels = [await stack.enter_async_context(bed.channel()) for _ in range(10)]
+        before = bed.memory_bytes
+        calls = [
+            stub(channels[number % 10]).WatchStatus(pb.WatchStatusRequest(resource=RESOURCE, resume_token=token))
+            for number, token in enumerate(tokens)
+        ]
+        await asyncio.gather(*(call.read() for call in calls))
+        await asyncio.sleep(5)  # until nobody is sent anything any more
+        each = (bed.memory_bytes - before) / count / 1024
+        print(f"{each:8.1f} KiB for each of {count} watchers who read nothing")  # noqa: T201
+        for call in calls:
+            call.cancel()
+
+
 async def cycles(bed: Bed, count: int) -> None:
     """Prints what the service holds, over and over."""
     async with bed.channel() as channel:
@@ -63,7 +89,7 @@ async def cycles(bed: Bed, count: int) -> None:
             print(f"{tenth * count // 10:8} cycles  {bed.memory_bytes / 2**20:7.1f} MiB", flush=True)  # noqa: T201
 
 
-async def main(count: int, cycle_count: int) -> None:
+async def main(count: int, slow_count: int, cycle_count: int) -> None:
     """Runs the one or the other."""
     async with database() as url:
         if cycle_count:
@@ -73,11 +99,13 @@ async def main(count: int, cycle_count: int) -> None:
         for selection in SELECTIONS:
             async with service(url) as bed:
                 await watchers(bed, count, selection)
+        await slow_watchers(url, slow_count)
 
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--watchers", type=int, default=1_000)
+    parser.add_argument("--slow", type=int, default=200)
     parser.add_argument("--cycles", type=int, default=0)
     options = parser.parse_args()
-    asyncio.run(main(options.watchers, options.cycles))
+    asyncio.run(main(options.watchers, options.slow, options.cycles))
