@@ -12,7 +12,7 @@ import logging
 from collections.abc import AsyncGenerator, AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager, suppress
 from datetime import datetime, timedelta
-from uuid import UUID
+from uuid import UUID, uuid4
 
 from nats.aio.client import Client
 from nats.aio.msg import Msg
@@ -20,7 +20,7 @@ from nats.errors import Error as NatsError
 from nats.js.api import AckPolicy, ConsumerConfig, DeliverPolicy, Header, StorageType, StreamConfig
 from nats.js.errors import NotFoundError
 
-from curation_service.readings import Assembler, Relayed, pack, position_of
+from curation_service.readings import Assembler, Mark, Relayed, last_of, pack, position_of
 from shared.db.ring import Reading
 from shared.errors import BackboneUnavailable
 
@@ -48,7 +48,10 @@ class Backbone:
         self._client = client
         self._stream = client.jetstream(timeout=TIMEOUT_S)
         self._name, self._subject = f"curation_{log_id.hex}", f"curation.log.{log_id.hex}"
-        self._last = 0
+        self._sequence = 0
+        self._relay = uuid4().hex
+        self.last: Mark | None = None
+        """The last entry that the stream has had, where it is known."""
         self._heard: asyncio.Queue[Msg | None] = asyncio.Queue(READ_AHEAD)
 
     async def prepare(self) -> None:
@@ -69,10 +72,18 @@ class Backbone:
             try:
                 last = await self._stream.get_last_msg(self._name, self._subject)
             except NotFoundError:
-                self._last = (await self._stream.stream_info(self._name)).state.last_seq
+                self._sequence = (await self._stream.stream_info(self._name)).state.last_seq
                 return None
-            self._last = last.seq or 0
-            return position_of(last.headers or {})
+            self._sequence = last.seq or 0
+            headers = last.headers or {}
+            self.last = last_of(headers)
+            return position_of(headers)
+
+    async def purge(self) -> None:
+        """Empties the stream: what it has is of a log that no longer is."""
+        with _errors():
+            await self._stream.purge_stream(self._name)
+        self.last = None
 
     async def publish(self, after: int, reading: Reading, *, lag_s: float) -> None:
         """Stores what follows a position.
@@ -80,10 +91,13 @@ class Backbone:
         Raises:
             BackboneUnavailable: also when another has stored something since.
         """
-        for headers, body in pack(after, reading, lag_s=lag_s, size_max=self._client.max_payload - HEADER_BYTES):
-            headers[Header.EXPECTED_LAST_SEQUENCE.value] = str(self._last)
+        if reading.entries:
+            self.last = reading.entries[-1].position, reading.entries[-1].xid
+        size_max = self._client.max_payload - HEADER_BYTES
+        for headers, body in pack(after, reading, lag_s=lag_s, relay=self._relay, last=self.last, size_max=size_max):
+            headers[Header.EXPECTED_LAST_SEQUENCE.value] = str(self._sequence)
             with _errors():
-                self._last = (await self._stream.publish(self._subject, body, headers=headers)).seq
+                self._sequence = (await self._stream.publish(self._subject, body, headers=headers)).seq
 
     async def readings(self, since: datetime | None) -> AsyncGenerator[tuple[datetime, Relayed], None]:
         """Each reading with the time of its message: those from a time on that the stream has, or only new ones.

@@ -18,10 +18,10 @@ from typing import Any
 from curation_service.backbone import SILENCE_S, connected
 from curation_service.readings import Relayed
 from shared.db.engine import Database
-from shared.db.log import log_identity
+from shared.db.log import Entry, check_contains, log_identity
 from shared.db.ring import Reading
 from shared.db.tail import BACKOFF_S, ITEMS_MAX, Tail
-from shared.errors import BackboneUnavailable, DatabaseUnavailable, TokenExpired
+from shared.errors import BackboneUnavailable, DatabaseUnavailable, LogRewound, TokenExpired
 
 log = logging.getLogger(__name__)
 
@@ -36,6 +36,8 @@ class BackboneTail(Tail):
         """The time of the last message, by the clock of NATS."""
         self._heard_s = time.monotonic()
         self._lag_s = 0.0
+        self._relay = ""
+        self._last: Entry | None = None
 
     @property
     def lag_s(self) -> float:
@@ -58,11 +60,22 @@ class BackboneTail(Tail):
                 ):
                     async for since, reading in readings:
                         self._heard_s, self._lag_s = time.monotonic(), reading.lag_s
+                        if reading.relay != self._relay:
+                            await self._check()
                         await self._take(reading)
-                        self._since = since
+                        self._since, self._relay = since, reading.relay
+            except LogRewound as error:
+                log.error("%s; the service ends, clients start again with a snapshot", error)
+                raise
             except (BackboneUnavailable, DatabaseUnavailable) as error:
                 log.warning("the log is not heard now: %s", error)
             await asyncio.sleep(BACKOFF_S)
+
+    async def _check(self) -> None:
+        """Raises `LogRewound` when another log is read now: a relay that goes on behind the same one looks the same."""
+        if self._last is not None:
+            async with self._database.transaction() as connection:
+                await check_contains(connection, self._last.position, self._last.xid)
 
     async def _take(self, reading: Relayed) -> None:
         if self._since is None:
@@ -72,10 +85,14 @@ class BackboneTail(Tail):
         missing = reading.after if reading.entries is not None else reading.through
         while self.position < missing:
             try:
-                self._keep(await self._from_table(self.position, missing))
+                self._pass_on(await self._from_table(self.position, missing))
             except TokenExpired:
                 # So is everybody else who is that far behind, and each is told when he reads.
                 self._begin(missing)
         if reading.through > self.position:
             new = [entry for entry in reading.entries or () if entry.position > self.position]
-            self._keep(Reading(new, reading.through))
+            self._pass_on(Reading(new, reading.through))
+
+    def _pass_on(self, reading: Reading) -> None:
+        self._last = reading.entries[-1] if reading.entries else self._last
+        self._keep(reading)

@@ -18,8 +18,12 @@ from shared.db.ring import Reading
 
 Message: TypeAlias = tuple[dict[str, str], bytes]
 """Headers and body."""
+Mark: TypeAlias = tuple[int, int]
+"""Position and transaction of an entry: a log that has another there, or none, is not the one that was read."""
 
-AFTER, THROUGH, PART, FORM, LAG = (f"Curation-{name}" for name in ("After", "Through", "Part", "Form", "Lag"))
+AFTER, THROUGH, PART, FORM, LAG, RELAY, LAST = (
+    f"Curation-{name}" for name in ("After", "Through", "Part", "Form", "Lag", "Relay", "Last")
+)
 _FIELDS = tuple(field.name for field in fields(Entry))
 _FORM = f"{zlib.crc32(repr([(field.name, field.type) for field in fields(Entry)]).encode()):08x}"
 """Changes with the fields of an entry, so that versions that differ in them do not misread each other."""
@@ -38,17 +42,24 @@ class Relayed:
     """None when it cannot be read: it was written by another version."""
     lag_s: float
     """For how long the log has been held back where it is read."""
+    relay: str
+    """Who read it, from one connection to the next."""
 
 
-def pack(after: int, reading: Reading, *, lag_s: float, size_max: int) -> list[Message]:
-    """The messages of what follows a position: several when the bodies would be longer than so many bytes."""
+def pack(after: int, reading: Reading, *, lag_s: float, relay: str, last: Mark | None, size_max: int) -> list[Message]:
+    """The messages of what follows a position: several when the bodies would be longer than so many bytes.
+
+    `last` marks the last entry up to the end of it, where that is known.
+    """
     body = b""
     if reading.entries:
         rows = [[getattr(entry, name) for name in _FIELDS] for entry in reading.entries]
         text = json.dumps(rows, default=datetime.isoformat, ensure_ascii=False, separators=(",", ":"))
         body = zlib.compress(text.encode(), _LEVEL)
     bodies = [body[start : start + size_max] for start in range(0, len(body), size_max)] or [b""]
-    shared = {AFTER: str(after), THROUGH: str(reading.position), FORM: _FORM, LAG: f"{lag_s:.3f}"}
+    shared = {AFTER: str(after), THROUGH: str(reading.position), FORM: _FORM, LAG: f"{lag_s:.3f}", RELAY: relay}
+    if last is not None:
+        shared[LAST] = f"{last[0]}/{last[1]}"
     return [({**shared, PART: f"{part}/{len(bodies)}"}, body) for part, body in enumerate(bodies, 1)]
 
 
@@ -56,6 +67,12 @@ def position_of(headers: Mapping[str, str]) -> int:
     """Up to where the log is relayed once this is the last message: half a reading counts for nothing."""
     after, through, part, parts = _place(headers)
     return through if part == parts else after
+
+
+def last_of(headers: Mapping[str, str]) -> Mark | None:
+    """The mark of the last entry up to the end of this message, where it is known."""
+    position, _, xid = headers.get(LAST, "").partition("/")
+    return (int(position), int(xid)) if xid else None
 
 
 class Assembler:
@@ -78,7 +95,7 @@ class Assembler:
             return None
         self._of, body, self._bodies = None, b"".join(self._bodies), []
         entries = _entries(body) if headers[FORM] == _FORM else None
-        return Relayed(after, through, entries, float(headers[LAG]))
+        return Relayed(after, through, entries, float(headers[LAG]), headers[RELAY])
 
 
 def _place(headers: Mapping[str, str]) -> tuple[int, int, int, int]:

@@ -12,11 +12,13 @@ import logging
 import psycopg
 
 from curation_service.backbone import BEAT_S, Backbone, connected
+from curation_service.readings import Mark
 from shared.db.database_tail import DatabaseTail
 from shared.db.engine import Connection, connect
+from shared.db.log import check_contains
 from shared.db.ring import Reading
 from shared.db.tail import BACKOFF_S, Tail
-from shared.errors import BackboneUnavailable, DatabaseUnavailable, TokenExpired
+from shared.errors import BackboneUnavailable, DatabaseUnavailable, LogRewound, TokenExpired
 from shared.lifecycle import Part
 
 log = logging.getLogger(__name__)
@@ -74,6 +76,10 @@ class Relay(Part):
     async def _pass_on(self, tail: Tail, backbone: Backbone, lock: Connection) -> None:
         clock = asyncio.get_running_loop().time
         position, checked_s = await backbone.position(), clock()
+        if position is not None and not await _is_of_this_log(lock, position, backbone.last):
+            log.error("the stream is of a log that was restored since; it begins anew")
+            await backbone.purge()
+            position = None
         if position is None:
             position = tail.position
         reading = Reading((), position)
@@ -90,6 +96,18 @@ class Relay(Part):
                 # What is no more cannot be relayed: the gap is left, and whoever needs it is told the same.
                 position = tail.position
                 reading = Reading((), position)
+
+
+async def _is_of_this_log(connection: Connection, position: int, last: Mark | None) -> bool:
+    """Whether the log has been there, and still has the last entry that was relayed of it."""
+    cursor = await connection.execute("SELECT last_value FROM status_event_position")
+    row = await cursor.fetchone()
+    try:
+        if last is not None:
+            await check_contains(connection, *last)
+    except LogRewound:
+        return False
+    return row is not None and position <= row[0]
 
 
 async def _acquired(lock: Connection) -> bool:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.nats import nats_server
 from tests.support.stream_run import Load, run
 
 
@@ -17,3 +18,14 @@ async def test_every_watcher_is_told_what_was_promised(postgres_folder: Path) ->
     assert len(outcome.history.log) > 100
     assert outcome.followed
     assert all(progress.done for progress in outcome.followed)
+
+
+@pytest.mark.timeout(180)
+async def test_the_promises_hold_over_nats_while_services_die(postgres_folder: Path) -> None:
+    load = Load(seconds=8, fault_pause_s=3.0, seed=6)
+    async with nats_server() as nats:
+        outcome = await run(postgres_folder / "nats", load, CURATION_NATS_URL=nats.url)
+    print(outcome.table(load))  # noqa: T201 - the counts, when somebody asks by -s
+    assert outcome.violations == []
+    assert outcome.faults
+    assert len(outcome.history.log) > 100

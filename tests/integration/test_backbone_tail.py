@@ -15,7 +15,7 @@ from curation_service.backbone import SILENCE_S
 from curation_service.backbone_tail import BackboneTail
 from curation_service.relay import Relay
 from shared.db.engine import Database
-from shared.errors import TokenExpired
+from shared.errors import LogRewound, TokenExpired
 from tests.support.eventually import eventually
 from tests.support.log import arrive, curate_in, cut, open_transaction, read_all, update, versions
 from tests.support.nats import NatsServer, nats_server
@@ -158,6 +158,29 @@ async def test_what_neither_stream_nor_table_have_is_not_passed_over_in_silence(
         with pytest.raises(TokenExpired):
             await tail.read(start)
         assert versions(await read_all(tail, gone)) == [(2, 2)]
+
+
+async def test_a_log_that_lost_what_was_relayed_of_it_ends_the_tails_and_starts_the_stream_anew(
+    database: Database, nats: NatsServer
+) -> None:
+    second = relay_of(database, nats.url)
+    async with second:
+        tail = await BackboneTail(database=database, nats_url=nats.url).__aenter__()
+        await arrive(tail, await turn(database, 2))
+        # As after a restore of a backup from before: the last change is gone, and its position is drawn once more.
+        async with database.core() as connection:
+            await connection.execute(text(f"DELETE FROM status_event WHERE position = {tail.position}"))
+            await connection.execute(text(f"SELECT setval('status_event_position', {tail.position - 1})"))
+        await second.stop()
+        async with relay_of(database, nats.url):
+            with pytest.raises(ExceptionGroup) as caught:
+                await tail.ended()
+            assert caught.group_contains(LogRewound)
+            async with BackboneTail(database=database, nats_url=nats.url) as other:
+                start = other.position
+                await arrive(other, await update(database, "Selected", 2))
+                assert start < tail.position
+                assert versions(await read_all(other, start)) == [(2, 2)]
 
 
 async def test_what_another_version_relays_is_read_from_the_table(

@@ -156,9 +156,12 @@ class _Run:
         return [each.watcher.name for each in self.recorders if each.watcher.to_the_end and each.reached < self.last]
 
 
-async def run(folder: Path, load: Load) -> Outcome:
-    """Runs it. Raises `TimeoutError` when not everybody has everything in time, and what a watcher raised."""
-    settings = {
+async def run(folder: Path, load: Load, **settings: str) -> Outcome:
+    """Runs it; `settings` are more variables of the services' environment.
+
+    Raises `TimeoutError` when not everybody has everything in time, and what a watcher raised.
+    """
+    settings = settings | {
         "CURATION_HEARTBEAT_S": "0.2",
         "CURATION_STREAM_AGE_MAX_S": str(max(2.0, load.seconds / 5)),
         "CURATION_GRACE_S": "2",
