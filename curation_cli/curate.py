@@ -2,41 +2,37 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from typing import Unpack
 
 from google.protobuf.json_format import MessageToDict
 from rich.console import Console
 
 from curation.v1 import curation_pb2 as pb
-from curation_cli.show import print_table, queue_word
+from curation_cli.show import print_table, queue_word, word
 from curation_client.aio import CurationClient
+from curation_client.requests import StatusOptions
 
 COLUMNS_SHOWN = 4
 """Of an item's own columns."""
 
 
 async def set_status(
-    client: CurationClient,
-    console: Console,
-    *,
-    resource: str,
-    status: str,
-    ids: Sequence[str],
-    matching: str,
-    allow_partial: bool,
+    client: CurationClient, console: Console, resource: str, status: str, **options: Unpack[StatusOptions]
 ) -> None:
     """Sets a status and prints what it did."""
-    answer = await client.set_status(
-        resource, status, ids=ids, filter=matching, allow_partial=allow_partial, actor="command line"
-    )
+    print_batch(console, await client.set_status(resource, status, **options))
+
+
+def print_batch(console: Console, answer: pb.BatchUpdateStatusResponse | pb.RetryFailedResponse) -> None:
+    """Prints what a call did, or would do."""
     batch = answer.batch
+    name = f"batch {batch.batch_id}" if batch.batch_id else "nothing is changed; it would be"
     console.print(
-        f"batch {batch.batch_id}: {batch.requested_count} items, {batch.changed_count} changed, "
-        f"{batch.queued_count} queued",
+        f"{name}: {batch.requested_count} items, {batch.changed_count} changed, {batch.queued_count} queued",
         highlight=False,
     )
     for count in answer.outcome_counts:
-        reason = pb.OutcomeReason.Name(count.reason).removeprefix("OUTCOME_REASON_").lower().replace("_", " ")
+        reason = word(pb.OutcomeReason.Name(count.reason), "OUTCOME_REASON_")
         console.print(f"  {count.count} left as they were: {reason}", highlight=False)
 
 

@@ -8,14 +8,18 @@ import os
 import signal
 import sys
 from collections.abc import Coroutine, Sequence
-from pathlib import Path
+from typing import Any
 
 import grpc
 from rich.console import Console
 from sqlalchemy.engine import make_url
 
+from curation.v1 import curation_pb2 as pb
+from curation_cli.arguments import parser
 from curation_cli.curate import list_items, set_status
 from curation_cli.demo import demo_started, run_demo
+from curation_cli.failures import print_failures, print_why, retry
+from curation_cli.operate import ACTOR, change_state, print_workers, print_workflows
 from curation_cli.processes import ChildFailed
 from curation_cli.show import describe_error
 from curation_cli.up import Place, Running, started
@@ -23,15 +27,13 @@ from curation_cli.watch import watch
 from curation_client.aio import CurationClient
 from shared.errors import CurationError
 
-PORT = 50051
-ADDRESS = f"127.0.0.1:{PORT}"
 INTERRUPTED = 130
 """The exit code of a command that Ctrl-C ended, as shells have it."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """The command. Returns its exit code."""
-    options = _parser().parse_args(arguments)
+    options = parser().parse_args(arguments)
     console = Console()
     try:
         return asyncio.run(_until_signal(_run(options, console)))
@@ -41,33 +43,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _fail(describe_error(error))
     except (CurationError, ChildFailed, ValueError) as error:
         return _fail(str(error))
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="curation", description="Set a status on rows, have them enriched, watch it.")
-    commands = parser.add_subparsers(dest="command", required=True)
-
-    up = commands.add_parser("up", help="start PostgreSQL (unless DATABASE_URL is set), the service and a worker")
-    up.add_argument("--demo", action="store_true", help="show everything at work, with places of its own, and end")
-    up.add_argument("--data", type=Path, default=Path(".data"), help="folder of the embedded PostgreSQL and the logs")
-    up.add_argument("--port", type=int, default=PORT, help="the service's; any free one when 0")
-
-    client = argparse.ArgumentParser(add_help=False)
-    client.add_argument("resource", help="e.g. places")
-    client.add_argument("--address", default=ADDRESS, help="the service's host:port")
-    client.add_argument("--filter", default="", help="""e.g. 'status = "New" AND country = "DE"'""")
-
-    watching = commands.add_parser("watch", parents=[client], help="print changes as they happen")
-    watching.add_argument("--batch", default="", help="of this batch only, until it is done")
-
-    listing = commands.add_parser("list", parents=[client], help="print items and counts")
-    listing.add_argument("--count", type=int, default=20, help="items at most")
-
-    setting = commands.add_parser("set", parents=[client], help="set a status")
-    setting.add_argument("status", help="e.g. SelectedForDeepScan")
-    setting.add_argument("--ids", nargs="+", default=(), help="the items by key; or use --filter")
-    setting.add_argument("--allow-partial", action="store_true", help="leave out items that cannot change")
-    return parser
 
 
 async def _until_signal(work: Coroutine[object, object, int]) -> int:
@@ -84,24 +59,47 @@ async def _run(options: argparse.Namespace, console: Console) -> int:
         await (_demo(console, place) if options.demo else _up(console, place))
         return 0
     async with CurationClient(options.address) as client:
-        match options.command:
-            case "watch":
-                await watch(client, console, resource=options.resource, batch_id=options.batch, matching=options.filter)
-            case "list":
-                await list_items(
-                    client, console, resource=options.resource, matching=options.filter, count=options.count
-                )
-            case "set":
-                await set_status(
-                    client,
-                    console,
-                    resource=options.resource,
-                    status=options.status,
-                    ids=options.ids,
-                    matching=options.filter,
-                    allow_partial=options.allow_partial,
-                )
+        await _call(client, console, options)
     return 0
+
+
+async def _call(client: CurationClient, console: Console, options: argparse.Namespace) -> None:
+    """The commands that ask a running service."""
+    match options.command:
+        case "watch":
+            await watch(client, console, resource=options.resource, batch_id=options.batch, matching=options.filter)
+        case "list":
+            await list_items(client, console, resource=options.resource, matching=options.filter, count=options.count)
+        case "set":
+            await set_status(client, console, options.resource, options.status, **_batch(options))
+        case "workflows":
+            await print_workflows(client, console)
+        case "workers":
+            await print_workers(client, console, resource=options.resource, with_ended=options.ended)
+        case "pause" | "drain" | "resume" as command:
+            await change_state(client, console, command=command, resource=options.resource, reason=options.reason)
+        case "failures":
+            await print_failures(
+                client, console, resource=options.resource, batch_id=options.batch, count=options.count
+            )
+        case "retry":
+            chosen = {"batch_id": options.batch, "failure_group_id": options.group}
+            await retry(client, console, options.resource, **_batch(options), **chosen)
+        case "why":
+            await print_why(client, console, resource=options.resource, key=options.id)
+
+
+def _batch(options: argparse.Namespace) -> dict[str, Any]:
+    """The options of what becomes a batch."""
+    return {
+        "ids": options.ids,
+        "filter": options.filter,
+        "allow_partial": options.allow_partial,
+        "validate_only": options.dry_run,
+        "priority": pb.BatchPriority.Value(f"BATCH_PRIORITY_{options.priority.upper()}"),
+        "actor": ACTOR,
+        "reason": options.reason,
+    }
 
 
 async def _up(console: Console, place: Place) -> None:

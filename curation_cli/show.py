@@ -60,10 +60,10 @@ class BatchBoard:
 
 
 def print_table(console: Console, title: str, columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
-    """A table; a long cell is folded, never cut."""
+    """A table; a long cell is folded, never cut. What is first names the row, and is not even folded: it is copied."""
     table = Table(title=title, title_justify="left", title_style="bold")
-    for column in columns:
-        table.add_column(column, overflow="fold")
+    for n, column in enumerate(columns):
+        table.add_column(column, overflow="fold", no_wrap=n == 0)
     for row in rows:
         table.add_row(*("" if cell is None else str(cell) for cell in row))
     console.print(table)
@@ -93,7 +93,12 @@ def describe_error(error: grpc.RpcError) -> str:
 
 def queue_word(status: pb.QueueStatus) -> str:
     """A queue status without its prefix, in lower case."""
-    return pb.QueueStatus.Name(status).removeprefix("QUEUE_STATUS_").lower()
+    return word(pb.QueueStatus.Name(status), "QUEUE_STATUS_")
+
+
+def word(name: str, prefix: str) -> str:
+    """The name of a value of an enum, as people read it."""
+    return name.removeprefix(prefix).lower().replace("_", " ")
 
 
 def state_words(state: pb.WorkflowState) -> str:

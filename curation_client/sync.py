@@ -12,7 +12,14 @@ import grpc
 from curation.v1 import curation_pb2 as pb
 from curation.v1 import curation_pb2_grpc as pb_grpc
 from curation_client.channel import CHANNEL_OPTIONS
-from curation_client.requests import StatusOptions, WatchOptions, status_request, watch_request
+from curation_client.requests import (
+    RetryOptions,
+    StatusOptions,
+    WatchOptions,
+    retry_request,
+    status_request,
+    watch_request,
+)
 from curation_client.watch import Backoff, Update, WatchState
 
 
@@ -83,6 +90,46 @@ class CurationClient:
     def list_batch_outcomes(self, request: pb.ListBatchOutcomesRequest) -> pb.ListBatchOutcomesResponse:
         """One page of the items that a batch left unchanged."""
         return self._stub.ListBatchOutcomes(request, timeout=self._timeout_s)
+
+    def retry_failed(self, resource: str, **options: Unpack[RetryOptions]) -> pb.RetryFailedResponse:
+        """Queues items that have failed again; `options`: see `RetryOptions`."""
+        return self._stub.RetryFailed(retry_request(resource, **options), timeout=self._timeout_s)
+
+    def list_failure_groups(self, request: pb.ListFailureGroupsRequest) -> pb.ListFailureGroupsResponse:
+        """One page of groups of failures, the largest first."""
+        return self._stub.ListFailureGroups(request, timeout=self._timeout_s)
+
+    def explain_item(self, resource: str, key: str) -> pb.ExplainItemResponse:
+        """Why an item is not running, or where it is."""
+        request = pb.ExplainItemRequest(resource=resource, id=key)
+        return self._stub.ExplainItem(request, timeout=self._timeout_s)
+
+    def get_workflow(self, resource: str) -> pb.GetWorkflowResponse:
+        """One workflow: its statuses, its state, what its queue holds."""
+        return self._stub.GetWorkflow(pb.GetWorkflowRequest(resource=resource), timeout=self._timeout_s)
+
+    def list_workflows(self, request: pb.ListWorkflowsRequest) -> pb.ListWorkflowsResponse:
+        """One page of workflows, by resource."""
+        return self._stub.ListWorkflows(request, timeout=self._timeout_s)
+
+    def pause_workflow(self, resource: str, *, actor: str = "", reason: str = "") -> pb.PauseWorkflowResponse:
+        """Lets no worker claim items of a workflow until it is resumed."""
+        request = pb.PauseWorkflowRequest(resource=resource, actor=actor, reason=reason)
+        return self._stub.PauseWorkflow(request, timeout=self._timeout_s)
+
+    def drain_workflow(self, resource: str, *, actor: str = "", reason: str = "") -> pb.DrainWorkflowResponse:
+        """The same, and workers give back what they have not begun."""
+        request = pb.DrainWorkflowRequest(resource=resource, actor=actor, reason=reason)
+        return self._stub.DrainWorkflow(request, timeout=self._timeout_s)
+
+    def resume_workflow(self, resource: str, *, actor: str = "", reason: str = "") -> pb.ResumeWorkflowResponse:
+        """Lets workers claim again."""
+        request = pb.ResumeWorkflowRequest(resource=resource, actor=actor, reason=reason)
+        return self._stub.ResumeWorkflow(request, timeout=self._timeout_s)
+
+    def list_workers(self, request: pb.ListWorkersRequest) -> pb.ListWorkersResponse:
+        """One page of workers, newest first."""
+        return self._stub.ListWorkers(request, timeout=self._timeout_s)
 
     def watch(self, resource: str, **options: Unpack[WatchOptions]) -> Generator[Update, None, None]:
         """Yields what happens, over any number of lost connections; `options`: see `WatchOptions`.

@@ -21,13 +21,13 @@ from curation_service.violations import Violations
 from shared.registry import Registry
 from shared.workflow import Workflow
 
-StateRequest: TypeAlias = pb.PauseWorkflowRequest | pb.ResumeWorkflowRequest
+StateRequest: TypeAlias = pb.PauseWorkflowRequest | pb.DrainWorkflowRequest | pb.ResumeWorkflowRequest
 _NUMBER, _TEXT = (kind_of(BigInteger()),), (TEXT,)
 
 
 @dataclass(frozen=True, slots=True)
 class StateChange:
-    """Who wants a workflow paused or resumed, and why."""
+    """Who wants a workflow paused, drained or resumed, and why."""
 
     workflow: Workflow
     actor: str

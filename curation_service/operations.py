@@ -1,4 +1,4 @@
-"""What operators do: look at workflows and workers, pause and resume."""
+"""What operators do: look at workflows and workers, pause, drain and resume."""
 
 from __future__ import annotations
 
@@ -43,6 +43,13 @@ class Operations:
         async with self._database.transaction() as connection:
             changed = await pause(connection, resource, by=change.actor, reason=change.reason)
             return await self._state(connection, resource), changed
+
+    async def drain(self, change: StateChange) -> tuple[WorkflowView, bool]:
+        """Pauses a workflow; workers give back what they have not begun. Returns it, and whether that is new."""
+        resource = change.workflow.resource
+        async with self._database.transaction() as connection:
+            changed = await pause(connection, resource, by=change.actor, reason=change.reason, drain=True)
+            return await self._view(connection, change.workflow), changed
 
     async def resume(self, change: StateChange) -> tuple[WorkflowState, bool]:
         """Resumes a workflow. Returns its state, and whether that is new."""

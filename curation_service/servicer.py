@@ -181,6 +181,13 @@ class Servicer(pb_grpc.CurationServiceServicer):
         state, changed = await self._operations.pause(read_state_change(request, self._registry))
         return pb.PauseWorkflowResponse(state=state_message(state), changed=changed)
 
+    async def DrainWorkflow(self, request: pb.DrainWorkflowRequest, context: Context) -> pb.DrainWorkflowResponse:
+        """Lets nobody claim, and workers give back what they have not begun."""
+        view, changed = await self._operations.drain(read_state_change(request, self._registry))
+        return pb.DrainWorkflowResponse(
+            state=state_message(view.state), changed=changed, in_flight_count=view.counts.in_flight
+        )
+
     async def ResumeWorkflow(self, request: pb.ResumeWorkflowRequest, context: Context) -> pb.ResumeWorkflowResponse:
         """Lets workers claim again."""
         state, changed = await self._operations.resume(read_state_change(request, self._registry))

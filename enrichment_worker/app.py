@@ -25,6 +25,7 @@ from enrichment_worker.rescuer import Rescuer
 from enrichment_worker.runner import Grace, Runner
 from enrichment_worker.session import Session
 from enrichment_worker.settings import WorkerSettings
+from enrichment_worker.switch import Switch
 from shared.attempt import AnyEnricher, Bench, load_enricher
 from shared.lifecycle import Part, run_parts
 from shared.metrics import Metrics, metrics_parts
@@ -118,13 +119,15 @@ def worker_parts(settings: WorkerSettings, workflows: Sequence[Workflow], means:
         Runner(lane=lane, bench=_bench(lane, enricher, means), completer=completer, grace=grace, probe=probe)
         for lane, enricher, completer in zip(lanes, enrichers, completers, strict=True)
     ]
+    switch = Switch(lanes=lanes, runners=runners, pinned=claims, poll_s=settings.poll_s, random=random, probe=probe)
     return [
         *metrics_parts(_metrics(lanes), settings.metrics_listen),
         session,
         Rescuer(lanes=lanes, pinned=claims, expiry_s=settings.expiry_s, random=random, probe=probe),
-        Listener(lanes=lanes, url=settings.direct_url, random=random, probe=probe),
+        Listener(lanes=lanes, states=switch.news, url=settings.direct_url, random=random, probe=probe),
         *completers,
         *runners,
+        switch,
         *(
             Claimer(lane=lane, session=session, pinned=claims, poll_s=settings.poll_s, random=random, probe=probe)
             for lane in lanes

@@ -41,6 +41,8 @@ class Lane:
         """Claimed and not yet begun; None tells the runner that no more will come."""
         self.work = Bell()
         """Rung when there may be something to claim, or room for it."""
+        self.draining = False
+        """Operators want back what has not begun; the runner gives it back and begins nothing."""
         self.done = 0
         self.failed = 0
         self.dropped = 0
@@ -79,6 +81,17 @@ class Lane:
         for item in items:
             self.held.add((item.key, item.version))
             self.items.put_nowait(item)
+
+    def take_back(self) -> list[Item]:
+        """Takes what has not begun from the runner; it is held until it is settled."""
+        taken: list[Item] = []
+        while not self.items.empty():
+            item = self.items.get_nowait()
+            if item is None:
+                self.items.put_nowait(None)  # the runner stops: there are only more of these
+                break
+            taken.append(item)
+        return taken
 
     def begin(self, item: Item) -> None:
         """An enricher has it now."""

@@ -7,9 +7,13 @@ import logging
 from collections.abc import Callable, Sequence
 
 import psycopg
+from psycopg import sql
 
+from enrichment_worker.bell import Bell
 from enrichment_worker.lane import Lane
 from shared.db.engine import connect
+from shared.db.workflow_states import STATE_CHANNEL
+from shared.db.writer import CHANNEL
 from shared.errors import DatabaseUnavailable
 from shared.lifecycle import Part
 from shared.probe import Probe
@@ -26,10 +30,20 @@ class Listener(Part):
     """One LISTEN connection for all lanes of the process."""
 
     def __init__(
-        self, *, lanes: Sequence[Lane], url: str, random: Callable[[], float], probe: Probe | None = None
+        self,
+        *,
+        lanes: Sequence[Lane],
+        states: Bell,
+        url: str,
+        random: Callable[[], float],
+        probe: Probe | None = None,
     ) -> None:
+        """`states` is rung when a workflow of the lanes was paused or resumed."""
         super().__init__()
-        self._lanes = {lane.workflow.resource: lane for lane in lanes}
+        self._bells: dict[tuple[str, str], Bell] = {
+            **{(CHANNEL, lane.workflow.resource): lane.work for lane in lanes},
+            **{(STATE_CHANNEL, lane.workflow.resource): states for lane in lanes},
+        }
         self._url, self._random, self._probe = url, random, probe or Probe()
         self._failures = 0
 
@@ -54,15 +68,16 @@ class Listener(Part):
         async with asyncio.timeout(SILENCE_S):
             connection = await connect(self._url, name="curation worker, listening")
         try:
-            await connection.execute("LISTEN curation")
+            for channel in (CHANNEL, STATE_CHANNEL):
+                await connection.execute(sql.SQL("LISTEN {}").format(sql.Identifier(channel)))
             self._failures = 0
-            for lane in self._lanes.values():
-                lane.work.ring()  # what was said while deaf
+            for bell in self._bells.values():
+                bell.ring()  # what was said while deaf
             self._probe.mark("listening")
             while True:
                 async for notification in connection.notifies(timeout=SILENCE_S):
-                    if (heard := self._lanes.get(notification.payload)) is not None:
-                        heard.work.ring()
+                    if (heard := self._bells.get((notification.channel, notification.payload))) is not None:
+                        heard.ring()
                 async with asyncio.timeout(SILENCE_S):
                     await connection.execute("SELECT 1")
         finally:

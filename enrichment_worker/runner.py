@@ -64,6 +64,9 @@ class Runner(Part):
     async def _work(self, bench: Bench) -> None:
         """One of the places at which attempts run, one after the other."""
         while (item := await self._lane.items.get()) is not None:
+            if self._lane.draining:
+                self._finish(item, RELEASED)
+                continue
             self._lane.begin(item)
             try:
                 outcome = await attempt(item, bench)
@@ -72,11 +75,16 @@ class Runner(Part):
                 raise
             self._finish(item, outcome)
 
+    def give_back(self) -> int:
+        """Releases what has not begun. Returns how many items that were."""
+        items = self._lane.take_back()
+        for item in items:
+            self._finish(item, RELEASED)
+        return len(items)
+
     async def _drain(self, places: list[asyncio.Task[None]]) -> None:
         """Releases what has not begun, waits for what has, within the grace; then cancels that, which releases it."""
-        while not self._lane.items.empty():
-            if (item := self._lane.items.get_nowait()) is not None:
-                self._finish(item, RELEASED)
+        self.give_back()
         for _ in places:
             self._lane.items.put_nowait(None)
         self._probe.mark("draining")

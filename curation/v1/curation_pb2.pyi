@@ -630,6 +630,26 @@ class PauseWorkflowResponse(_message.Message):
     changed: bool
     def __init__(self, state: _Optional[_Union[WorkflowState, _Mapping]] = ..., changed: _Optional[bool] = ...) -> None: ...
 
+class DrainWorkflowRequest(_message.Message):
+    __slots__ = ("resource", "actor", "reason")
+    RESOURCE_FIELD_NUMBER: _ClassVar[int]
+    ACTOR_FIELD_NUMBER: _ClassVar[int]
+    REASON_FIELD_NUMBER: _ClassVar[int]
+    resource: str
+    actor: str
+    reason: str
+    def __init__(self, resource: _Optional[str] = ..., actor: _Optional[str] = ..., reason: _Optional[str] = ...) -> None: ...
+
+class DrainWorkflowResponse(_message.Message):
+    __slots__ = ("state", "changed", "in_flight_count")
+    STATE_FIELD_NUMBER: _ClassVar[int]
+    CHANGED_FIELD_NUMBER: _ClassVar[int]
+    IN_FLIGHT_COUNT_FIELD_NUMBER: _ClassVar[int]
+    state: WorkflowState
+    changed: bool
+    in_flight_count: int
+    def __init__(self, state: _Optional[_Union[WorkflowState, _Mapping]] = ..., changed: _Optional[bool] = ..., in_flight_count: _Optional[int] = ...) -> None: ...
+
 class ResumeWorkflowRequest(_message.Message):
     __slots__ = ("resource", "actor", "reason")
     RESOURCE_FIELD_NUMBER: _ClassVar[int]

@@ -108,6 +108,11 @@ class CurationServiceStub:
                 request_serializer=curation_dot_v1_dot_curation__pb2.PauseWorkflowRequest.SerializeToString,
                 response_deserializer=curation_dot_v1_dot_curation__pb2.PauseWorkflowResponse.FromString,
                 _registered_method=True)
+        self.DrainWorkflow = channel.unary_unary(
+                '/curation.v1.CurationService/DrainWorkflow',
+                request_serializer=curation_dot_v1_dot_curation__pb2.DrainWorkflowRequest.SerializeToString,
+                response_deserializer=curation_dot_v1_dot_curation__pb2.DrainWorkflowResponse.FromString,
+                _registered_method=True)
         self.ResumeWorkflow = channel.unary_unary(
                 '/curation.v1.CurationService/ResumeWorkflow',
                 request_serializer=curation_dot_v1_dot_curation__pb2.ResumeWorkflowRequest.SerializeToString,
@@ -236,6 +241,15 @@ class CurationServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def DrainWorkflow(self, request, context):
+        """As PauseWorkflow; and workers give back, without the loss of an attempt, what they have claimed and not begun. What
+        runs gets to end: `in_flight_count` says how much that still is. Draining what is paused takes over who and why.
+        Errors: NOT_FOUND (UNKNOWN_RESOURCE).
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def ResumeWorkflow(self, request, context):
         """Lets workers claim again. Resuming what is not paused changes nothing. Errors: NOT_FOUND (UNKNOWN_RESOURCE).
         """
@@ -323,6 +337,11 @@ def add_CurationServiceServicer_to_server(servicer, server):
                     servicer.PauseWorkflow,
                     request_deserializer=curation_dot_v1_dot_curation__pb2.PauseWorkflowRequest.FromString,
                     response_serializer=curation_dot_v1_dot_curation__pb2.PauseWorkflowResponse.SerializeToString,
+            ),
+            'DrainWorkflow': grpc.unary_unary_rpc_method_handler(
+                    servicer.DrainWorkflow,
+                    request_deserializer=curation_dot_v1_dot_curation__pb2.DrainWorkflowRequest.FromString,
+                    response_serializer=curation_dot_v1_dot_curation__pb2.DrainWorkflowResponse.SerializeToString,
             ),
             'ResumeWorkflow': grpc.unary_unary_rpc_method_handler(
                     servicer.ResumeWorkflow,
@@ -717,6 +736,33 @@ class CurationService:
             '/curation.v1.CurationService/PauseWorkflow',
             curation_dot_v1_dot_curation__pb2.PauseWorkflowRequest.SerializeToString,
             curation_dot_v1_dot_curation__pb2.PauseWorkflowResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def DrainWorkflow(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/curation.v1.CurationService/DrainWorkflow',
+            curation_dot_v1_dot_curation__pb2.DrainWorkflowRequest.SerializeToString,
+            curation_dot_v1_dot_curation__pb2.DrainWorkflowResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -83,6 +83,11 @@ class CurationServiceStub:
     It holds when the call returns: claims under way are waited for, two seconds at most. Pausing what is paused changes
     nothing. Errors: NOT_FOUND (UNKNOWN_RESOURCE).
     """
+    DrainWorkflow: _grpc.UnaryUnaryMultiCallable[_curation_pb2.DrainWorkflowRequest, _curation_pb2.DrainWorkflowResponse]
+    """As PauseWorkflow; and workers give back, without the loss of an attempt, what they have claimed and not begun. What
+    runs gets to end: `in_flight_count` says how much that still is. Draining what is paused takes over who and why.
+    Errors: NOT_FOUND (UNKNOWN_RESOURCE).
+    """
     ResumeWorkflow: _grpc.UnaryUnaryMultiCallable[_curation_pb2.ResumeWorkflowRequest, _curation_pb2.ResumeWorkflowResponse]
     """Lets workers claim again. Resuming what is not paused changes nothing. Errors: NOT_FOUND (UNKNOWN_RESOURCE)."""
     ListWorkers: _grpc.UnaryUnaryMultiCallable[_curation_pb2.ListWorkersRequest, _curation_pb2.ListWorkersResponse]
@@ -144,6 +149,11 @@ class CurationServiceAsyncStub(CurationServiceStub):
     """Lets no worker claim items of a workflow until it is resumed; what is under way gets to end.
     It holds when the call returns: claims under way are waited for, two seconds at most. Pausing what is paused changes
     nothing. Errors: NOT_FOUND (UNKNOWN_RESOURCE).
+    """
+    DrainWorkflow: _aio.UnaryUnaryMultiCallable[_curation_pb2.DrainWorkflowRequest, _curation_pb2.DrainWorkflowResponse]  # type: ignore[assignment]
+    """As PauseWorkflow; and workers give back, without the loss of an attempt, what they have claimed and not begun. What
+    runs gets to end: `in_flight_count` says how much that still is. Draining what is paused takes over who and why.
+    Errors: NOT_FOUND (UNKNOWN_RESOURCE).
     """
     ResumeWorkflow: _aio.UnaryUnaryMultiCallable[_curation_pb2.ResumeWorkflowRequest, _curation_pb2.ResumeWorkflowResponse]  # type: ignore[assignment]
     """Lets workers claim again. Resuming what is not paused changes nothing. Errors: NOT_FOUND (UNKNOWN_RESOURCE)."""
@@ -287,6 +297,17 @@ class CurationServiceServicer(metaclass=_abc_1.ABCMeta):
         """Lets no worker claim items of a workflow until it is resumed; what is under way gets to end.
         It holds when the call returns: claims under way are waited for, two seconds at most. Pausing what is paused changes
         nothing. Errors: NOT_FOUND (UNKNOWN_RESOURCE).
+        """
+
+    @_abc_1.abstractmethod
+    def DrainWorkflow(
+        self,
+        request: _curation_pb2.DrainWorkflowRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_curation_pb2.DrainWorkflowResponse, _abc.Awaitable[_curation_pb2.DrainWorkflowResponse]]:
+        """As PauseWorkflow; and workers give back, without the loss of an attempt, what they have claimed and not begun. What
+        runs gets to end: `in_flight_count` says how much that still is. Draining what is paused takes over who and why.
+        Errors: NOT_FOUND (UNKNOWN_RESOURCE).
         """
 
     @_abc_1.abstractmethod

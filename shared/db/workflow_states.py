@@ -20,6 +20,9 @@ from shared.db.log import append_state
 
 log = logging.getLogger(__name__)
 
+STATE_CHANNEL = "curation_state"
+"""Where pauses and their ends are announced to workers; the payload is the resource."""
+
 CLAIMS_S_MAX = 2
 """A pause waits so long for claims under way; meanwhile no other claim begins. One that hangs for longer, its worker
 frozen or cut off, must not keep an operator from pausing."""
@@ -68,6 +71,15 @@ async def read_states(connection: Connection, apis: Mapping[str, str]) -> Sequen
         return await cursor.fetchall()
 
 
+async def read_draining(connection: Connection, resources: Sequence[str]) -> frozenset[str]:
+    """Those of these workflows whose workers are to give back what they have not begun."""
+    cursor = await connection.execute(
+        "/* read_draining */ SELECT resource FROM workflow_state WHERE draining AND resource = ANY(%s)",
+        (list(resources),),
+    )
+    return frozenset([resource for (resource,) in await cursor.fetchall()])
+
+
 async def pause(connection: Connection, resource: str, *, by: str, reason: str, drain: bool = False) -> bool:
     """Lets nobody claim items of a workflow any more; with `drain`, workers give back what they have not begun.
 
@@ -103,6 +115,7 @@ async def resume(connection: Connection, resource: str, *, by: str, reason: str)
 async def _told(connection: Connection, resource: str, *, changed: bool) -> bool:
     if changed:
         await append_state(connection, resource)
+        await connection.execute("SELECT pg_notify(%s, %s)", (STATE_CHANNEL, resource))
     return changed
 
 

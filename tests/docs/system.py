@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import sys
+import uuid
 from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
+
+import psycopg
 
 from curation_service.app import open_database, service_parts
 from curation_service.server import Server
@@ -15,6 +18,8 @@ from enrichment_worker.settings import WorkerSettings
 from shared.probe import Probe
 from shared.registry import Registry
 from tests.docs.pages import ROOT
+
+PLACES = 7
 
 
 @asynccontextmanager
@@ -41,3 +46,15 @@ async def run_python(*arguments: str) -> str:
     printed, _ = await process.communicate()
     assert process.returncode == 0, printed.decode()
     return printed.decode()
+
+
+async def add_places(url: str) -> None:
+    """Saves some places, with the numbers from 0 as their ids."""
+    async with await psycopg.AsyncConnection.connect(url) as connection:
+        for n in range(PLACES):
+            await connection.execute(
+                """INSERT INTO places_staging
+                       (id, external_id, code, name, city, region, country, latitude, longitude, time_zone)
+                   VALUES (%s, %s, 'ABCD', 'a place', 'a city', 'a region', 'DE', 0, 0, 'UTC')""",
+                (uuid.UUID(int=n), f"place-{n}"),
+            )

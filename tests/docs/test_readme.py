@@ -5,13 +5,11 @@ from __future__ import annotations
 import json
 import re
 import shlex
-import uuid
 from importlib.util import find_spec
 from pathlib import Path
 
 import grpc
 import grpc.aio
-import psycopg
 import pytest
 from google.protobuf.json_format import ParseDict
 from google.protobuf.message import Message
@@ -22,14 +20,13 @@ from curation_cli.main import main
 from shared.registry import load_registry
 from tests.docs.pages import PAGES, ROOT, blocks, commands
 from tests.docs.settings_page import PAGE, settings_page
-from tests.docs.system import run_python, running_system
+from tests.docs.system import add_places, run_python, running_system
 from tests.support.worker import Api, Reply
 
 README = ROOT / "README.md"
 ADDRESS = "127.0.0.1:50051"
 COMMANDS = [pytest.param(line, id=f"{page.name}: {line[:50]}") for page in PAGES for line in commands(page)]
 LINK = re.compile(r"\]\((?!https?:)([^)#\s]+)")
-PLACES = 7
 
 
 async def test_the_python_of_the_readme_runs(database_url: str) -> None:
@@ -39,7 +36,7 @@ async def test_the_python_of_the_readme_runs(database_url: str) -> None:
     (snippet,) = blocks(README, "python")
     api = Api()
     api.answer = place
-    await _add_places(database_url)
+    await add_places(database_url)
     async with (
         api.serve() as api_url,
         running_system(database_url, load_registry(), {"GOOGLE_PLACES_URL": api_url}) as address,
@@ -51,7 +48,7 @@ async def test_the_python_of_the_readme_runs(database_url: str) -> None:
 
 
 async def test_the_calls_by_reflection_are_answered(database_url: str) -> None:
-    await _add_places(database_url)
+    await add_places(database_url)
     lines = [shlex.split(line) for line in commands(README) if line.startswith("grpcurl ")]
     answers: list[Message] = []
     async with (
@@ -132,14 +129,3 @@ def _wire_form(message: Message) -> bytes:
 def _response_class(name: str) -> type[Message]:
     found: type[Message] = getattr(pb, name)
     return found
-
-
-async def _add_places(url: str) -> None:
-    async with await psycopg.AsyncConnection.connect(url) as connection:
-        for n in range(PLACES):
-            await connection.execute(
-                """INSERT INTO places_staging
-                       (id, external_id, code, name, city, region, country, latitude, longitude, time_zone)
-                   VALUES (%s, %s, 'ABCD', 'a place', 'a city', 'a region', 'DE', 0, 0, 'UTC')""",
-                (uuid.UUID(int=n), f"place-{n}"),
-            )

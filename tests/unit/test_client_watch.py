@@ -9,7 +9,7 @@ import pytest
 from grpc.aio import AioRpcError, Metadata
 
 from curation.v1 import curation_pb2 as pb
-from curation_client.requests import status_request, watch_request
+from curation_client.requests import retry_request, status_request, watch_request
 from curation_client.watch import Backoff, SnapshotStart, Update, WatchState
 
 
@@ -144,3 +144,25 @@ def test_before_the_first_token_nothing_is_held_since_a_snapshot_would_come_agai
     watch.received(SNAPSHOT)
     watch.received(pb.WatchStatusResponse(snapshot_end=pb.SnapshotEnd(item_count=1)))
     assert parts(watch.received(several(1, 2)[0])) == [several(1)[0].events]
+
+
+def test_the_state_of_the_workflow_is_passed_on() -> None:
+    state = pb.WorkflowState(resource="places", paused=True)
+    told = WatchState(watch_request("places"), backoff=Backoff(), dice=random.Random(1)).received(
+        pb.WatchStatusResponse(resume_token="t", workflow=state)
+    )
+    assert told == [Update(state, "t")]
+
+
+@pytest.mark.parametrize("options", [{}, {"ids": ["1"], "batch_id": "1"}, {"filter": "a = 1", "failure_group_id": "1"}])
+def test_what_is_retried_is_named_in_exactly_one_way(options: dict[str, object]) -> None:
+    with pytest.raises(ValueError, match="one of the four"):
+        retry_request("places", **options)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("options", [{"ids": ["1"]}, {"filter": "a = 1"}, {"batch_id": "1"}, {"failure_group_id": "1"}])
+def test_a_retry_takes_one_way_and_names_itself(options: dict[str, object]) -> None:
+    request = retry_request("places", priority=pb.BATCH_PRIORITY_LOW, **options)  # type: ignore[arg-type]
+    assert [request.WhichOneof("selection")] == list(options)
+    assert request.priority == pb.BATCH_PRIORITY_LOW
+    assert request.request_id

@@ -1,0 +1,71 @@
+"""The command line: every command and its options."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+PORT = 50051
+ADDRESS = f"127.0.0.1:{PORT}"
+PRIORITIES = ("low", "normal", "high")
+
+
+def parser() -> argparse.ArgumentParser:
+    """Reads the command line; the command's name is `command`."""
+    found = argparse.ArgumentParser(prog="curation", description="Set a status on rows, have them enriched, watch it.")
+    commands = found.add_subparsers(dest="command", required=True)
+
+    up = commands.add_parser("up", help="start PostgreSQL (unless DATABASE_URL is set), the service and a worker")
+    up.add_argument("--demo", action="store_true", help="show everything at work, with places of its own, and end")
+    up.add_argument("--data", type=Path, default=Path(".data"), help="folder of the embedded PostgreSQL and the logs")
+    up.add_argument("--port", type=int, default=PORT, help="the service's; any free one when 0")
+
+    client = argparse.ArgumentParser(add_help=False)
+    client.add_argument("--address", default=ADDRESS, help="the service's host:port")
+    resource = argparse.ArgumentParser(add_help=False, parents=[client])
+    resource.add_argument("resource", help="e.g. places")
+    filtered = argparse.ArgumentParser(add_help=False, parents=[resource])
+    filtered.add_argument("--filter", default="", help="""e.g. 'status = "New" AND country = "DE"'""")
+    batch = argparse.ArgumentParser(add_help=False, parents=[filtered])
+    batch.add_argument("--ids", nargs="+", default=(), help="the items by key")
+    batch.add_argument("--allow-partial", action="store_true", help="leave out items that cannot change")
+    batch.add_argument("--priority", choices=PRIORITIES, default="normal", help="the share of the queue that they get")
+    batch.add_argument("--dry-run", action="store_true", help="say what would happen, and change nothing")
+    batch.add_argument("--reason", default="", help="for the history")
+
+    watching = commands.add_parser("watch", parents=[filtered], help="print changes as they happen")
+    watching.add_argument("--batch", default="", help="of this batch only, until it is done")
+    listing = commands.add_parser("list", parents=[filtered], help="print items and counts")
+    listing.add_argument("--count", type=int, default=20, help="items at most")
+    setting = commands.add_parser("set", parents=[batch], help="set a status on items, by --ids or --filter")
+    setting.add_argument("status", help="e.g. SelectedForDeepScan")
+    _add_operations(commands, client=client, resource=resource, batch=batch)
+    return found
+
+
+def _add_operations(
+    commands: argparse._SubParsersAction[argparse.ArgumentParser],
+    *,
+    client: argparse.ArgumentParser,
+    resource: argparse.ArgumentParser,
+    batch: argparse.ArgumentParser,
+) -> None:
+    commands.add_parser("workflows", parents=[client], help="print workflows, what waits, and what holds it back")
+    workers = commands.add_parser("workers", parents=[client], help="print workers")
+    workers.add_argument("resource", nargs="?", default="", help="only those that serve it")
+    workers.add_argument("--ended", action="store_true", help="those that ended within the last day, too")
+    for name, help_ in (
+        ("pause", "let no worker claim items"),
+        ("drain", "the same, and workers give back what they have not begun"),
+        ("resume", "let workers claim again"),
+    ):
+        changing = commands.add_parser(name, parents=[resource], help=help_)
+        changing.add_argument("--reason", default="", help="for those who wonder")
+    failures = commands.add_parser("failures", parents=[resource], help="print what items have failed of")
+    failures.add_argument("--batch", default="", help="only items that this batch queued")
+    failures.add_argument("--count", type=int, default=20, help="groups at most")
+    retrying = commands.add_parser("retry", parents=[batch], help="queue failed items again, by one of four ways")
+    retrying.add_argument("--batch", default="", help="what failed of this batch")
+    retrying.add_argument("--group", default="", help="what failed in this way, as `failures` calls it")
+    why = commands.add_parser("why", parents=[resource], help="say why an item is not running")
+    why.add_argument("id", help="the item's key")
