@@ -53,6 +53,7 @@ async def main() -> None:
         alone = await asyncio.create_subprocess_exec(
             sys.executable, "-m", "benchmarks.watch_fanout", "alone", stdout=asyncio.subprocess.PIPE
         )
+        stack.push_async_callback(alone.wait)
         stack.callback(alone.terminate)
         assert alone.stdout is not None
         floor = Bed("", int(await alone.stdout.readline()), alone.pid)

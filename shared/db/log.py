@@ -21,8 +21,8 @@ from shared.db.writer import CHANNEL
 from shared.errors import LogRewound, TokenExpired
 from shared.workflow import ItemKey, Workflow
 
-READ_BYTES = 512 * 1024
-"""Some 13,000 items with UUIDs as keys: what a reader holds at once."""
+READ_BYTES = 128 * 1024
+"""Some 3,300 items with UUIDs as keys: what a reader holds at once, and a watcher that is behind and reads nothing."""
 
 STATE = "workflow"
 """The kind of an entry that says that the state of a workflow, or of its external API, has changed."""

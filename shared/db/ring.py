@@ -11,7 +11,7 @@ from shared.db.log import Entry
 
 SLACK = 1.1
 """The memory may exceed its bound by so much: then it is cut back at once, not a little with each entry."""
-ITEMS_AT_ONCE = 10_000
+ITEMS_AT_ONCE = 2_500
 """What a watcher gets at once, in items: one that is blocked half-way holds no more of what has left the memory."""
 
 _position = attrgetter("position")

@@ -19,7 +19,7 @@ from shared.db.log import check_reaches, read_log
 from shared.db.ring import Reading, Ring
 from shared.lifecycle import Part
 
-READ_SIZE = 1_000
+READ_SIZE = 250
 """Entries read at once."""
 BACKOFF_S = 0.5
 """Between attempts to reach where the log comes from."""
