@@ -4,45 +4,24 @@ from __future__ import annotations
 
 import asyncio
 import uuid
-from collections.abc import Sequence
 from typing import Any
 from urllib.request import urlopen
 
 import grpc
 import grpc.aio
-from sqlalchemy import insert
 
 from curation.v1 import curation_pb2 as pb
 from curation_client.watch import LOST
 from curation_service.snapshot import CHUNK_SIZE
-from shared.db.curate import CurateCall, curate
-from shared.db.engine import Connection, Database, connect
-from shared.machine import curate_trigger
+from shared.db.engine import connect
 from shared.metrics import MetricsServer
-from shared.table import transition_table
-from tests.support.parcels import PARCELS, parcels
-from tests.support.service import WAIT_S, RunningService, refusal, running_service
+from tests.support.log import curate_in, update
+from tests.support.service import WAIT_S, RunningService, add_many, refusal, running_service
 
-TABLE = transition_table(PARCELS)
 Call = grpc.aio.UnaryStreamCall[Any, Any]
+EVENT = tuple[str, int]
 FLOOD_COUNT = 4_000
 """Items of a change of which two do not fit between a service and a client that does not read."""
-
-
-async def add_many(database: Database, count: int, **values: object) -> None:
-    rows = [{"id": uuid.UUID(int=n), "name": f"parcel {n}", **values} for n in range(1, count + 1)]
-    async with database.core() as connection:
-        await connection.execute(insert(parcels), rows)
-
-
-async def change_in(connection: Connection, status: str, numbers: Sequence[int]) -> None:
-    keys = [uuid.UUID(int=number) for number in numbers]
-    await curate(connection, PARCELS, TABLE, CurateCall(trigger=curate_trigger(status), keys=keys))
-
-
-async def change(database: Database, status: str, numbers: Sequence[int]) -> None:
-    async with database.transaction() as connection:
-        await change_in(connection, status, numbers)
 
 
 def watch(service: RunningService, **fields: Any) -> Call:
@@ -50,20 +29,19 @@ def watch(service: RunningService, **fields: Any) -> Call:
     return call
 
 
-async def read_on(call: Call) -> tuple[list[tuple[str, int]], str, grpc.aio.AioRpcError | None]:
-    """The events up to the last token, that token, and the error at the end, or None once nothing more comes."""
-    events: list[tuple[str, int]] = []
-    since: list[tuple[str, int]] = []
+async def read_on(call: Call, count: int | None = None) -> tuple[list[EVENT], str, grpc.aio.AioRpcError | None]:
+    """The events up to the last token, that token, and the error at the end, or None once there are so many."""
+    events: list[EVENT] = []
+    since: list[EVENT] = []
     token = ""
     try:
-        while True:
+        while count is None or len(events) < count:
             async with asyncio.timeout(WAIT_S):
                 message: Any = await call.read()
             since += [(event.item_id, event.version) for event in message.events.events]
             if message.resume_token:
                 events, since, token = events + since, [], message.resume_token
-            if message.HasField("heartbeat") and events:
-                return events, token, None
+        return events, token, None
     except grpc.aio.AioRpcError as error:
         return events, token, error
 
@@ -76,7 +54,7 @@ async def test_a_stopping_service_tells_many_watchers_at_once_and_slow_ones_lose
         slow = [watch(service, skip_snapshot=True) for _ in range(3)]
         begun: list[Any] = await asyncio.gather(*(call.read() for call in [*quick, *slow]))
         for turn in range(rounds):
-            await change(service.database, ("Selected", "New")[turn % 2], range(1, FLOOD_COUNT + 1))
+            await update(service.database, ("Selected", "New")[turn % 2], *range(1, FLOOD_COUNT + 1))
         ends = asyncio.gather(*map(read_to_error, quick))
         await service.server.stop()
         for error in await ends:
@@ -87,7 +65,8 @@ async def test_a_stopping_service_tells_many_watchers_at_once_and_slow_ones_lose
                 before, token, error_or_none = await read_on(call)
                 assert error_or_none is not None
                 assert error_or_none.code() in LOST
-                rest, _, _ = await read_on(watch(other, resume_token=token or first.resume_token))
+                missing = rounds * FLOOD_COUNT - len(before)
+                rest, _, _ = await read_on(watch(other, resume_token=token or first.resume_token), missing)
                 assert sorted(before + rest) == sorted(
                     (str(uuid.UUID(int=n)), version)
                     for n in range(1, FLOOD_COUNT + 1)
@@ -132,8 +111,8 @@ async def test_a_transaction_that_is_left_open_shows_in_the_metric_until_it_ends
         await call.read()
         late = await connect(database_url, name="late", autocommit=False)
         async with late:
-            await change_in(late, "Selected", [1])
-            await change(service.database, "Selected", [2])
+            await curate_in(late, "Selected", 1)
+            await update(service.database, "Selected", 2)
             while not await lag_s(service):
                 pass
             await late.commit()

@@ -10,7 +10,7 @@ from typing import Any
 
 import grpc.aio
 import pytest
-from sqlalchemy import insert, text
+from sqlalchemy import text
 
 from curation.v1 import curation_pb2 as pb
 from curation.v1 import curation_pb2_grpc as pb_grpc
@@ -26,7 +26,7 @@ from shared.registry import Registry
 from shared.table import transition_table
 from tests.support.eventually import eventually
 from tests.support.parcels import PARCELS, parcels
-from tests.support.service import WAIT_S, RunningService, parcel_database, running_service
+from tests.support.service import WAIT_S, RunningService, add_many, parcel_database, running_service
 
 TABLE = transition_table(PARCELS)
 EVENT = tuple[str, int]
@@ -34,12 +34,6 @@ EVENT = tuple[str, int]
 
 def key(number: int) -> str:
     return str(uuid.UUID(int=number))
-
-
-async def add_many(database: Database, count: int, **values: Any) -> None:
-    rows = [{"id": uuid.UUID(int=n), "name": f"parcel {n}", **values} for n in range(1, count + 1)]
-    async with database.core() as connection:
-        await connection.execute(insert(parcels), rows)
 
 
 async def change(database: Database, status: str, numbers: Sequence[int]) -> None:

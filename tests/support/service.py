@@ -136,6 +136,13 @@ async def add_parcels(database: Database, *rows: Mapping[str, Any]) -> list[uuid
     return [row["id"] for row in filled]
 
 
+async def add_many(database: Database, count: int, **values: Any) -> None:
+    """Saves parcels with the keys 1 to `count`, alike in the rest."""
+    rows = [{"id": uuid.UUID(int=n), "name": f"parcel {n}", **values} for n in range(1, count + 1)]
+    async with database.core() as connection:
+        await connection.execute(insert(parcels), rows)
+
+
 async def all_parcels(database: Database) -> list[dict[str, Any]]:
     """The table as it is, by key."""
     async with database.core() as connection:
