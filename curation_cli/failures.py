@@ -27,7 +27,7 @@ async def print_failures(client: CurationClient, console: Console, *, resource: 
         for group in page.groups
     )
     columns = ("group", "items", "what", "last seen")
-    print_table(console, "failures", columns, rows)
+    print_table(console, "failures", columns, rows, with_ids=True)
 
 
 async def retry(client: CurationClient, console: Console, resource: str, **options: Unpack[RetryOptions]) -> None:

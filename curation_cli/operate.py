@@ -27,7 +27,7 @@ async def print_workers(client: CurationClient, console: Console, *, resource: s
     request = pb.ListWorkersRequest(resource=resource, with_ended=with_ended, page_size=PAGE_SIZE)
     workers = (await client.list_workers(request)).workers
     columns = ("worker", "runs", "state", "in flight", "done", "failed", "serves")
-    print_table(console, "workers", columns, map(_worker_row, workers))
+    print_table(console, "workers", columns, map(_worker_row, workers), with_ids=True)
 
 
 async def change_state(client: CurationClient, console: Console, *, command: str, resource: str, reason: str) -> None:

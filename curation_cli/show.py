@@ -59,11 +59,13 @@ class BatchBoard:
             self._console.print(f"  {self._title}: {progress_line(progress)}", highlight=False, soft_wrap=True)
 
 
-def print_table(console: Console, title: str, columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
-    """A table; a long cell is folded, never cut. What is first names the row, and is not even folded: it is copied."""
+def print_table(
+    console: Console, title: str, columns: Sequence[str], rows: Iterable[Sequence[object]], *, with_ids: bool = False
+) -> None:
+    """A table; a long cell is folded, never cut. `with_ids` in the first column: those are copied, so never folded."""
     table = Table(title=title, title_justify="left", title_style="bold")
     for n, column in enumerate(columns):
-        table.add_column(column, overflow="fold", no_wrap=n == 0)
+        table.add_column(column, overflow="fold", no_wrap=with_ids and n == 0)
     for row in rows:
         table.add_row(*("" if cell is None else str(cell) for cell in row))
     console.print(table)
