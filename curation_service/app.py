@@ -16,6 +16,7 @@ from curation_service.snapshot import Snapshots
 from curation_service.watch import Watch
 from shared.db.database_tail import DatabaseTail
 from shared.db.engine import Database
+from shared.db.readiness import DatabaseReady
 from shared.db.tail import Tail
 from shared.errands import Errands
 from shared.errors import BackboneUnavailable
@@ -29,10 +30,18 @@ SNAPSHOTS_AT_ONCE = 2
 
 
 async def run_service(settings: ServiceSettings, registry: Registry) -> None:
-    """Runs the service until it is told to stop. Raises `RuntimeError` when it cannot listen on its address."""
+    """Runs the service until it is told to stop.
+
+    Raises:
+        AddressUnavailable: it cannot listen on its address.
+        DatabaseUnavailable: there was no database in time.
+        DatabaseUnfit: the database is too old, a standby, or not migrated.
+        LogRewound: the database was restored, or lost its last commits.
+    """
+    ready = DatabaseReady(url=settings.database_url, workflows=registry.values(), timeout_s=settings.start_timeout_s)
     async with open_database(settings) as database, open_reads(settings, database) as reads:
         parts = service_parts(settings, registry, database, reads)
-        await run_parts(parts, on_ready=f"service ready, listening on {settings.listen}")
+        await run_parts([ready, *parts], on_ready=f"service ready, listening on {settings.listen}")
 
 
 def open_database(settings: ServiceSettings) -> Database:

@@ -16,6 +16,7 @@ from grpc_reflection.v1alpha import reflection
 
 from curation.v1 import curation_pb2, curation_pb2_grpc
 from curation_service.interceptor import ErrorInterceptor
+from shared.errors import AddressUnavailable
 from shared.lifecycle import Part
 
 RECEIVE_FACTOR = 4
@@ -69,7 +70,10 @@ class Server(Part):
             maximum_concurrent_rpcs=self._calls_max,
         )
         readiness = self._register(server)
-        self.port = server.add_insecure_port(self._listen)
+        try:
+            self.port = server.add_insecure_port(self._listen)
+        except RuntimeError as error:
+            raise AddressUnavailable(self._listen, "it is taken, or none of this machine's") from error
         try:
             await server.start()
             for name in (health.OVERALL_HEALTH, SERVICE):

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from pydantic import Field
 
-from shared.settings import DatabaseSettings
+from shared.settings import DatabaseSettings, DatabaseUrl, ListenAddress
 
 
 class ServiceSettings(DatabaseSettings):
     """Where the service listens, and what bounds its calls."""
 
-    listen: str = Field(
+    listen: ListenAddress = Field(
         default="127.0.0.1:50051",
         description="The address that the service listens on, `host:port`; a port of 0 takes any free one. "
         "Without TLS and authentication: what is no private network reaches it through a proxy that has both.",
@@ -51,7 +51,7 @@ class ServiceSettings(DatabaseSettings):
         le=3600,
         description="Seconds without a statement after which the service's transactions end: they hold back streams.",
     )
-    read_url: str | None = Field(
+    read_url: DatabaseUrl | None = Field(
         default=None,
         repr=False,
         description="A standby that ListItems, CountItems and GetItem read instead of `DATABASE_URL`: they may be as "

@@ -27,6 +27,7 @@ from enrichment_worker.session import Session
 from enrichment_worker.settings import WorkerSettings
 from enrichment_worker.switch import Switch
 from shared.attempt import AnyEnricher, Bench, load_enricher
+from shared.db.readiness import DatabaseReady
 from shared.lifecycle import Part, run_parts
 from shared.metrics import Metrics, metrics_parts
 from shared.probe import Probe
@@ -55,15 +56,19 @@ async def run_worker(settings: WorkerSettings, registry: Registry, environment: 
     """Runs a worker until it is told to stop.
 
     Raises:
+        DatabaseUnavailable: there was no database in time.
+        DatabaseUnfit: the database is too old, a standby, or not migrated.
         UnknownResource: the settings name a resource that no workflow has.
         WorkflowError: an enricher cannot be loaded.
         SessionLost: another worker took this one for dead.
     """
+    workflows = chosen(settings, registry)
+    ready = DatabaseReady(url=settings.database_url, workflows=workflows, timeout_s=settings.start_timeout_s)
     async with AsyncExitStack() as stack:
-        means = await open_means(stack, settings, chosen(settings, registry), environment, Probe())
-        parts = worker_parts(settings, chosen(settings, registry), means)
-        served = ", ".join(workflow.resource for workflow in chosen(settings, registry))
-        await run_parts(parts, on_ready=f"worker ready, serving {served}")
+        means = await open_means(stack, settings, workflows, environment, Probe())
+        parts = worker_parts(settings, workflows, means)
+        served = ", ".join(workflow.resource for workflow in workflows)
+        await run_parts([ready, *parts], on_ready=f"worker ready, serving {served}")
 
 
 def chosen(settings: WorkerSettings, registry: Registry) -> list[Workflow]:

@@ -12,14 +12,14 @@ from enrichment_worker.lane import Lane
 from enrichment_worker.pinned import Pinned
 from shared.db.engine import Connection
 from shared.db.sessions import beat, close_session, open_session
-from shared.errors import CurationError, DatabaseUnavailable
+from shared.errors import DatabaseUnavailable, ProcessError
 from shared.lifecycle import Part
 from shared.probe import Probe
 
 log = logging.getLogger(__name__)
 
 
-class SessionLost(CurationError):
+class SessionLost(ProcessError):
     """Another worker took this one for dead and rescued its items."""
 
     reason = "SESSION_LOST"

@@ -50,5 +50,5 @@ class WorkerSettings(DatabaseSettings):
     def _outlives_beats(cls, value: float, info: object) -> float:
         beat_s = getattr(info, "data", {}).get("beat_s", 0.0)
         if value < 2 * beat_s:
-            raise ValueError("expiry_s must be at least twice beat_s, or a single late beat loses everything")
+            raise ValueError("must be at least twice CURATION_BEAT_S, or a single late beat loses everything")
         return value

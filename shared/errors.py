@@ -1,7 +1,13 @@
 """Every error a caller can meet, in one tree.
 
     CurationError
-    ├── WorkflowError        a declaration that cannot work
+    ├── ProcessError              no caller is told: a process cannot start, or go on
+    │   ├── SettingsInvalid       its environment says what cannot be
+    │   ├── AddressUnavailable    it cannot listen where it should
+    │   ├── DatabaseUnfit         PostgreSQL is too old, a standby, or not migrated
+    │   ├── WorkflowError         a declaration that cannot work
+    │   ├── LogRewound            the log has lost what was read from it
+    │   └── BackboneUnavailable   NATS cannot be reached; streams wait
     ├── MessageUnreadable    bytes that are no message of the method
     ├── MessageTooLarge      a message beyond the limit
     ├── InvalidRequest       a field of a request is wrong
@@ -14,9 +20,7 @@
     ├── TokenInvalid         a resume token that this log did not give
     ├── TokenExpired         a resume token older than the log
     ├── ServerStopping       the service stops, or the stream reached its age; go on elsewhere
-    ├── DatabaseUnavailable  PostgreSQL cannot be reached, or is out of room for us
-    ├── LogRewound           the log has lost what was read from it; the process ends, and no caller is told
-    └── BackboneUnavailable  NATS cannot be reached; streams wait, and no caller is told
+    └── DatabaseUnavailable  PostgreSQL cannot be reached, or is out of room for us
 
 Each has a stable `reason`, and fields instead of prose. That items of a call are refused is data (`Outcome`) as long
 as the call goes through; only an all-or-nothing call turns it into an error.
@@ -58,7 +62,38 @@ class CurationError(Exception):
     reason: ClassVar[str] = "UNKNOWN"
 
 
-class WorkflowError(CurationError):
+class ProcessError(CurationError):
+    """A process cannot start, or go on; no caller is told."""
+
+
+class SettingsInvalid(ProcessError):
+    """The environment of a process says what cannot be."""
+
+    reason = "SETTINGS_INVALID"
+
+    def __init__(self, *violations: FieldViolation) -> None:
+        super().__init__("; ".join(f"{v.field} {v.description}" for v in violations))
+        self.violations = violations
+        """By variable."""
+
+
+class AddressUnavailable(ProcessError):
+    """A process cannot listen where its settings say."""
+
+    reason = "ADDRESS_UNAVAILABLE"
+
+    def __init__(self, address: str, problem: str) -> None:
+        super().__init__(f"cannot listen on {address}: {problem}")
+        self.address = address
+
+
+class DatabaseUnfit(ProcessError):
+    """PostgreSQL is there, but not as this version needs it: too old, a standby, or not migrated."""
+
+    reason = "DATABASE_UNFIT"
+
+
+class WorkflowError(ProcessError):
     """A declaration that cannot work."""
 
     reason = "WORKFLOW_INVALID"
@@ -187,13 +222,13 @@ class DatabaseUnavailable(CurationError):
     reason = "DATABASE_UNAVAILABLE"
 
 
-class LogRewound(CurationError):
+class LogRewound(ProcessError):
     """What was read from the log is no longer in it: the database was restored, or a standby lost the last commits."""
 
     reason = "LOG_REWOUND"
 
 
-class BackboneUnavailable(CurationError):
+class BackboneUnavailable(ProcessError):
     """NATS cannot be reached, or refuses; streams wait until it is back."""
 
     reason = "BACKBONE_UNAVAILABLE"

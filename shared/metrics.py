@@ -15,6 +15,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
 
+from shared.errors import AddressUnavailable
 from shared.lifecycle import Part
 
 
@@ -65,7 +66,10 @@ class MetricsServer(Part):
         host, _, port = self._listen.rpartition(":")
         registry = CollectorRegistry(auto_describe=False)
         registry.register(self._metrics)
-        server, thread = start_http_server(int(port), host.strip("[]"), registry=registry)
+        try:
+            server, thread = start_http_server(int(port), host.strip("[]"), registry=registry)
+        except OSError as error:
+            raise AddressUnavailable(self._listen, error.strerror or str(error)) from error
         try:
             self.port = server.server_port
             self.ready()

@@ -45,11 +45,17 @@ def load_registry() -> Registry:
     """Every workflow that an installed package declares under `curation.workflows`.
 
     Raises:
-        WorkflowError: an entry point does not name a `Workflow`, or two collide.
+        WorkflowError: an entry point cannot be loaded, does not name a `Workflow`, or two collide.
     """
     workflows: list[Workflow] = []
     for entry_point in sorted(entry_points(group=ENTRY_POINT_GROUP), key=lambda e: e.name):
-        workflow = entry_point.load()
+        try:
+            workflow = entry_point.load()
+        except WorkflowError:
+            raise
+        except Exception as error:
+            problem = f"{entry_point.value} cannot be loaded: {type(error).__name__}: {error}"
+            raise WorkflowError(entry_point.name, problem) from error
         if not isinstance(workflow, Workflow):
             raise WorkflowError(entry_point.name, f"{entry_point.value} is no Workflow")
         workflows.append(workflow)

@@ -2,37 +2,88 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Any, Literal, Self, TypeAlias
 
-from pydantic import Field
+from pydantic import AfterValidator, Field, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from shared.db.engine import driver_url
+from shared.errors import FieldViolation, SettingsInvalid
+
+PORT_MAX = 65_535
+
+
+def _database_url(value: str) -> str:
+    driver_url(value)
+    return value
+
+
+def _address(value: str) -> str:
+    host, _, port = value.rpartition(":")
+    if not host or not port.isdecimal() or int(port) > PORT_MAX:
+        raise ValueError("is no address to listen on, `host:port`")
+    return value
+
+
+DatabaseUrl: TypeAlias = Annotated[str, AfterValidator(_database_url)]
+"""An address of PostgreSQL."""
+ListenAddress: TypeAlias = Annotated[str, AfterValidator(_address)]
+"""`host:port`; a port of 0 is any free one."""
 
 
 class DatabaseSettings(BaseSettings):
     """How a process reaches PostgreSQL, and how it logs. `DATABASE_URL`; everything else is `CURATION_<NAME>`."""
 
     model_config = SettingsConfigDict(
-        env_prefix="CURATION_", env_parse_none_str="none", frozen=True, extra="ignore", populate_by_name=True
+        env_prefix="CURATION_",
+        env_parse_none_str="none",
+        frozen=True,
+        extra="ignore",
+        populate_by_name=True,
+        allow_inf_nan=False,
     )
 
-    database_url: str = Field(
+    @classmethod
+    def from_environment(cls) -> Self:
+        """The settings of this process. Raises `SettingsInvalid`, which names every variable that is wrong."""
+        try:
+            return cls()
+        except ValidationError as error:
+            raise SettingsInvalid(*map(cls._violation, error.errors())) from None
+
+    @classmethod
+    def _violation(cls, error: Any) -> FieldViolation:
+        """One of pydantic's errors by variable; without the value where that may hold a password."""
+        name = str(error["loc"][0])
+        fields = {field.validation_alias or key: field for key, field in cls.model_fields.items()}
+        variable = name if name == "DATABASE_URL" else f"{cls.model_config['env_prefix']}{name}".upper()
+        if error["type"] == "missing":
+            return FieldViolation(variable, "is not set")
+        problem = str(error.get("ctx", {}).get("error", error["msg"]))
+        shown = f"={error['input']!r}" if fields[name].repr else ""
+        return FieldViolation(f"{variable}{shown}", problem[:1].lower() + problem[1:])
+
+    database_url: DatabaseUrl = Field(
         validation_alias="DATABASE_URL",
         repr=False,
         description="PostgreSQL 14 or newer, `postgresql://user:password@host:port/database`.",
     )
-    listen_url: str | None = Field(
+    listen_url: DatabaseUrl | None = Field(
         default=None,
         repr=False,
         description="A direct address for LISTEN, where `DATABASE_URL` is a pooler in transaction mode.",
     )
     pool_size: int = Field(default=10, ge=1, le=1000, description="Connections that the process holds at most.")
     pool_timeout_s: float = Field(default=10.0, gt=0, description="Seconds to wait for a free connection.")
+    start_timeout_s: float = Field(
+        default=30.0, ge=0, le=3600, description="Seconds that a starting process waits for its database."
+    )
     prepare_threshold: int | None = Field(
         default=5,
         ge=0,
         description="Runs of a statement before it is prepared on the server; `none` behind a pooler that forbids it.",
     )
-    metrics_listen: str | None = Field(
+    metrics_listen: ListenAddress | None = Field(
         default=None, description="Where Prometheus reads the process's numbers, `host:port`; nowhere by default."
     )
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field(

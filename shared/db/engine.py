@@ -11,6 +11,7 @@ from contextlib import asynccontextmanager, contextmanager
 from typing import Any, Self, TypeAlias
 
 import psycopg
+from psycopg.conninfo import conninfo_to_dict
 from sqlalchemy import exc
 from sqlalchemy.engine import make_url
 from sqlalchemy.ext.asyncio import AsyncConnection as CoreConnection
@@ -132,8 +133,20 @@ async def connect(url: str, *, name: str, autocommit: bool = True, options: str 
 
 
 def driver_url(url: str) -> str:
-    """The address as libpq takes it, whether it came as `postgresql://` or in SQLAlchemy's form."""
-    return make_url(url).set(drivername="postgresql").render_as_string(hide_password=False)
+    """The address as libpq takes it, whether it came as `postgresql://` or in SQLAlchemy's form.
+
+    Raises:
+        ValueError: it is no address of PostgreSQL; the message does not repeat it.
+    """
+    try:
+        parsed = make_url(url)
+        plain = parsed.set(drivername="postgresql").render_as_string(hide_password=False)
+        conninfo_to_dict(plain)
+    except (exc.ArgumentError, ValueError, psycopg.ProgrammingError):
+        parsed = None
+    if parsed is None or parsed.get_backend_name() not in ("postgresql", "postgres"):
+        raise ValueError("is no address of PostgreSQL, `postgresql://user:password@host:port/database`")
+    return plain
 
 
 @contextmanager

@@ -6,6 +6,8 @@ one that dies half-way leaves nothing. `python -m shared.db.migrate` does it for
 
 from __future__ import annotations
 
+import sys
+
 from alembic import command
 from alembic.config import Config
 from sqlalchemy import Connection, Table, create_engine, make_url, text
@@ -14,10 +16,11 @@ from sqlalchemy.schema import sort_tables
 
 from shared.db.engine import database_errors, driver_url
 from shared.db.partitions import keep_partitions
+from shared.db.readiness import connect_checked
 from shared.errors import WorkflowError
+from shared.program import run_program
 from shared.registry import Registry, load_registry
 from shared.settings import DatabaseSettings
-from shared.telemetry import configure_logging
 from shared.workflow import Workflow
 
 LOCK_KEY = 0x63757261
@@ -29,8 +32,10 @@ def migrate(url: str, registry: Registry) -> None:
 
     Raises:
         DatabaseUnavailable: the database cannot be reached.
+        DatabaseUnfit: it is too old, or a standby.
         WorkflowError: a workflow's table is there, but lacks a column that it declares.
     """
+    connect_checked(url).close()
     engine = create_engine(make_url(driver_url(url)).set(drivername="postgresql+psycopg"), poolclass=NullPool)
     with database_errors(), engine.begin() as connection:
         connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": LOCK_KEY})
@@ -72,7 +77,10 @@ def _columns(connection: Connection, table: Table) -> set[str]:
     return set(connection.scalars(text(statement), {"name": name}))
 
 
-if __name__ == "__main__":
-    settings = DatabaseSettings()  # from the environment
-    configure_logging(level=settings.log_level, format=settings.log_format)
+def run(settings: DatabaseSettings) -> None:
+    """Migrates the database that the settings name."""
     migrate(settings.database_url, load_registry())
+
+
+if __name__ == "__main__":
+    sys.exit(run_program("shared.db.migrate", DatabaseSettings, run))

@@ -13,8 +13,11 @@ from tests.docs.pages import ROOT
 PAGE = ROOT / "docs" / "operate" / "settings.md"
 INTRODUCTION = """# Settings
 
-Every variable that a process reads from its environment, once, when it starts. A value out of bounds stops it, with
-the reason. This page is made from the code: `python -m tests.docs.settings_page`.
+Every variable that a process reads from its environment, once, when it starts. This page is made from the code:
+`python -m tests.docs.settings_page`.
+
+A process whose environment is wrong says so in one line and ends: with exit code 2 for a value that cannot be, 1 where
+the database is missing, too old, a standby or not migrated, or an address is taken.
 
 A worker hands its whole environment to enrichers, so what an enricher reads (`GOOGLE_PLACES_API_KEY`) is set there too.
 """

@@ -21,6 +21,7 @@ from curation_service.app import service_parts
 from curation_service.server import SERVICE, Server
 from curation_service.settings import ServiceSettings
 from shared.db.engine import Database
+from shared.errors import AddressUnavailable
 from shared.registry import Registry
 from tests.support.parcels import PARCELS, parcels
 from tests.support.service import (
@@ -109,7 +110,7 @@ async def test_a_call_that_outlasts_the_grace_is_cancelled(service: RunningServi
 
 
 async def test_a_second_service_cannot_listen_on_the_same_address(service: RunningService) -> None:
-    with pytest.raises(RuntimeError):
+    with pytest.raises(AddressUnavailable):
         async with another_server(service, listen=service.address):
             pass
 

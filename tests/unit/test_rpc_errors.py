@@ -48,7 +48,7 @@ def test_an_error_has_its_code_reason_and_a_message(error: errors.CurationError)
 
 def test_every_error_of_the_tree_that_a_caller_can_meet_is_mapped() -> None:
     tree = {error for error in errors.CurationError.__subclasses__() if error.__module__ == errors.__name__}
-    assert set(CODES) == tree - {errors.WorkflowError, errors.LogRewound, errors.BackboneUnavailable}
+    assert set(CODES) == tree - {errors.ProcessError}
 
 
 def test_wrong_fields_are_named() -> None:

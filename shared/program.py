@@ -1,0 +1,42 @@
+"""The outermost layer of a process: reads its settings, sets up its log, and turns what is refused into one line.
+
+What nobody foresaw keeps its traceback: it is for those who mend it.
+"""
+
+from __future__ import annotations
+
+import logging
+import sys
+from collections.abc import Callable
+from typing import TypeVar
+
+from shared.errors import CurationError, SettingsInvalid
+from shared.settings import DatabaseSettings
+from shared.telemetry import configure_logging
+
+FAILED = 1
+"""The exit code of a process that could not start, or go on."""
+SETTINGS_WRONG = 2
+"""That of one whose environment has to be mended."""
+INTERRUPTED = 130
+"""That of one that Ctrl-C ended, as shells have it."""
+
+Settings = TypeVar("Settings", bound=DatabaseSettings)
+
+
+def run_program(name: str, settings_class: type[Settings], run: Callable[[Settings], None]) -> int:
+    """Runs a process with the settings of its environment. Returns its exit code."""
+    try:
+        settings = settings_class.from_environment()
+    except SettingsInvalid as error:
+        print(f"{name}: {error.reason}: {error}", file=sys.stderr)  # noqa: T201 - how to log is a setting too
+        return SETTINGS_WRONG
+    configure_logging(level=settings.log_level, format=settings.log_format)
+    try:
+        run(settings)
+    except CurationError as error:
+        logging.getLogger(name).error("%s: %s", error.reason, error)
+        return FAILED
+    except KeyboardInterrupt:
+        return INTERRUPTED
+    return 0
