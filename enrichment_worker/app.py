@@ -6,7 +6,7 @@ Claimers stop first, runners end what is in flight, completers commit it, and on
 from __future__ import annotations
 
 import platform
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from functools import partial
@@ -15,6 +15,7 @@ from random import SystemRandom
 
 import httpx
 
+from enrichment_worker.canceller import Canceller
 from enrichment_worker.claimer import Claimer
 from enrichment_worker.completer import Completer, FlushLimits
 from enrichment_worker.http import http_client
@@ -36,7 +37,12 @@ from shared.table import transition_table
 from shared.workflow import Workflow
 
 random = SystemRandom().random
-COUNTED = {"done": "Completed.", "failed": "Failed for good.", "dropped": "Late results, of which nothing was saved."}
+COUNTED = {
+    "done": "Completed.",
+    "failed": "Failed for good.",
+    "dropped": "Late results, of which nothing was saved.",
+    "cancelled": "Attempts that were ended, or not begun, because their items were taken away.",
+}
 """What a lane counts."""
 
 
@@ -46,6 +52,8 @@ class Means:
 
     claims: Pinned
     completions: Pinned
+    pulse: Callable[[], Pinned]
+    """Makes the connection of a session's pulse, which is not shared."""
     http: httpx.AsyncClient
     environment: Mapping[str, str]
     """What enrichers see as `context.settings`."""
@@ -60,7 +68,7 @@ async def run_worker(settings: WorkerSettings, registry: Registry, environment: 
         DatabaseUnfit: the database is too old, a standby, or not migrated.
         UnknownResource: the settings name a resource that no workflow has.
         WorkflowError: an enricher cannot be loaded.
-        SessionLost: another worker took this one for dead.
+        EnrichersStuck: as many enrichers as may run at once do not end.
     """
     workflows = chosen(settings, registry)
     ready = DatabaseReady(url=settings.database_url, workflows=workflows, timeout_s=settings.start_timeout_s)
@@ -97,6 +105,7 @@ async def open_means(
     return Means(
         claims=await stack.enter_async_context(pinned("claiming")),
         completions=await stack.enter_async_context(pinned("completing")),
+        pulse=partial(pinned, "beating"),
         http=await stack.enter_async_context(http_client(connections_max=connections_max, version=version("curation"))),
         environment=environment,
         probe=probe,
@@ -108,15 +117,6 @@ def worker_parts(settings: WorkerSettings, workflows: Sequence[Workflow], means:
     probe, claims = means.probe, means.claims
     enrichers = [load_enricher(workflow) for workflow in workflows]
     lanes = [Lane(w, transition_table(w), ahead_max=settings.claim_ahead_max) for w in workflows]
-    session = Session(
-        lanes=lanes,
-        pinned=claims,
-        host=platform.node(),
-        version=version("curation"),
-        beat_s=settings.beat_s,
-        expiry_s=settings.expiry_s,
-        probe=probe,
-    )
     flush = FlushLimits(size=settings.flush_size, age_s=settings.flush_age_s, progress_s=settings.progress_s)
     completers = [Completer(lane=lane, pinned=means.completions, limits=flush, probe=probe) for lane in lanes]
     grace = Grace(settings.grace_s)
@@ -125,14 +125,36 @@ def worker_parts(settings: WorkerSettings, workflows: Sequence[Workflow], means:
         for lane, enricher, completer in zip(lanes, enrichers, completers, strict=True)
     ]
     switch = Switch(lanes=lanes, runners=runners, pinned=claims, poll_s=settings.poll_s, random=random, probe=probe)
+    canceller = Canceller(
+        lanes=lanes, runners=runners, pinned=claims, poll_s=settings.poll_s, random=random, probe=probe
+    )
+    session = Session(
+        lanes=lanes,
+        pinned=claims,
+        pulse_pinned=means.pulse,
+        on_lost=canceller.ring,
+        host=platform.node(),
+        version=version("curation"),
+        beat_s=settings.beat_s,
+        expiry_s=settings.expiry_s,
+        probe=probe,
+    )
     return [
         *metrics_parts(_metrics(lanes), settings.metrics_listen),
         session,
         Rescuer(lanes=lanes, pinned=claims, expiry_s=settings.expiry_s, random=random, probe=probe),
-        Listener(lanes=lanes, states=switch.news, url=settings.direct_url, random=random, probe=probe),
+        Listener(
+            lanes=lanes,
+            on_state=switch.news.ring,
+            on_taken=canceller.ring,
+            url=settings.direct_url,
+            random=random,
+            probe=probe,
+        ),
         *completers,
         *runners,
         switch,
+        canceller,
         *(
             Claimer(lane=lane, session=session, pinned=claims, poll_s=settings.poll_s, random=random, probe=probe)
             for lane in lanes
@@ -146,6 +168,9 @@ def _metrics(lanes: Sequence[Lane]) -> Metrics:
         labels = {"resource": lane.workflow.resource}
         metrics.gauge("curation_items_held", "Claimed and not yet committed.", lane.held.__len__, **labels)
         metrics.gauge("curation_items_running", "With an enricher now.", lane.running.__len__, **labels)
+        metrics.gauge(
+            "curation_attempts_stuck", "Told to end, and not ended.", partial(getattr, lane, "stuck"), **labels
+        )
         for name, description in COUNTED.items():
             metrics.counter(f"curation_items_{name}", description, partial(getattr, lane, name), **labels)
     return metrics

@@ -43,9 +43,15 @@ class Lane:
         """Rung when there may be something to claim, or room for it."""
         self.draining = False
         """Operators want back what has not begun; the runner gives it back and begins nothing."""
+        self.lost: set[Hold] = set()
+        """Of those held, what is no longer this worker's: a user took it away, or others rescued it."""
         self.done = 0
         self.failed = 0
         self.dropped = 0
+        self.cancelled = 0
+        """Attempts that were told to end, or never begun, because their items were lost."""
+        self.stuck = 0
+        """Attempts that have not ended although they were told to; their places were given to others."""
         self._ahead_max = ahead_max
         self._ahead = min(ahead_max, self.concurrency)
         self._reports: dict[Hold, tuple[str, float]] = {}
@@ -104,7 +110,9 @@ class Lane:
 
     def settle(self, items: Sequence[Item], *, now_s: float) -> None:
         """Their results are committed: there is room for others."""
-        self.held.difference_update([(item.key, item.version) for item in items])
+        holds = [(item.key, item.version) for item in items]
+        self.held.difference_update(holds)
+        self.lost.difference_update(holds)
         self._settled += len(items)
         self._measure(now_s)
         self.work.ring()

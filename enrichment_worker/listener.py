@@ -9,8 +9,8 @@ from collections.abc import Callable, Sequence
 import psycopg
 from psycopg import sql
 
-from enrichment_worker.bell import Bell
 from enrichment_worker.lane import Lane
+from shared.db.curate import TAKEN_CHANNEL
 from shared.db.engine import connect
 from shared.db.workflow_states import STATE_CHANNEL
 from shared.db.writer import CHANNEL
@@ -33,16 +33,19 @@ class Listener(Part):
         self,
         *,
         lanes: Sequence[Lane],
-        states: Bell,
+        on_state: Callable[[], None],
+        on_taken: Callable[[], None],
         url: str,
         random: Callable[[], float],
         probe: Probe | None = None,
     ) -> None:
-        """`states` is rung when a workflow of the lanes was paused or resumed."""
+        """`on_state` is called when a workflow was paused or resumed, `on_taken` when users took items from workers."""
         super().__init__()
-        self._bells: dict[tuple[str, str], Bell] = {
-            **{(CHANNEL, lane.workflow.resource): lane.work for lane in lanes},
-            **{(STATE_CHANNEL, lane.workflow.resource): states for lane in lanes},
+        resources = [lane.workflow.resource for lane in lanes]
+        self._calls: dict[tuple[str, str], Callable[[], None]] = {
+            **{(CHANNEL, lane.workflow.resource): lane.work.ring for lane in lanes},
+            **{(STATE_CHANNEL, resource): on_state for resource in resources},
+            **{(TAKEN_CHANNEL, resource): on_taken for resource in resources},
         }
         self._url, self._random, self._probe = url, random, probe or Probe()
         self._failures = 0
@@ -68,16 +71,17 @@ class Listener(Part):
         async with asyncio.timeout(SILENCE_S):
             connection = await connect(self._url, name="curation worker, listening")
         try:
-            for channel in (CHANNEL, STATE_CHANNEL):
-                await connection.execute(sql.SQL("LISTEN {}").format(sql.Identifier(channel)))
+            async with asyncio.timeout(SILENCE_S):
+                for channel in (CHANNEL, STATE_CHANNEL, TAKEN_CHANNEL):
+                    await connection.execute(sql.SQL("LISTEN {}").format(sql.Identifier(channel)))
             self._failures = 0
-            for bell in self._bells.values():
-                bell.ring()  # what was said while deaf
+            for missed in self._calls.values():
+                missed()  # what was said while deaf
             self._probe.mark("listening")
             while True:
                 async for notification in connection.notifies(timeout=SILENCE_S):
-                    if (heard := self._bells.get((notification.channel, notification.payload))) is not None:
-                        heard.ring()
+                    if (call := self._calls.get((notification.channel, notification.payload))) is not None:
+                        call()
                 async with asyncio.timeout(SILENCE_S):
                     await connection.execute("SELECT 1")
         finally:

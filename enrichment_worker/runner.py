@@ -1,21 +1,38 @@
-"""Runs the enrichers of one workflow, as many at once as its limits allow, and hands on how each attempt ended."""
+"""Runs the enrichers of one workflow, as many at once as its limits allow, and hands on how each attempt ended.
+
+Attempts run at places. An attempt that does not end when it is told to loses its place to another one, so that a stuck
+enricher, one that swallows its cancellation or blocks its thread, holds nobody up.
+"""
 
 from __future__ import annotations
 
 import asyncio
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
+import logging
+from collections.abc import Set as AbstractSet
+from dataclasses import dataclass, field
+from math import inf
 
 from enrichment_worker.completer import Completer
-from enrichment_worker.lane import Lane
-from shared.attempt import Bench, attempt, is_async
+from enrichment_worker.lane import Hold, Lane
+from shared.attempt import Bench, attempt, overdue
 from shared.db.finish import Result
+from shared.errors import ProcessError
 from shared.lifecycle import Part
 from shared.outcome import AttemptOutcome
 from shared.probe import Probe
 from shared.workflow import Item
 
+log = logging.getLogger(__name__)
+
 RELEASED = AttemptOutcome(trigger="release")
+MERCY_S = 3.0
+"""So long may an enricher take to end after it was told to."""
+
+
+class EnrichersStuck(ProcessError):
+    """As many attempts are stuck as there are places. What they hold is only freed by a new process."""
+
+    reason = "ENRICHERS_STUCK"
 
 
 class Grace:
@@ -31,6 +48,23 @@ class Grace:
         return max(0.0, self._until_s - now_s)
 
 
+@dataclass(slots=True, eq=False)
+class _Place:
+    """Where attempts run, one after the other."""
+
+    task: asyncio.Task[None] = field(init=False)
+    item: Item | None = None
+    until_s: float = inf
+    """When the attempt must have ended, its mercy included."""
+    is_cancelled: bool = False
+    """The item was lost while the attempt ran."""
+    is_given_up: bool = False
+
+    @property
+    def hold(self) -> Hold | None:
+        return None if self.item is None else (self.item.key, self.item.version)
+
+
 class Runner(Part):
     """The attempts of one workflow. Leaving it waits for those in flight, then releases the rest."""
 
@@ -40,40 +74,13 @@ class Runner(Part):
         super().__init__()
         self._lane, self._bench, self._completer, self._grace = lane, bench, completer, grace
         self._probe = probe or Probe()
+        self._places: list[_Place] = []
+        self._stuck: set[asyncio.Task[None]] = set()
 
     @property
     def name(self) -> str:
         """Which workflow's runner it is."""
         return f"Runner of {self._lane.workflow.resource}"
-
-    async def _run(self) -> None:
-        threads = None
-        if not is_async(self._bench.enricher):
-            threads = ThreadPoolExecutor(self._lane.concurrency, thread_name_prefix=self._lane.workflow.resource)
-        bench = replace(self._bench, threads=threads)
-        try:
-            async with asyncio.TaskGroup() as group:
-                places = [group.create_task(self._work(bench)) for _ in range(self._lane.concurrency)]
-                self.ready()
-                await self.stopping.wait()
-                await self._drain(places)
-        finally:
-            if threads is not None:
-                threads.shutdown(wait=False, cancel_futures=True)
-
-    async def _work(self, bench: Bench) -> None:
-        """One of the places at which attempts run, one after the other."""
-        while (item := await self._lane.items.get()) is not None:
-            if self._lane.draining:
-                self._finish(item, RELEASED)
-                continue
-            self._lane.begin(item)
-            try:
-                outcome = await attempt(item, bench)
-            except asyncio.CancelledError:
-                self._finish(item, RELEASED)
-                raise
-            self._finish(item, outcome)
 
     def give_back(self) -> int:
         """Releases what has not begun. Returns how many items that were."""
@@ -82,17 +89,116 @@ class Runner(Part):
             self._finish(item, RELEASED)
         return len(items)
 
-    async def _drain(self, places: list[asyncio.Task[None]]) -> None:
+    def cancel_lost(self, lost: AbstractSet[Hold]) -> int:
+        """Ends the attempts at items that are no longer this worker's, and begins none. Returns how many it ended."""
+        self._lane.lost |= lost & self._lane.held
+        cancelled = [place for place in self._places if place.hold in lost and not place.is_cancelled]
+        for place in cancelled:
+            place.is_cancelled = True
+            place.until_s = min(place.until_s, asyncio.get_running_loop().time() + MERCY_S)
+            place.task.cancel()
+        return len(cancelled)
+
+    async def _run(self) -> None:
+        for _ in range(self._lane.concurrency):
+            self._open()
+        self.ready()
+        try:
+            while not self.stopping.is_set():
+                await self.pause(MERCY_S / 3)
+                self._look_after()
+            await self._drain()
+        finally:
+            for place in self._places:
+                place.task.cancel()
+
+    def _open(self) -> None:
+        place = _Place()
+        place.task = asyncio.create_task(self._work(place), name=f"place of {self._lane.workflow.resource}")
+        self._places.append(place)
+
+    async def _work(self, place: _Place) -> None:
+        loop, lane, time_s = asyncio.get_running_loop(), self._lane, self._bench.limits.timeout_s + MERCY_S
+        while (item := await lane.items.get()) is not None:
+            if (item.key, item.version) in lane.lost:
+                self._drop(item)
+                continue
+            if lane.draining:
+                self._finish(item, RELEASED)
+                continue
+            lane.begin(item)
+            place.item, place.until_s = item, loop.time() + time_s
+            try:
+                outcome = await attempt(item, self._bench)
+            except asyncio.CancelledError:
+                outcome = RELEASED
+            if place.is_given_up:
+                return  # what became of the item was said then
+            place.item, place.until_s = None, inf
+            if place.is_cancelled:
+                place.is_cancelled = False
+                place.task.uncancel()
+                self._drop(item)
+            else:
+                self._finish(item, outcome)
+            if place.task.cancelling():
+                return
+
+    def _look_after(self) -> None:
+        """Gives up what is stuck; raises what a place died of."""
+        now_s = asyncio.get_running_loop().time()
+        for place in list(self._places):
+            if place.task.done() and not self.stopping.is_set():
+                place.task.result()
+                raise RuntimeError("a place ended unasked")
+            if place.until_s <= now_s:
+                self._give_up(place)
+                self._open()
+        if self._lane.stuck >= self._lane.concurrency:
+            raise EnrichersStuck(f"{self._lane.stuck} enrichers of {self._lane.workflow.resource} do not end")
+
+    def _give_up(self, place: _Place, outcome: AttemptOutcome | None = None) -> None:
+        item = place.item
+        assert item is not None, "an attempt is stuck, not a place"
+        place.is_given_up = True
+        self._places.remove(place)
+        self._stuck.add(place.task)
+        self._lane.stuck += 1
+        place.task.add_done_callback(self._came_back)
+        log.error("%s: the enricher of item %s does not end; its place is given up", self.name, item.key)
+        if place.is_cancelled:
+            self._drop(item)
+        else:
+            self._finish(item, outcome or overdue(item, self._bench))
+        self._probe.mark("given up", item)
+
+    def _came_back(self, task: asyncio.Task[None]) -> None:
+        self._stuck.discard(task)
+        self._lane.stuck -= 1
+
+    async def _drain(self) -> None:
         """Releases what has not begun, waits for what has, within the grace; then cancels that, which releases it."""
         self.give_back()
-        for _ in places:
+        for _ in self._places:
             self._lane.items.put_nowait(None)
         self._probe.mark("draining")
-        await asyncio.wait(places, timeout=self._grace.left_s())
-        for place in places:
-            place.cancel()
+        tasks = {place.task for place in self._places}
+        await asyncio.wait(tasks, timeout=self._grace.left_s())
+        for place in self._places:
+            place.task.cancel()
+        await asyncio.wait(tasks, timeout=MERCY_S)
+        for place in list(self._places):
+            if not place.task.done():
+                self._give_up(place, RELEASED)
 
     def _finish(self, item: Item, outcome: AttemptOutcome) -> None:
         self._lane.end(item)
         told = (outcome.trigger, outcome.error, outcome.failure, outcome.delay_s, outcome.values)
         self._completer.add(Result(item, *told))
+
+    def _drop(self, item: Item) -> None:
+        """The item is lost: nothing of it could be saved, so nothing is sent."""
+        self._lane.end(item)
+        self._lane.cancelled += 1
+        self._lane.settle([item], now_s=asyncio.get_running_loop().time())
+        self._probe.mark("cancelled", item)

@@ -8,8 +8,9 @@ from __future__ import annotations
 import asyncio
 import importlib
 import inspect
+import threading
 from collections.abc import Callable, Coroutine, Generator, Mapping
-from concurrent.futures import Executor
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, TypeAlias
@@ -32,7 +33,7 @@ class Bench:
     """Everything one workflow's attempts need."""
 
     enricher: AnyEnricher
-    """Async, or a plain function, which then runs in a thread."""
+    """Async, or a plain function, which then runs in a thread of its own."""
     limits: Limits
     api: str
     """What messages call the external API."""
@@ -41,12 +42,14 @@ class Bench:
     report: Report
     random: Callable[[], float]
     """Gives a number from 0 to 1, for the jitter of retries."""
-    threads: Executor | None = None
-    """Where plain functions run; the event loop's own threads when None."""
 
 
 async def attempt(item: Item, bench: Bench) -> AttemptOutcome:
-    """Runs the enricher once. Raises nothing but a cancellation of the caller."""
+    """Runs the enricher once. Raises nothing but a cancellation of the caller.
+
+    Returns when the enricher has ended, which may be long after its time, or never: it may swallow its cancellation,
+    and a thread cannot be interrupted. A caller that cannot wait gives it up, and takes `overdue` for the outcome.
+    """
     try:
         async with asyncio.timeout(bench.limits.timeout_s):
             return _found(await _call(item, bench))
@@ -56,8 +59,19 @@ async def attempt(item: Item, bench: Bench) -> AttemptOutcome:
             raise
         # Nobody cancelled us: the enricher let a cancellation of its own escape, which must not pass for ours.
         error: Exception = ConnectionAbortedError("the enricher was interrupted")
+    except SystemExit as raised:
+        error = RuntimeError(f"the enricher asked the process to exit ({raised.code})")
     except Exception as raised:  # noqa: BLE001 - the boundary to an author's code
         error = raised
+    return _classified(error, item, bench)
+
+
+def overdue(item: Item, bench: Bench) -> AttemptOutcome:
+    """The outcome of an attempt that did not end when its time was over."""
+    return _classified(TimeoutError(), item, bench)
+
+
+def _classified(error: Exception, item: Item, bench: Bench) -> AttemptOutcome:
     now = datetime.now(UTC)
     return classify(error, item.attempt, bench.limits, random=bench.random, now=now, api=bench.api)
 
@@ -85,13 +99,42 @@ def load_enricher(workflow: Workflow) -> AnyEnricher:
 async def _call(item: Item, bench: Bench) -> Any:
     context = _Context(item, bench)
     enricher: Callable[[Item, Any], Any] = bench.enricher
-    if is_async(enricher):
+    if _is_async(enricher):
         return await enricher(item, context)
-    # A thread cannot be interrupted: past its time the attempt counts as failed, and the thread ends when it ends.
-    return await asyncio.get_running_loop().run_in_executor(bench.threads, enricher, item, context)
+    return await _in_thread(enricher, item, context)
 
 
-def is_async(enricher: Callable[..., Any]) -> bool:
+async def _in_thread(enricher: Callable[[Item, Any], Any], item: Item, context: _Context) -> Any:
+    """Runs a plain function in a thread of its own: one that never ends takes no other's, and lets the process end."""
+    loop = asyncio.get_running_loop()
+    ended: asyncio.Future[tuple[Any, BaseException | None]] = loop.create_future()
+
+    def tell(values: Any, error: BaseException | None) -> None:
+        if not ended.done():
+            ended.set_result((values, error))
+
+    def run() -> None:
+        values, error = None, None
+        try:
+            values = enricher(item, context)
+        except BaseException as raised:  # noqa: BLE001 - it is raised where it is waited for
+            error = raised
+        with suppress(RuntimeError):  # the loop is closed: nobody waits any more
+            loop.call_soon_threadsafe(tell, values, error)
+
+    threading.Thread(target=run, name=f"enricher of {item.key}", daemon=True).start()
+    try:
+        values, error = await asyncio.shield(ended)
+    except asyncio.CancelledError:
+        context.cancelled = True
+        await asyncio.wait({ended})
+        raise
+    if error is not None:
+        raise error
+    return values
+
+
+def _is_async(enricher: Callable[..., Any]) -> bool:
     """Whether calling it gives an awaitable, as far as can be told without calling it."""
     return inspect.iscoroutinefunction(enricher) or inspect.iscoroutinefunction(type(enricher).__call__)
 
@@ -107,10 +150,11 @@ def _found(values: object) -> AttemptOutcome:
 class _Context:
     """What an enricher sees of the worker: an `EnrichmentContext`."""
 
-    __slots__ = ("_bench", "_item")
+    __slots__ = ("_bench", "_item", "cancelled")
 
     def __init__(self, item: Item, bench: Bench) -> None:
         self._item, self._bench = item, bench
+        self.cancelled = False
 
     @property
     def http(self) -> httpx.AsyncClient:

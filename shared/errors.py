@@ -7,7 +7,8 @@
     │   ├── DatabaseUnfit         PostgreSQL is too old, a standby, or not migrated
     │   ├── WorkflowError         a declaration that cannot work
     │   ├── LogRewound            the log has lost what was read from it
-    │   └── BackboneUnavailable   NATS cannot be reached; streams wait
+    │   ├── BackboneUnavailable   NATS cannot be reached; streams wait
+    │   └── Interrupted           a second signal ended it before it had let go of what it had
     ├── MessageUnreadable    bytes that are no message of the method
     ├── MessageTooLarge      a message beyond the limit
     ├── InvalidRequest       a field of a request is wrong
@@ -232,3 +233,9 @@ class BackboneUnavailable(ProcessError):
     """NATS cannot be reached, or refuses; streams wait until it is back."""
 
     reason = "BACKBONE_UNAVAILABLE"
+
+
+class Interrupted(ProcessError):
+    """A second signal ended the process before it had let go of what it had; nothing is lost by that."""
+
+    reason = "INTERRUPTED"

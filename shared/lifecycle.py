@@ -16,6 +16,8 @@ from contextlib import AsyncExitStack
 from types import TracebackType
 from typing import ClassVar, Self
 
+from shared.errors import Interrupted
+
 log = logging.getLogger(__name__)
 
 
@@ -113,11 +115,15 @@ async def run_parts(parts: Sequence[Part], *, on_ready: str) -> None:
 
     A signal that comes while they start ends the start. A second signal cancels what is still draining. Raises what
     the first part to die raised, while it ran or while it drained.
+
+    Raises:
+        Interrupted: there was a second signal.
     """
-    loop, asked = asyncio.get_running_loop(), asyncio.Event()
+    loop, asked, hurried = asyncio.get_running_loop(), asyncio.Event(), asyncio.Event()
 
     def on_signal() -> None:
         if asked.is_set():
+            hurried.set()
             for part in parts:
                 part.cancel()
         asked.set()
@@ -136,6 +142,8 @@ async def run_parts(parts: Sequence[Part], *, on_ready: str) -> None:
             if not asked.is_set():
                 log.info(on_ready)
                 await _unless(asked, _ended(parts))
+        if hurried.is_set():
+            raise Interrupted("a second signal ended what was still draining")
         await _ended(entered)
     finally:
         for number in (signal.SIGTERM, signal.SIGINT):

@@ -134,6 +134,12 @@ class EnrichmentContext(Protocol):
     def settings(self) -> Mapping[str, str]:
         """The environment of the worker, for URLs and keys; never to be put into an error."""
 
+    @property
+    def cancelled(self) -> bool:
+        """Whether nobody wants the result any more: the time is over, the item was taken away, or the worker stops. For
+        plain functions, which nobody can interrupt; what is async is cancelled.
+        """
+
     async def progress(self, step: str, fraction: float) -> None:
         """Tell watchers how far this item is: a step in words and a fraction, 0 to 1. Cheap; sent in batches."""
 
@@ -143,8 +149,9 @@ class EnrichmentContext(Protocol):
         """
 
 
-Enricher: TypeAlias = Callable[[Item, EnrichmentContext], Awaitable[Values | None]]
-"""Calls the external API for one item. Returns what to upsert into the target, or None when nothing is to be found."""
+Enricher: TypeAlias = Callable[[Item, EnrichmentContext], Awaitable[Values | None] | Values | None]
+"""Calls the external API for one item. Returns what to upsert into the target, or None when nothing is to be found. An
+async function; a plain one runs in a thread, and may block."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

@@ -23,7 +23,8 @@ from shared.workflow import Item, Workflow
 _OPEN = sql.SQL(
     """NOT EXISTS (SELECT FROM workflow_state w WHERE w.resource = {resource} AND w.paused_at IS NOT NULL)
       AND NOT EXISTS (SELECT FROM api_state a WHERE a.api = {api} AND NOT %(probe)s
-                      AND (a.broken_since IS NOT NULL OR a.held_until > clock_timestamp()))"""
+                      AND (a.broken_since IS NOT NULL OR a.held_until > clock_timestamp()))
+      AND NOT EXISTS (SELECT FROM worker_session o WHERE o.id = %(session)s AND o.ended_at IS NOT NULL)"""
 )
 # Each by an index of its own, so that neither walks over the other's rows. What had to wait goes first: it has had its
 # turn before. Both take the whole limit, which the planner can see; few are locked in vain, and not for long.
@@ -73,7 +74,7 @@ async def claim(
     """Marks up to `limit` items as processing by this worker session, and returns them.
 
     Skips rows that others have locked; so any number of workers claim at once without waiting, or meeting. Gets
-    nothing while the workflow is paused, or its external API is held or broken.
+    nothing while the workflow is paused, or its external API is held or broken, or for a session that is over.
 
     Args:
         connection: in a transaction.

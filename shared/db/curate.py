@@ -19,6 +19,8 @@ from shared.machine import UNCHANGED
 from shared.table import TransitionTable
 from shared.workflow import ItemKey, Workflow
 
+TAKEN_CHANNEL = "curation_taken"
+"""Where it is announced that users took items from workers; the payload is the resource."""
 STATEMENTS_MAX = 512
 """Composed statements that are kept; each filter of its own shape is one more."""
 
@@ -242,9 +244,13 @@ _ANSWER = sql.SQL(
        (SELECT jsonb_agg(jsonb_build_array(item, reason, status, queue, version) ORDER BY ordinal)
         FROM named WHERE ordinal <= %(outcomes_max)s),
        (SELECT id FROM batch), (SELECT created_at FROM made), (SELECT id FROM event_log),
-       (SELECT count({notify}) FROM position)
+       (SELECT count({notify}) FROM position){taken}
 FROM told"""
-).format(notify=NOTIFY)
+)
+_TAKEN = sql.SQL(
+    " + (SELECT count(pg_notify({channel}, {resource})) FROM position"
+    " WHERE EXISTS (SELECT FROM changed WHERE queue = 'processing'))"
+)
 
 
 @lru_cache(STATEMENTS_MAX)
@@ -281,6 +287,11 @@ def _statement(
             between=_LEFT_OUT.format(missing=missing),
             gate=sql.SQL("(SELECT open FROM gate) AND NOT %(validate_only)s"),
             after=_RECORDED.format() + (_MADE.format(**names) if new_batch else _NOT_MADE),
-            answer=_ANSWER,
+            answer=_ANSWER.format(
+                notify=NOTIFY,
+                taken=_TAKEN.format(channel=sql.Literal(TAKEN_CHANNEL), resource=sql.Placeholder("resource"))
+                if cancel_in_flight
+                else sql.SQL(""),
+            ),
         ),
     )

@@ -7,14 +7,11 @@ from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any
 
-import pytest
-
-from enrichment_worker.session import SessionLost
 from shared.db.claim import claim
 from shared.db.embedded import EmbeddedPostgres
 from shared.db.finish import Result, finish
 from shared.db.migrate import migrate
-from shared.db.sessions import open_session
+from shared.db.sessions import open_session, rescue
 from shared.registry import Registry
 from shared.workflow import Item
 from tests.support.worker import Api, Reply, World, create_tables, details
@@ -57,13 +54,30 @@ async def test_a_late_result_of_a_rescued_item_is_dropped(world: World) -> None:
     assert [row["label"] for row in await world.details()] == ["found"]
 
 
-async def test_a_worker_taken_for_dead_ends_loudly(world: World) -> None:
+async def test_a_worker_taken_for_dead_drops_what_it_had_and_begins_a_new_session(world: World) -> None:
+    asked, gate = asyncio.Event(), asyncio.Event()
+
+    async def answer(name: str) -> Reply:
+        if len(world.api.requests) == 1:
+            asked.set()
+            await gate.wait()
+        return await details(name)
+
+    world.api.answer = answer
+    await world.queue("one")
     async with world.worker(beat_s=0.05, expiry_s=60) as worker:
-        await worker.see(worker.probe.expect("beat"))
+        await worker.see(asked.wait())
+        cancelled, lost = worker.probe.expect("cancelled"), worker.probe.expect("session lost")
         async with world.transaction() as connection:
-            await connection.execute("UPDATE worker_session SET ended_at = clock_timestamp()")
-        with pytest.raises(SessionLost):
-            await worker.died()
+            # What another worker does to one that was silent for too long.
+            await connection.execute("UPDATE worker_session SET beat_at = beat_at - interval '1 day'")
+            assert await rescue(connection, world.workflow, world.table, expiry_s=60) == 1
+        await worker.see(lost)
+        assert (await worker.see(cancelled)).attempt == 1
+        (row,) = await world.ended(worker)
+        sessions = await world.rows("worker_session", "id")
+    assert (row["lookup_status"], row["lookup_attempts"], len(world.api.requests)) == ("completed", 2, 2)
+    assert [session["ended_at"] is None for session in sessions] == [False, True]
 
 
 async def test_draining_completes_what_is_in_flight_and_releases_the_rest(world: World) -> None:

@@ -15,6 +15,7 @@ import pytest
 from psycopg import sql
 from psycopg.errors import Diagnostic
 
+from enrichment_worker.canceller import read_holds
 from shared.db.claim import claim
 from shared.db.curate import CurateCall, curate
 from shared.db.engine import Connection, Database
@@ -56,6 +57,10 @@ def keys(ending: int, count: int) -> list[UUID]:
 
 async def claim_some(connection: Connection) -> object:
     return await claim(connection, PARCELS, TABLE, session=1, limit=500, from_turn=5.0)
+
+
+async def read_some_holds(connection: Connection) -> object:
+    return await read_holds(connection, PARCELS, keys(1, 500))
 
 
 async def rescue_some(connection: Connection) -> object:
@@ -114,6 +119,7 @@ FAILURE = "ix_parcels_scan_failure"
 STATEMENTS: dict[str, tuple[Run, set[str]]] = {
     "claim": (claim_some, {TURN, RUN_AT}),
     "rescue": (rescue_some, {"ix_parcels_scan_worker"}),
+    "holds": (read_some_holds, {KEY}),
     "finish 1": (finish_some(1), {KEY}),
     "finish 500": (finish_some(500), {KEY}),
     "curate 1": (curate_some(curate_trigger("Scan"), 5, 1), {KEY, TURN}),

@@ -1,0 +1,137 @@
+"""Enrichers that do not end, or let nothing else run: they hold nobody up, and cost a living worker no item."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Callable, Coroutine
+from typing import Any
+
+import psycopg
+import pytest
+
+from enrichment_worker.runner import EnrichersStuck
+from shared.workflow import EnrichmentContext, Item, Values
+from tests.support.worker import World
+
+Enrich = Callable[[Item, EnrichmentContext], Any]
+
+
+class Stubborn:
+    """Enrichers that do not end for items called `stuck`, until they are let."""
+
+    def __init__(self) -> None:
+        self.let, self.has_one = threading.Event(), asyncio.Event()
+        self._loop = asyncio.get_running_loop()
+
+    def in_a_thread(self, item: Item, context: EnrichmentContext) -> Values | None:
+        if item.data["name"].startswith("stuck"):
+            self._loop.call_soon_threadsafe(self.has_one.set)
+            self.let.wait()
+        return values(item)
+
+    async def swallowing(self, item: Item, context: EnrichmentContext) -> Values | None:
+        while item.data["name"].startswith("stuck") and not self.let.is_set():
+            self.has_one.set()
+            try:
+                await asyncio.to_thread(self.let.wait)
+            except asyncio.CancelledError:
+                continue
+        return values(item)
+
+
+def values(item: Item) -> Values:
+    return {"code": item.data["name"], "label": "found"}
+
+
+@pytest.fixture(params=["in_a_thread", "swallowing"])
+async def stubborn(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Stubborn:
+    """The enricher of this test; little mercy is shown."""
+    stubborn = Stubborn()
+    monkeypatch.setattr("tests.support.worker.enrich", getattr(stubborn, request.param))
+    monkeypatch.setattr("enrichment_worker.runner.MERCY_S", 0.05)
+    return stubborn
+
+
+async def test_a_stuck_enricher_is_timed_out_and_its_place_given_to_others(world: World, stubborn: Stubborn) -> None:
+    world.limit(concurrency=2, timeout_s=0.1, attempts_max=1)
+    await world.queue("stuck", *(f"g{n}" for n in range(20)))
+    async with world.worker() as worker:
+        given_up = worker.probe.expect("given up")
+        try:
+            stuck, *others = await world.ended(worker)
+            assert (await worker.see(given_up)).key == stuck["id"]
+        finally:
+            stubborn.let.set()
+    assert stuck["lookup_status"] == "failed"
+    assert stuck["lookup_error"] == "gadgets API did not answer in time (gave up after 1 attempts)"
+    assert {row["lookup_status"] for row in others} == {"completed"}
+    assert "stuck" not in {row["code"] for row in await world.details()}, "what it returned at last came too late"
+
+
+async def test_a_worker_all_of_whose_enrichers_are_stuck_ends_loudly(world: World, stubborn: Stubborn) -> None:
+    world.limit(concurrency=2, timeout_s=0.1)
+    await world.queue("stuck 1", "stuck 2")
+    try:
+        async with world.worker() as worker:
+            with pytest.raises(EnrichersStuck, match="2 enrichers of gadgets do not end"):
+                await worker.died()
+    finally:
+        stubborn.let.set()
+
+
+async def test_a_stuck_enricher_does_not_keep_a_worker_from_stopping(world: World, stubborn: Stubborn) -> None:
+    world.limit(concurrency=2)
+    await world.queue("stuck")
+    try:
+        async with world.worker(grace_s=0) as worker:
+            await worker.see(stubborn.has_one.wait())
+        (row,) = await world.gadgets()
+    finally:
+        stubborn.let.set()
+    assert (row["lookup_status"], row["lookup_attempts"], row["lookup_error"]) == ("queued", 0, None)
+
+
+def blocking(world: World, beats: int) -> Callable[[Item, EnrichmentContext], Coroutine[Any, Any, Values]]:
+    """An enricher that blocks the event loop until its worker has beaten so often meanwhile."""
+
+    async def enrich(item: Item, context: EnrichmentContext) -> Values:
+        with psycopg.connect(world.url, autocommit=True) as connection:
+            seen: set[object] = set()
+            while len(seen) < beats:
+                row = connection.execute("SELECT beat_at FROM worker_session WHERE ended_at IS NULL").fetchone()
+                assert row is not None, "it was taken for dead"
+                seen.add(row[0])
+        return values(item)
+
+    return enrich
+
+
+async def test_an_enricher_that_blocks_the_event_loop_does_not_stop_the_beats(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tests.support.worker.enrich", blocking(world, beats=4))
+    await world.queue("blocking")
+    async with world.worker(beat_s=0.05) as worker:
+        (row,) = await world.ended(worker)
+    assert (row["lookup_status"], row["lookup_attempts"]) == ("completed", 1)
+
+
+async def test_a_long_enrichment_on_a_living_worker_is_never_rescued(world: World) -> None:
+    asked, gate = asyncio.Event(), asyncio.Event()
+
+    async def answer(name: str) -> Any:
+        asked.set()
+        await gate.wait()
+        return await original(name)
+
+    original, world.api.answer = world.api.answer, answer
+    await world.queue("long")
+    async with world.worker(beat_s=0.05, expiry_s=1) as worker:
+        await worker.see(asked.wait())
+        async with world.worker(beat_s=0.05, expiry_s=1) as other:
+            # It looks at least every half of the expiry, and so twice behind it.
+            await other.see(other.probe.expect("rescued", times=5))
+        gate.set()
+        (row,) = await world.ended(worker)
+    assert (row["lookup_status"], row["lookup_attempts"], world.api.requests) == ("completed", 1, ["long"])
