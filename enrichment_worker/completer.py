@@ -17,12 +17,12 @@ from enrichment_worker.bell import Bell
 from enrichment_worker.lane import Lane, Report
 from enrichment_worker.pinned import Pinned
 from enrichment_worker.refusal import is_refusal, refusal, value_problem
-from shared.db.engine import Connection
-from shared.db.finish import Result, finish, lock
+from shared.db.finish import Result, finish
 from shared.db.log import append_progress
 from shared.errors import DatabaseUnavailable
 from shared.failure import Failure
 from shared.lifecycle import Part
+from shared.machine import COMPLETE, FAIL, FIND_NOTHING
 from shared.probe import Probe
 
 log = logging.getLogger(__name__)
@@ -98,66 +98,42 @@ class Completer(Part):
         reports: list[Report] = []
         if now_s - self._reported_at_s >= self._limits.progress_s:
             reports, self._reported_at_s = self._lane.take_reports(), now_s
-        batch = self._results[: self._limits.size]
-        if not batch and not reports:
-            return
-        committed = await self._commit(batch, reports)
-        del self._results[: len(batch)]
-        self._lane.settle([result.item for result in batch], now_s=now_s)
-        for result in committed:
-            self._lane.done += result.trigger in ("complete", "find_nothing")
-            self._lane.failed += result.trigger == "fail"
         if reports:
-            self._probe.mark("reported", reports)
-        self._probe.mark("flushed", committed)
-
-    async def _commit(self, batch: list[Result], reports: list[Report]) -> list[Result]:
-        """Commits in one transaction; a second one, with savepoints, when the target refused something."""
-        try:
-            if reports:
-                # By themselves: both lock rows in key order, and one after the other would not be in order.
-                async with self._pinned.transaction() as connection:
-                    await append_progress(connection, self._lane.workflow, reports)
+            # By themselves: both lock rows in key order, and one after the other would not be in order.
             async with self._pinned.transaction() as connection:
-                return await self._finish(connection, batch)
-        except (psycopg.Error, TypeError, ValueError) as error:
-            if not is_refusal(error):
-                raise
-        failed: list[Result] = []
-        async with self._pinned.transaction() as connection:
-            await lock(connection, self._lane.workflow, batch)
-            done = await self._halve(connection, batch, failed)
-            return done + await self._finish(connection, failed)
+                await append_progress(connection, self._lane.workflow, reports)
+            self._probe.mark("reported", reports)
+        if self._results:
+            await self._commit(self._results[: self._limits.size])
 
-    async def _halve(self, connection: Connection, batch: Sequence[Result], failed: list[Result]) -> list[Result]:
-        """Finishes what the target takes; adds each result that it refuses to `failed`, as that item's failure."""
+    async def _commit(self, batch: Sequence[Result]) -> None:
+        """Commits the first results in one transaction; in two halves when the target refuses something.
+
+        Each piece is a transaction: what the target checks at the end of one alone is found in the same way.
+        """
         try:
-            async with connection.transaction():
-                return await self._finish(connection, batch)
+            async with self._pinned.transaction() as connection:
+                finished = await finish(connection, self._lane.workflow, self._lane.table, batch)
         except (psycopg.Error, TypeError, ValueError) as error:
-            if not is_refusal(error):
+            if not is_refusal(error) or not any(result.trigger == COMPLETE for result in batch):
                 raise
-            if len(batch) == 1:
-                failed.append(_failed(batch[0], refusal(error, self._lane.workflow, batch[0].values or {}), self._lane))
-                return []
-        middle = len(batch) // 2
-        first = await self._halve(connection, batch[:middle], failed)
-        return first + await self._halve(connection, batch[middle:], failed)
+            for piece in _pieces(batch, error, self._lane):
+                await self._commit(piece)
+        else:
+            self._settle(batch, dropped=finished.dropped)
 
-    async def _finish(self, connection: Connection, batch: Sequence[Result]) -> list[Result]:
-        if not batch:
-            return []
-        finished = await finish(connection, self._lane.workflow, self._lane.table, batch)
-        if finished.dropped:
-            self._lane.dropped += finished.dropped
-            self._probe.mark("dropped", finished.dropped)
-            log.info("%s: dropped %s late results", self.name, finished.dropped)
-        if not finished.refused:
-            return list(batch)
-        refused = {id(result): message for result, message in finished.refused}
-        failed = [_failed(result, message, self._lane) for result, message in finished.refused]
-        await finish(connection, self._lane.workflow, self._lane.table, failed)
-        return [result for result in batch if id(result) not in refused] + failed
+    def _settle(self, batch: Sequence[Result], *, dropped: int) -> None:
+        """The first results are committed: makes room for others, and counts."""
+        del self._results[: len(batch)]
+        self._lane.settle([result.item for result in batch], now_s=asyncio.get_running_loop().time())
+        for result in batch:
+            self._lane.done += result.trigger in (COMPLETE, FIND_NOTHING)
+            self._lane.failed += result.trigger == FAIL
+        if dropped:
+            self._lane.dropped += dropped
+            self._probe.mark("dropped", dropped)
+            log.info("%s: dropped %s late results", self.name, dropped)
+        self._probe.mark("flushed", batch)
 
     def _is_given_up(self) -> bool:
         if not self.stopping.is_set():
@@ -167,8 +143,16 @@ class Completer(Part):
         return now_s >= self._give_up_at_s
 
 
+def _pieces(batch: Sequence[Result], error: Exception, lane: Lane) -> Sequence[Sequence[Result]]:
+    """The halves of a batch of which something is refused; of a single result its failure."""
+    if len(batch) == 1:
+        return [[_failed(batch[0], refusal(error, lane.workflow, batch[0].values or {}), lane)]]
+    middle = len(batch) // 2
+    return batch[:middle], batch[middle:]
+
+
 def _checked(result: Result, lane: Lane) -> Result:
-    if result.trigger != "complete" or result.values is None:
+    if result.trigger != COMPLETE or result.values is None:
         return result
     problem = value_problem(lane.workflow, result.values)
     return result if problem is None else _failed(result, problem, lane)
@@ -176,4 +160,4 @@ def _checked(result: Result, lane: Lane) -> Result:
 
 def _failed(result: Result, message: str, lane: Lane) -> Result:
     failure = Failure.of(lane.workflow.target.name, "Refused", message)
-    return replace(result, trigger="fail", error=message, failure=failure, delay_s=0.0, values=None)
+    return replace(result, trigger=FAIL, error=message, failure=failure, delay_s=0.0, values=None)

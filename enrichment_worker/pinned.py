@@ -13,6 +13,7 @@ from typing import Self
 
 import psycopg
 
+from enrichment_worker.refusal import is_refusal
 from shared.db.engine import Connection, connect
 from shared.errors import DatabaseUnavailable
 
@@ -22,8 +23,6 @@ BACKOFF_FIRST_S = 0.1
 BACKOFF_MAX_S = 5.0
 READ_ONLY = "25006"
 """The server became a standby."""
-LIMIT_CLASS = "54"
-"""What was sent is too large for PostgreSQL: an `OperationalError` by name, but no other time would help."""
 
 
 class Pinned:
@@ -88,7 +87,7 @@ class Pinned:
             return True
         if self._connection is None or self._connection.closed or error.sqlstate == READ_ONLY:
             return True
-        return isinstance(error, psycopg.OperationalError) and not (error.sqlstate or "").startswith(LIMIT_CLASS)
+        return isinstance(error, psycopg.OperationalError) and not is_refusal(error)
 
     async def _lost(self, error: Exception) -> None:
         self._failures += 1

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import psycopg
@@ -12,19 +13,29 @@ from shared.workflow import Values, Workflow
 
 REFUSALS = frozenset({"42804", "42846", "428C9", "44000", "P0001"})
 """Wrong type, no such cast, a generated column, a view's check, a trigger's own: `ProgrammingError` by class, but the
-row's fault. The other errors of that class (no such table, no permission) are the installation's."""
+row's fault."""
+LIMITS = "54"
+"""Beyond a limit, e.g. a key too long for its index: `OperationalError` by name, but no other time would help."""
+NOT_IN_STATE = "55000"
+"""Another such one, that triggers like to raise."""
+_UNSTORABLE = re.compile("[\x00\ud800-\udfff]")
+"""NUL, and half a surrogate pair: what JSON can say and PostgreSQL cannot keep."""
 
 
 def is_refusal(error: Exception) -> bool:
-    """Whether a row's values may be the cause. `TypeError` and the like come from turning values into SQL."""
+    """Whether a row's values may be the cause. `TypeError` and the like come from turning values into SQL.
+
+    Errors of the installation (no such table, no permission) are not, unless a trigger of the target met them: then
+    PostgreSQL tells in which function it was. An error code of a trigger's own belongs to no class.
+    """
     if not isinstance(error, psycopg.Error):
-        return isinstance(error, (TypeError, ValueError))
-    if isinstance(error, (psycopg.DataError, psycopg.IntegrityError, psycopg.NotSupportedError)):
-        return True
+        return isinstance(error, TypeError | ValueError)
     state = error.sqlstate
     if isinstance(error, psycopg.OperationalError):
-        return state is not None and state.startswith("54")  # beyond a limit, e.g. a key too long for its index
-    return state in REFUSALS or (isinstance(error, psycopg.ProgrammingError) and state is None)
+        return state is not None and (state.startswith(LIMITS) or state == NOT_IN_STATE)
+    if isinstance(error, psycopg.ProgrammingError):
+        return state is None or state in REFUSALS or bool(error.diag.context)
+    return not isinstance(error, psycopg.InternalError | psycopg.InterfaceError)
 
 
 def value_problem(workflow: Workflow, values: Values) -> str | None:
@@ -53,7 +64,7 @@ def _is_odd(column: Column[Any], value: Any) -> bool:
     length = getattr(column.type, "length", None)
     if value is None:
         return False
-    if isinstance(value, str) and ("\x00" in value or (length is not None and len(value) > length)):
+    if isinstance(value, str) and (_UNSTORABLE.search(value) or (length is not None and len(value) > length)):
         return True
     try:
         expected = column.type.python_type

@@ -6,17 +6,15 @@ Data is saved if and only if its item turns `completed`: both are the same state
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
 from psycopg import sql
-from psycopg.types.json import Jsonb
-from sqlalchemy import Column
-from sqlalchemy.dialects.postgresql import JSON, JSONB
 
 from shared.db.engine import Connection
-from shared.db.statement import commas, item_names, table_name, type_name
+from shared.db.statement import commas, item_names, table_name
+from shared.db.values import array_type, element, to_array
 from shared.db.writer import NOTIFY, Write, compose
 from shared.failure import Failure
 from shared.machine import COMPLETE, FAIL, FIND_NOTHING, RELEASE, RETRY
@@ -50,8 +48,6 @@ class Finished:
     """Committed with the caller's transaction."""
     dropped: int
     """Late: the item has another version by now, or is gone. Nothing was written for them."""
-    refused: Sequence[tuple[Result, str]] = field(default_factory=tuple)
-    """Results that cannot be tried at all, with the reason."""
 
 
 _GIVEN = sql.SQL(
@@ -96,7 +92,7 @@ async def finish(
     """Writes how these attempts ended, those of old versions left out.
 
     Raises:
-        psycopg.DataError, psycopg.IntegrityError: the target refuses a value; nothing was changed.
+        psycopg.Error, TypeError, ValueError: the target refuses a value; nothing was changed.
     """
     columns = workflow.value_columns
     groups = {f.group(workflow.resource): f for r in results if (f := r.failure) is not None}
@@ -113,28 +109,13 @@ async def finish(
         "kinds": [failure.kind for failure in groups.values()],
         "messages": [failure.message for failure in groups.values()],
     }
+    rows = [r.values for r in results]
     for n, column in enumerate(columns):
-        parameters[f"value_{n}"] = [_value(column, r.values) for r in results]
+        parameters[f"value_{n}"] = to_array(column, rows)
     cursor = await connection.execute(_statement(workflow, table), parameters, prepare=True)
     row = await cursor.fetchone()
     assert row is not None
     return Finished(saved=row[0], dropped=len(results) - row[0])
-
-
-async def lock(connection: Connection, workflow: Workflow, results: Sequence[Result]) -> None:
-    """Locks the items of these results in key order, for a caller that will finish them in several statements."""
-    await connection.execute(_LOCK.format(**item_names(workflow)), {"keys": [result.item.key for result in results]})
-
-
-_LOCK = sql.SQL(
-    """/* lock */ SELECT FROM {source} s WHERE s.{key} = ANY(%(keys)s::{key_type}[])
-    ORDER BY s.{key} FOR NO KEY UPDATE"""
-)
-
-
-def _value(column: Column[Any], values: Values | None) -> Any:
-    value = None if values is None else values.get(column.name)
-    return Jsonb(value) if value is not None and isinstance(column.type, JSON | JSONB) else value
 
 
 @lru_cache
@@ -142,7 +123,7 @@ def _statement(workflow: Workflow, table: TransitionTable) -> bytes:
     columns, names = workflow.value_columns, item_names(workflow)
     taken = {column.name: sql.Identifier(f"value {column.name}") for column in columns}
     arrays = [
-        sql.SQL(", {}::{}[]").format(sql.Placeholder(f"value_{n}"), type_name(column))
+        sql.SQL(", {}::{}[]").format(sql.Placeholder(f"value_{n}"), array_type(column))
         for n, column in enumerate(columns)
     ]
     after_comma = [sql.SQL(", {}").format(name) for name in taken.values()]
@@ -165,7 +146,7 @@ def _statement(workflow: Workflow, table: TransitionTable) -> bytes:
             after=_UPSERT.format(
                 target=table_name(workflow.target),
                 columns=commas(sql.Identifier(c.name) for c in columns),
-                taken=commas(sql.SQL("c.{}").format(name) for name in taken.values()),
+                taken=commas(element(c, sql.SQL("c.{}").format(taken[c.name])) for c in columns),
                 taken_key=taken[workflow.target_key],
                 target_key=sql.Identifier(workflow.target_key),
                 assignments=commas(sql.SQL("{0} = excluded.{0}").format(name) for name in touched),

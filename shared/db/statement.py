@@ -20,7 +20,12 @@ def table_name(table: Table) -> sql.Identifier:
 def type_name(column: Column[object]) -> sql.SQL:
     """The column's type, e.g. `UUID`, without its length: `::varchar(20)` cuts in silence what an insert refuses."""
     dialect = PGDialect_psycopg()  # type: ignore[no-untyped-call]
-    return sql.SQL(re.sub(r"\(.*\)", "", column.type.compile(dialect=dialect)))
+    name = re.sub(r"\(.*\)", "", column.type.compile(dialect=dialect))
+    return sql.SQL(_WITHOUT_LENGTH.get(name, name))
+
+
+_WITHOUT_LENGTH = {"CHAR": "BPCHAR", "NCHAR": "BPCHAR", "BIT": "BIT VARYING"}
+"""Types that have a length of one where none is given."""
 
 
 def commas(parts: Iterable[sql.Composable]) -> sql.Composed:

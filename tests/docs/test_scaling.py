@@ -14,7 +14,7 @@ from psycopg import sql
 from shared.db.claim import claim
 from shared.db.curate import CurateCall, curate
 from shared.db.engine import Connection
-from shared.db.finish import Result, finish, lock
+from shared.db.finish import Result, finish
 from shared.db.log import append_progress
 from shared.db.sessions import rescue
 from shared.machine import curate_trigger
@@ -36,7 +36,6 @@ STATEMENTS: dict[str, Run] = {
     ),
     "claim": lambda c: claim(c, PARCELS, TABLE, session=1, limit=1, from_turn=0.0),
     "finish": lambda c: finish(c, PARCELS, TABLE, RESULTS),
-    "lock, before a finish in pieces": lambda c: lock(c, PARCELS, RESULTS),
     "report progress": lambda c: append_progress(c, PARCELS, [(KEY, 1, "asking", 0.5)]),
     "rescue": lambda c: rescue(c, PARCELS, TABLE, expiry_s=1.0),
 }

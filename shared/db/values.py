@@ -1,0 +1,78 @@
+"""How values that an enricher found travel to PostgreSQL: an array for each column, cast value by value.
+
+What becomes of a value must not depend on its neighbours in the batch. The driver refuses an array of two types (a JSON
+API says 4 and 4.5), and casts one of a single type as a whole: so what is not of its column's own type goes as text.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import psycopg
+from psycopg import sql
+from psycopg.adapt import PyFormat, Transformer
+from psycopg.types.json import Jsonb
+from sqlalchemy import ARRAY, Column, Integer
+from sqlalchemy.dialects.postgresql import JSON, JSONB
+
+from shared.db.statement import type_name
+from shared.workflow import Values
+
+TEXT = sql.SQL("text")
+
+
+def array_type(column: Column[Any]) -> sql.SQL:
+    """The type of the elements of a column's array: its own, or text for arrays, which `unnest` would flatten."""
+    return TEXT if _is_array(column) else type_name(column)
+
+
+def element(column: Column[Any], name: sql.Composable) -> sql.Composed:
+    """An element of such an array, as the column takes it."""
+    return sql.SQL("{}::{}" if _is_array(column) else "{}").format(name, type_name(column))
+
+
+def to_array(column: Column[Any], rows: Sequence[Values | None]) -> list[Any]:
+    """One column of all rows, for the driver. A column that a row leaves out is NULL.
+
+    Raises:
+        TypeError, ValueError, psycopg.Error: a value has no form that PostgreSQL could read.
+    """
+    name = column.name
+    values = [None if row is None else row.get(name) for row in rows]
+    if isinstance(column.type, JSON | JSONB):
+        return [None if value is None else Jsonb(value) for value in values]
+    expected = _python_type(column)
+    if all(value is None or type(value) is expected for value in values):
+        return values
+    return [None if value is None else _text(column, value) for value in values]
+
+
+def _text(column: Column[Any], value: Any) -> str:
+    """A value as PostgreSQL reads it from text, whatever its type."""
+    if isinstance(value, str):
+        return value
+    if isinstance(value, list | tuple) and not _is_array(column):
+        raise TypeError(f"{column.name} takes no list")
+    if isinstance(value, float) and value.is_integer() and isinstance(column.type, Integer):
+        value = int(value)  # JSON knows no other numbers
+    try:
+        dumped = Transformer().get_dumper(value, PyFormat.TEXT).dump(value)
+    except psycopg.ProgrammingError as error:
+        raise TypeError(f"{column.name} takes no {type(value).__name__}") from error
+    assert dumped is not None
+    return bytes(dumped).decode()
+
+
+def _python_type(column: Column[Any]) -> type | None:
+    """What a value is that needs no text; None where only PostgreSQL knows."""
+    if _is_array(column):
+        return None
+    try:
+        return column.type.python_type
+    except NotImplementedError:
+        return None
+
+
+def _is_array(column: Column[Any]) -> bool:
+    return isinstance(column.type, ARRAY)
