@@ -10,7 +10,7 @@ import pytest
 from tests.support.leaks import Held, leave_clients, leave_streams
 from tests.support.replicas import running_replicas
 
-WARM_COUNT = 600
+WARM_COUNT = 1_500
 ROUND_COUNT = 150
 LEAK_BYTES = 4_096
 """What a stream that leaks leaves at least: those of gRPC's known leaks are several times this."""
