@@ -61,7 +61,7 @@ async def _reading(url: str, events: int) -> None:
                    FROM generate_series((SELECT count(*) + 1 FROM status_event), %(entries)s) e""",
                 {"items": ITEMS, "entries": size // ITEMS},
             )
-            async with DatabaseTail(url=url, listen_url=url, items_max=0) as tail:
+            async with DatabaseTail(url=url, direct_url=url, items_max=0) as tail:
                 await _read(tail, start, SMALL)
                 each_us = statistics.median([await _read(tail, start, SMALL) for _ in range(ROUNDS)])
                 print(f"{name:>20}: {each_us:6.2f} us for each of its first {SMALL:,} events")  # noqa: T201

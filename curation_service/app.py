@@ -124,7 +124,7 @@ def _pool(settings: ServiceSettings, url: str) -> Database:
 def _log_parts(settings: ServiceSettings, database: Database, metrics: Metrics) -> tuple[list[Part], Tail]:
     """The tail, and what it needs: it reads the log itself, unless there is a backbone."""
     if settings.nats_url is None:
-        return [], DatabaseTail(url=settings.database_url, listen_url=settings.direct_url)
+        return [], DatabaseTail(url=settings.database_url, direct_url=settings.direct_url)
     try:
         from curation_service.backbone_tail import BackboneTail
         from curation_service.relay import Relay

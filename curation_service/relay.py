@@ -61,7 +61,7 @@ class Relay(Part):
             await asyncio.sleep(BACKOFF_S)
 
     async def _work(self, lock: Connection) -> None:
-        tail = DatabaseTail(url=self._url, listen_url=self._listen_url, items_max=ITEMS_MAX)
+        tail = DatabaseTail(url=self._url, direct_url=self._listen_url, items_max=ITEMS_MAX)
         async with tail, connected(self._nats_url, tail.log_id, name="curation relay") as backbone:
             log.info("relaying the log")
             self.working = True

@@ -19,7 +19,8 @@ from psycopg import sql
 
 from shared.db.engine import Connection, connect
 from shared.db.horizon import Horizon
-from shared.db.log import Entry, check_contains, log_identity, look, newest_position
+from shared.db.log import Entry, check_contains, log_identity, newest_position
+from shared.db.look import Look
 from shared.db.partitions import day_start
 from shared.db.ring import Reading
 from shared.db.tail import BACKOFF_S, ITEMS_MAX, PLANS, READ_SIZE, Tail, read_part
@@ -33,21 +34,21 @@ UNSAFE_PAUSE_S = (0.002, 0.1)
 
 
 class DatabaseTail(Tail):
-    """Follows the log in the table. `DatabaseTail(url=..., listen_url=...)`."""
+    """Follows the log in the table. `DatabaseTail(url=..., direct_url=...)`."""
 
     def __init__(
-        self, *, url: str, listen_url: str, poll_s: float = 1.0, items_max: int = ITEMS_MAX, stall_s: float = 5.0
+        self, *, url: str, direct_url: str, poll_s: float = 1.0, items_max: int = ITEMS_MAX, stall_s: float = 5.0
     ) -> None:
-        """`items_max` bounds the memory, in items of entries; `stall_s` when a late transaction is worth a warning."""
+        """`url` may be a pooler, `direct_url` not. `items_max` bounds the memory, in items of entries; `stall_s` says
+        when a late transaction is worth a warning.
+        """
         super().__init__(url=url, items_max=items_max)
-        self._listen_url, self._poll_s, self._stall_s = listen_url, poll_s, stall_s
+        self._direct_url, self._poll_s, self._stall_s = direct_url, poll_s, stall_s
         self._horizon = Horizon()
         self._warn_at_s = stall_s
-        self._held = False
         self._looked = 0
         """Up to here all entries are in memory."""
         self._last: Entry | None = None
-        self._wake = asyncio.Event()
 
     @property
     def lag_s(self) -> float:
@@ -55,15 +56,20 @@ class DatabaseTail(Tail):
         return self._horizon.waiting_s
 
     def _loops(self) -> Sequence[Coroutine[Any, Any, None]]:
-        return self._listen(), self._follow()
+        return (self._follow(),)
 
     async def _follow(self) -> None:
         while True:
             try:
-                async with await connect(self._url, name="curation tail", options=PLANS) as connection:
+                async with await connect(self._direct_url, name="curation tail", options=PLANS) as connection:
+                    await connection.execute(sql.SQL("LISTEN {}").format(sql.Identifier(CHANNEL)))
                     await self._start(connection)
+                    look = Look(connection, self._horizon)
+                    await look.prepare()
                     while True:
-                        await self._step(connection)
+                        await self._step(connection, look)
+                        async for _ in connection.notifies(timeout=self._pause_s(), stop_after=1):
+                            pass
             except LogRewound as error:
                 # What is in memory, here and all over the process, is of a history that no longer is.
                 log.error("%s; the service ends, clients start again with a snapshot", error)
@@ -75,7 +81,7 @@ class DatabaseTail(Tail):
     async def _start(self, connection: Connection) -> None:
         """Raises `LogRewound` when the log is no longer the one that was read so far."""
         self.log_id = (await log_identity(connection)).id
-        self._horizon, self._held = Horizon(), False
+        self._horizon = Horizon()
         if self._last is not None:
             await check_contains(connection, self._last.position, self._last.xid)
         if not self.position:
@@ -88,33 +94,15 @@ class DatabaseTail(Tail):
         self._looked = self.position
         self.ready()
 
-    async def _step(self, connection: Connection) -> None:
-        self._wake.clear()
-        await self._horizon.note(connection)
-        if self._horizon.newest > self._looked:
-            await self._advance(connection)
-        if self._horizon.waiting_s > self._warn_at_s:
-            log.warning("an open transaction has held the stream back for %.1f s", self._horizon.waiting_s)
-            self._warn_at_s *= 2
+    async def _step(self, connection: Connection, look: Look) -> None:
+        """Reads what is new and learns how much of it is safe by one look; while something is held back, asks first."""
         if not self._horizon.waiting_s:
-            self._warn_at_s = self._stall_s
-            await self._woken(self._poll_s)
-        else:
-            # It may not notify when it ends, so there are looks; each longer after the last.
-            shortest, longest = UNSAFE_PAUSE_S
-            await self._woken(min(max(shortest, self._horizon.waiting_s), longest))
-
-    async def _advance(self, connection: Connection) -> None:
-        """Reads what is new and asks how much of it is safe with one look; while something is held back, asks first."""
-        if not self._held:
-            oldest, entries = await look(connection, after=self._looked, through=self._horizon.newest, limit=READ_SIZE)
-            self._horizon.learn(oldest)
+            entries = await look.take(after=self._looked, limit=READ_SIZE)
             safe = [entry for entry in entries if entry.position <= self._horizon.position]
             whole = len(safe) < len(entries) or not safe
             self._pass_on(Reading(safe, self._horizon.position if whole else safe[-1].position))
         else:
             await self._horizon.advance(connection)
-        self._held = self._horizon.waiting_s > 0
         while self._looked < self._horizon.position:
             self._pass_on(await read_part(connection, self._looked, self._horizon.position))
 
@@ -127,22 +115,15 @@ class DatabaseTail(Tail):
         if stands > self.position:
             self._keep(Reading(reading.entries, stands))
 
-    async def _woken(self, seconds: float) -> None:
-        try:
-            async with asyncio.timeout(seconds):
-                await self._wake.wait()
-        except TimeoutError:
-            pass
-
-    async def _listen(self) -> None:
-        while True:
-            try:
-                connection = await connect(self._listen_url, name="curation tail, listening")
-                async with connection:
-                    await connection.execute(sql.SQL("LISTEN {}").format(sql.Identifier(CHANNEL)))
-                    self._wake.set()
-                    async for _ in connection.notifies():
-                        self._wake.set()
-            except (DatabaseUnavailable, psycopg.Error) as error:
-                log.warning("deaf for now, polling goes on: %s", type(error).__name__)
-            await asyncio.sleep(BACKOFF_S)
+    def _pause_s(self) -> float:
+        """How long to wait for a notification before the next look."""
+        waiting_s = self._horizon.waiting_s
+        if not waiting_s:
+            self._warn_at_s = self._stall_s
+            return self._poll_s
+        if waiting_s > self._warn_at_s:
+            log.warning("an open transaction has held the stream back for %.1f s", waiting_s)
+            self._warn_at_s *= 2
+        # It may not notify when it ends, so there are looks; each longer after the last.
+        shortest, longest = UNSAFE_PAUSE_S
+        return min(max(shortest, waiting_s), longest)

@@ -16,6 +16,12 @@ from collections import deque
 
 from shared.db.engine import Connection
 
+NOTE = """SELECT last_value, CASE WHEN last_value > {newest} THEN pg_current_xact_id()::text::bigint END
+FROM status_event_position"""
+"""The highest position drawn so far, and then a bound: an id above all that drew one up to there. The position is read
+before the id is drawn: a row is fetched before what is made of it. An id is drawn only when there are new positions:
+never more often than others write."""
+
 
 class Horizon:
     """The safe position, moved on by `advance`."""
@@ -46,19 +52,13 @@ class Horizon:
         return self.position
 
     async def note(self, connection: Connection) -> None:
-        """Notes the highest position drawn so far, and then a bound: an id above all that drew one up to there.
-
-        An id is drawn only when there are new positions: never more often than others write.
-        """
-        # The position is read before the id is drawn: a row is fetched before what is made of it.
-        cursor = await connection.execute(
-            """SELECT last_value, CASE WHEN last_value > %s THEN pg_current_xact_id()::text::bigint END
-               FROM status_event_position""",
-            (self.newest,),
-        )
-        row = await cursor.fetchone()
+        """Asks for `NOTE`."""
+        row = await (await connection.execute(NOTE.format(newest="%s"), (self.newest,))).fetchone()
         assert row is not None
-        drawn, bound = row
+        self.noted(*row)
+
+    def noted(self, drawn: int, bound: int | None) -> None:
+        """What `NOTE` said."""
         if bound is not None:
             self._noted.append((drawn, bound, time.monotonic()))
 

@@ -33,6 +33,20 @@ _COLUMNS = """e.position, e.xid::text::bigint, e.at, e.resource, e.kind, e.from_
     coalesce((SELECT b.reason FROM status_batch b WHERE b.id = e.cause), '')"""
 
 
+# The sum runs along the primary key and stops with the limit. The size of what is stored is known without reading it,
+# so an entry of 100,000 items that is left out costs as little as one of a single item.
+LOOK = f"""/* read_log */
+SELECT pg_snapshot_xmin(pg_current_snapshot())::text::bigint, l.* FROM (VALUES (true)) one LEFT JOIN (
+    SELECT {_COLUMNS} FROM (
+        SELECT *, sum(pg_column_size(items)) OVER (ORDER BY position) AS size,
+               first_value(position) OVER (ORDER BY position) AS first
+        FROM status_event WHERE position > {{after}} AND position <= {{through}}
+        ORDER BY position FETCH FIRST {{limit}} ROWS WITH TIES
+    ) e WHERE e.size <= {READ_BYTES} OR e.position = e.first ORDER BY e.position, e.part
+) l ON true"""  # noqa: S608 # our own names
+"""What `read_log` reads, and beside it the oldest transaction under way: all of those before it is in what is seen."""
+
+
 @dataclass(frozen=True, slots=True)
 class Entry:
     """One row of the log: items that made the same transition in one transaction, as parallel sequences."""
@@ -129,26 +143,13 @@ async def read_log(connection: Connection, *, after: int, through: int, limit: i
 
     Fewer when they are large: no more than `READ_BYTES` of keys, as the table holds them, or one transaction.
     """
-    return (await look(connection, after=after, through=through, limit=limit))[1]
+    statement = LOOK.format(after="%(after)s", through="%(through)s", limit="%(limit)s")
+    cursor = await connection.execute(statement, {"after": after, "through": through, "limit": limit})
+    return looked_up(await cursor.fetchall())[1]
 
 
-async def look(connection: Connection, *, after: int, through: int, limit: int) -> tuple[int, list[Entry]]:
-    """The oldest transaction under way, and with the same look what `read_log` reads: all before that one is in it."""
-    cursor = await connection.execute(
-        # The sum runs along the primary key and stops with the limit. The size of what is stored is known without
-        # reading it, so an entry of 100,000 items that is left out costs as little as one of a single item.
-        f"""/* read_log */
-            SELECT pg_snapshot_xmin(pg_current_snapshot())::text::bigint, l.* FROM (VALUES (true)) one LEFT JOIN (
-                SELECT {_COLUMNS} FROM (
-                    SELECT *, sum(pg_column_size(items)) OVER (ORDER BY position) AS size,
-                           first_value(position) OVER (ORDER BY position) AS first
-                    FROM status_event WHERE position > %(after)s AND position <= %(through)s
-                    ORDER BY position FETCH FIRST %(limit)s ROWS WITH TIES
-                ) e WHERE e.size <= %(bytes)s OR e.position = e.first ORDER BY e.position, e.part
-            ) l ON true""",  # noqa: S608 # our own names
-        {"after": after, "through": through, "limit": limit, "bytes": READ_BYTES},
-    )
-    rows = await cursor.fetchall()
+def looked_up(rows: Sequence[Sequence[Any]]) -> tuple[int, list[Entry]]:
+    """What `LOOK` found: the oldest transaction under way, and the entries."""
     return rows[0][0], [Entry(*row[1:]) for row in rows if row[1] is not None]
 
 

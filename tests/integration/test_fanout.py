@@ -45,7 +45,7 @@ async def database(database_url: str) -> AsyncIterator[Database]:
 @asynccontextmanager
 async def fanned_out(database: Database, **options: Any) -> AsyncIterator[Fanout]:
     async with (
-        DatabaseTail(url=database.url, listen_url=database.url, **options) as tail,
+        DatabaseTail(url=database.url, direct_url=database.url, **options) as tail,
         Fanout(tail=tail, draining=asyncio.Event()) as fanout,
     ):
         yield fanout

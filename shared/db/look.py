@@ -1,0 +1,38 @@
+"""The look that a tail takes at the log, in one round trip: how far it is safe to read, and what is there."""
+
+from __future__ import annotations
+
+from shared.db.engine import Connection
+from shared.db.horizon import NOTE, Horizon
+from shared.db.log import LOOK, Entry, looked_up
+
+_PREPARE = f"""PREPARE note (bigint) AS {NOTE.format(newest="$1")};
+PREPARE look (bigint, bigint) AS {LOOK.format(after="$1", through=2**63 - 1, limit="$2")}"""
+
+
+class Look:
+    """Looks over one connection, in autocommit, that nothing else prepares statements on."""
+
+    def __init__(self, connection: Connection, horizon: Horizon) -> None:
+        self._connection, self._horizon = connection, horizon
+
+    async def prepare(self) -> None:
+        """Once, before the first look: two statements in one message are planned anew each time otherwise."""
+        await self._connection.execute(_PREPARE)
+
+    async def take(self, *, after: int, limit: int) -> list[Entry]:
+        """Moves the horizon on, and returns entries after a position as `read_log` does, some beyond the horizon.
+
+        The second statement sees more than the first, and the transaction of both holds the id that the first drew:
+        the oldest transaction under way is that one itself where no other is.
+        """
+        cursor = await self._connection.execute(
+            f"EXECUTE note ({self._horizon.newest}); EXECUTE look ({after}, {limit})"
+        )
+        row = await cursor.fetchone()
+        assert row is not None
+        self._horizon.noted(*row)
+        cursor.nextset()
+        oldest, entries = looked_up(await cursor.fetchall())
+        self._horizon.learn(oldest)
+        return entries
