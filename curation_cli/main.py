@@ -58,7 +58,7 @@ async def _run(options: argparse.Namespace, console: Console) -> int:
         place = Place(folder=options.data.absolute(), port=options.port, environment=dict(os.environ))
         await (_demo(console, place) if options.demo else _up(console, place))
         return 0
-    async with CurationClient(options.address) as client:
+    async with CurationClient(options.address, wait_for_ready=False) as client:
         await _call(client, console, options)
     return 0
 

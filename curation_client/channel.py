@@ -12,32 +12,40 @@ KEEPALIVE_TIMEOUT_MS = 10_000
 RECONNECT_MS = (100, 5_000)
 """The channel's own pause between two tries to connect: the first, and the longest."""
 
-# Safe for every call: reads change nothing, and a batch names itself by its request_id.
-RETRY = {
-    "methodConfig": [
-        {
-            "name": [{"service": "curation.v1.CurationService"}],
-            "retryPolicy": {
-                "maxAttempts": 4,
-                "initialBackoff": "0.2s",
-                "maxBackoff": "2s",
-                "backoffMultiplier": 2,
-                "retryableStatusCodes": ["UNAVAILABLE"],
-            },
-        },
-        # The watch repeats itself, from its last token (see `watch`).
-        {"name": [{"service": "curation.v1.CurationService", "method": "WatchStatus"}]},
-    ]
-}
+SERVICE = "curation.v1.CurationService"
+ATTEMPTS_MAX = 5
 
-CHANNEL_OPTIONS: tuple[tuple[str, int | str], ...] = (
-    ("grpc.service_config", json.dumps(RETRY)),
-    ("grpc.enable_retries", 1),
-    ("grpc.max_send_message_length", MESSAGE_BYTES_MAX),
-    ("grpc.max_receive_message_length", MESSAGE_BYTES_MAX),
-    ("grpc.keepalive_time_ms", KEEPALIVE_MS),
-    ("grpc.keepalive_timeout_ms", KEEPALIVE_TIMEOUT_MS),
-    ("grpc.initial_reconnect_backoff_ms", RECONNECT_MS[0]),
-    ("grpc.max_reconnect_backoff_ms", RECONNECT_MS[1]),
-)
-"""Options of both clients' channels."""
+
+def channel_options(*, wait_for_ready: bool) -> list[tuple[str, int | str]]:
+    """Options of both clients' channels.
+
+    With `wait_for_ready` calls wait for a service that is away, as long as their deadline lets them.
+    """
+    return [
+        ("grpc.service_config", json.dumps(_service_config(wait_for_ready=wait_for_ready))),
+        ("grpc.enable_retries", 1),
+        ("grpc.max_send_message_length", MESSAGE_BYTES_MAX),
+        ("grpc.max_receive_message_length", MESSAGE_BYTES_MAX),
+        ("grpc.keepalive_time_ms", KEEPALIVE_MS),
+        ("grpc.keepalive_timeout_ms", KEEPALIVE_TIMEOUT_MS),
+        ("grpc.initial_reconnect_backoff_ms", RECONNECT_MS[0]),
+        ("grpc.max_reconnect_backoff_ms", RECONNECT_MS[1]),
+    ]
+
+
+def _service_config(*, wait_for_ready: bool) -> dict[str, object]:
+    # Safe for every call: reads change nothing, and a batch names itself by its request_id.
+    policy = {
+        "maxAttempts": ATTEMPTS_MAX,
+        "initialBackoff": "0.2s",
+        "maxBackoff": "2s",
+        "backoffMultiplier": 2,
+        "retryableStatusCodes": ["UNAVAILABLE"],
+    }
+    return {
+        "methodConfig": [
+            {"name": [{"service": SERVICE}], "waitForReady": wait_for_ready, "retryPolicy": policy},
+            # The watch repeats itself, from its last token (see `watch`).
+            {"name": [{"service": SERVICE, "method": "WatchStatus"}]},
+        ]
+    }

@@ -11,7 +11,7 @@ import grpc
 
 from curation.v1 import curation_pb2 as pb
 from curation.v1 import curation_pb2_grpc as pb_grpc
-from curation_client.channel import CHANNEL_OPTIONS
+from curation_client.channel import channel_options
 from curation_client.requests import (
     RetryOptions,
     StatusOptions,
@@ -26,15 +26,23 @@ from curation_client.watch import Backoff, Update, WatchState
 class CurationClient:
     """Calls one curation service. `with CurationClient("127.0.0.1:50051") as client: ...`."""
 
-    def __init__(self, address: str, *, backoff: Backoff | None = None, timeout_s: float = 60.0) -> None:
+    def __init__(
+        self,
+        address: str,
+        *,
+        backoff: Backoff | None = None,
+        timeout_s: float = 60.0,
+        wait_for_ready: bool = True,
+    ) -> None:
         """A client of the service at `address` (host:port).
 
         Args:
             address: host and port of the service.
             backoff: how a watch waits before it goes on after a lost connection.
             timeout_s: how long any call but a watch may take.
+            wait_for_ready: whether calls wait so long for a service that is away; else they fail within seconds.
         """
-        self._channel = grpc.insecure_channel(address, options=CHANNEL_OPTIONS)
+        self._channel = grpc.insecure_channel(address, options=channel_options(wait_for_ready=wait_for_ready))
         self._stub = pb_grpc.CurationServiceStub(self._channel)
         self._backoff = backoff or Backoff()
         self._timeout_s = timeout_s
