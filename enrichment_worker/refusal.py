@@ -40,8 +40,8 @@ def is_refusal(error: Exception) -> bool:
 
 def value_problem(workflow: Workflow, values: Values) -> str | None:
     """What is wrong with values before the database sees them, or None."""
-    known = {column.name: column for column in workflow.value_columns}
-    if unknown := sorted(str(name) for name in values if name not in known):
+    if not workflow.value_names.issuperset(values):
+        unknown = sorted(str(name) for name in values if name not in workflow.value_names)
         return clean(f"the enricher returned columns that {workflow.target.name} does not have: {', '.join(unknown)}")
     if values.get(workflow.target_key) is None:
         return f"the enricher returned no {workflow.target_key}, which names the row of {workflow.target.name}"

@@ -11,10 +11,11 @@ import inspect
 import threading
 from collections.abc import Callable, Coroutine, Generator, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, TypeAlias
 
+from shared.deadline import Deadline
 from shared.errors import WorkflowError
 from shared.outcome import AttemptOutcome, classify, clean
 from shared.workflow import Enricher, Item, Limits, Values, Workflow
@@ -42,6 +43,14 @@ class Bench:
     report: Report
     random: Callable[[], float]
     """Gives a number from 0 to 1, for the jitter of retries."""
+    deadline: Deadline = field(init=False)
+    """Of each attempt."""
+    is_async: bool = field(init=False)
+    """Whether the enricher is; asked once."""
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "deadline", Deadline(self.limits.timeout_s))
+        object.__setattr__(self, "is_async", _is_async(self.enricher))
 
 
 async def attempt(item: Item, bench: Bench) -> AttemptOutcome:
@@ -51,8 +60,7 @@ async def attempt(item: Item, bench: Bench) -> AttemptOutcome:
     and a thread cannot be interrupted. A caller that cannot wait gives it up, and takes `overdue` for the outcome.
     """
     try:
-        async with asyncio.timeout(bench.limits.timeout_s):
-            return _found(await _call(item, bench))
+        return _found(await bench.deadline.run(_call(item, bench)))
     except asyncio.CancelledError:
         task = asyncio.current_task()
         if task is None or task.cancelling():
@@ -99,7 +107,7 @@ def load_enricher(workflow: Workflow) -> AnyEnricher:
 async def _call(item: Item, bench: Bench) -> Any:
     context = _Context(item, bench)
     enricher: Callable[[Item, Any], Any] = bench.enricher
-    if _is_async(enricher):
+    if bench.is_async:
         return await enricher(item, context)
     return await _in_thread(enricher, item, context)
 

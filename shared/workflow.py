@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
 from sqlalchemy import BigInteger, Column, DateTime, Double, Index, Integer, Table, Text, text
@@ -180,12 +181,12 @@ class Workflow:
             object.__setattr__(self, "api", f"{self.resource.replace('_', ' ')} API")
         _check(self)
 
-    @property
+    @cached_property
     def key(self) -> Column[Any]:
         """The primary key column of the source."""
         return next(iter(self.source.primary_key.columns))
 
-    @property
+    @cached_property
     def machinery_columns(self) -> frozenset[str]:
         """Columns of the source that only the writer changes."""
         queue = self.queue
@@ -194,12 +195,12 @@ class Workflow:
             | {queue.attempts, queue.turn, queue.run_at, queue.worker, queue.batch}
         )
 
-    @property
+    @cached_property
     def data_columns(self) -> tuple[Column[Any], ...]:
         """Columns of the source that are the author's own, the key left out."""
         return tuple(c for c in self.source.columns if c.name not in self.machinery_columns and not c.primary_key)
 
-    @property
+    @cached_property
     def value_columns(self) -> tuple[Column[Any], ...]:
         """Columns of the target that an enricher may fill: those that the database does not fill by itself."""
         return tuple(
@@ -207,6 +208,11 @@ class Workflow:
             for c in self.target.columns
             if c.server_default is None and c.computed is None and c.identity is None and "machinery" not in c.info
         )
+
+    @cached_property
+    def value_names(self) -> frozenset[str]:
+        """Their names."""
+        return frozenset(column.name for column in self.value_columns)
 
 
 def item_columns(curation: Curation, queue: QueueColumns, *, key: str = "id") -> tuple[Column[Any] | Index, ...]:

@@ -12,6 +12,7 @@ from typing import Any
 
 from psycopg import sql
 
+from shared.db.arrays import BIGINTS, DOUBLES, TEXTS, Array, encoding_of
 from shared.db.engine import Connection
 from shared.db.statement import commas, item_names, table_name
 from shared.db.values import array_type, element, to_array
@@ -19,7 +20,7 @@ from shared.db.writer import NOTIFY, Write, compose
 from shared.failure import Failure
 from shared.machine import COMPLETE, FAIL, FIND_NOTHING, RELEASE, RETRY
 from shared.table import TransitionTable
-from shared.workflow import Item, Values, Workflow
+from shared.workflow import Item, ItemKey, Values, Workflow
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,28 +95,32 @@ async def finish(
     Raises:
         psycopg.Error, TypeError, ValueError: the target refuses a value; nothing was changed.
     """
-    columns = workflow.value_columns
     groups = {f.group(workflow.resource): f for r in results if (f := r.failure) is not None}
     parameters: dict[str, Any] = {
         "resource": workflow.resource,
-        "keys": [r.item.key for r in results],
-        "versions": [r.item.version for r in results],
-        "triggers": [r.trigger for r in results],
-        "errors": [r.error for r in results],
-        "failures": [r.failure and r.failure.group(workflow.resource) for r in results],
-        "delays": [r.delay_s for r in results],
+        "keys": _keys(workflow, [r.item.key for r in results]),
+        "versions": BIGINTS.array([r.item.version for r in results]),
+        "triggers": TEXTS.array([r.trigger for r in results]),
+        "errors": TEXTS.array([r.error for r in results]),
+        "failures": BIGINTS.array([r.failure and r.failure.group(workflow.resource) for r in results]),
+        "delays": DOUBLES.array([r.delay_s for r in results]),
         "groups": list(groups),
         "upstreams": [failure.upstream for failure in groups.values()],
         "kinds": [failure.kind for failure in groups.values()],
         "messages": [failure.message for failure in groups.values()],
     }
     rows = [r.values for r in results]
-    for n, column in enumerate(columns):
+    for n, column in enumerate(workflow.value_columns):
         parameters[f"value_{n}"] = to_array(column, rows)
     cursor = await connection.execute(_statement(workflow, table), parameters, prepare=True)
     row = await cursor.fetchone()
     assert row is not None
     return Finished(saved=row[0], dropped=len(results) - row[0])
+
+
+def _keys(workflow: Workflow, keys: Sequence[ItemKey]) -> Array:
+    encoding = encoding_of(workflow.key)
+    return list(keys) if encoding is None else encoding.array(keys)
 
 
 @lru_cache

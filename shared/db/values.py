@@ -7,15 +7,17 @@ API says 4 and 4.5), and casts one of a single type as a whole: so what is not o
 from __future__ import annotations
 
 from collections.abc import Sequence
+from types import NoneType
 from typing import Any
 
 import psycopg
 from psycopg import sql
 from psycopg.adapt import PyFormat, Transformer
-from psycopg.types.json import Jsonb
+from psycopg.types.json import Json
 from sqlalchemy import ARRAY, Column, Integer
 from sqlalchemy.dialects.postgresql import JSON, JSONB
 
+from shared.db.arrays import JSONBS, Array, encoding_of
 from shared.db.statement import type_name
 from shared.workflow import Values
 
@@ -32,19 +34,21 @@ def element(column: Column[Any], name: sql.Composable) -> sql.Composed:
     return sql.SQL("{}::{}" if _is_array(column) else "{}").format(name, type_name(column))
 
 
-def to_array(column: Column[Any], rows: Sequence[Values | None]) -> list[Any]:
-    """One column of all rows, for the driver. A column that a row leaves out is NULL.
+def to_array(column: Column[Any], rows: Sequence[Values | None]) -> Array:
+    """One column of all rows. A column that a row leaves out is NULL.
 
     Raises:
         TypeError, ValueError, psycopg.Error: a value has no form that PostgreSQL could read.
     """
     name = column.name
     values = [None if row is None else row.get(name) for row in rows]
-    if isinstance(column.type, JSON | JSONB):
-        return [None if value is None else Jsonb(value) for value in values]
-    expected = _python_type(column)
-    if all(value is None or type(value) is expected for value in values):
-        return values
+    if isinstance(column.type, JSONB):
+        return JSONBS.array(values)
+    if isinstance(column.type, JSON):
+        return [None if value is None else Json(value) for value in values]
+    if {_python_type(column), NoneType}.issuperset(map(type, values)):
+        encoding = encoding_of(column)
+        return values if encoding is None else encoding.array(values)
     return [None if value is None else _text(column, value) for value in values]
 
 
