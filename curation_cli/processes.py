@@ -58,6 +58,11 @@ class Child:
         assert self._process is not None, "not started"
         return self._process.pid
 
+    @property
+    def exit_code(self) -> int | None:
+        """How it ended, a signal as a negative number; None while it runs."""
+        return None if self._process is None else self._process.returncode
+
     async def __aenter__(self) -> Self:
         """Raises `ChildFailed` when it ends before it is ready, or takes too long."""
         self.log.parent.mkdir(parents=True, exist_ok=True)
@@ -82,7 +87,9 @@ class Child:
     async def ended(self) -> ChildFailed:
         """Returns when the process has ended, though nobody asked it to, and says so."""
         assert self._reading is not None, "not started"
+        assert self._process is not None
         await asyncio.wait({self._reading})
+        await self._process.wait()
         return self.failure("ended unasked")
 
     async def stop(self) -> None:

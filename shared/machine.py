@@ -134,11 +134,11 @@ class Lifecycle:
         machine.add_transition(COMPLETE, PROCESSING, COMPLETED, after=[self._end, self._found, count])
         machine.add_transition(FIND_NOTHING, PROCESSING, COMPLETED, after=[self._end, self._found_nothing, count])
         machine.add_transition(FAIL, PROCESSING, FAILED, after=[self._end, self._note_error, count])
-        for trigger, wait in ((RETRY, self._wait), (RESCUE, self._wait_for_nothing)):
+        for trigger in (RETRY, RESCUE):
             machine.add_transition(
                 trigger, PROCESSING, FAILED, conditions=self._is_exhausted, after=[self._end, self._note_error, count]
             )
-            machine.add_transition(trigger, PROCESSING, QUEUED, after=[self._end, self._note_error, wait, count])
+            machine.add_transition(trigger, PROCESSING, QUEUED, after=[self._end, self._note_error, self._wait, count])
         machine.add_transition(RELEASE, PROCESSING, QUEUED, after=[self._give_back, self._wait_for_nothing, count])
         return machine
 

@@ -166,12 +166,15 @@ grouped AS (
     ON CONFLICT (id) DO UPDATE SET last_seen_at = clock_timestamp()
 )"""
 )
+# As between attempts, exponential with full jitter: what died together must not come back together, or an item that
+# kills its workers would take those beside it along, each time.
+_DELAY = sql.SQL("random() * least({longest}, {first} * 2 ^ least(s.{attempts} - 1, 60))")
 _ANSWER = sql.SQL("SELECT (SELECT count(*) FROM changed), (SELECT count({notify}) FROM position)").format(notify=NOTIFY)
 
 
 @lru_cache
 def _statement(workflow: Workflow, table: TransitionTable) -> bytes:
-    names = item_names(workflow)
+    names, limits = item_names(workflow), workflow.limits
     return compose(
         workflow,
         Write(
@@ -182,6 +185,9 @@ def _statement(workflow: Workflow, table: TransitionTable) -> bytes:
             trigger=sql.SQL("'rescue'::text"),
             error=sql.SQL("%(error)s::text"),
             failure=sql.SQL("%(failure)s::bigint"),
+            delay_s=_DELAY.format(
+                **names, longest=sql.Literal(float(limits.backoff_max_s)), first=sql.Literal(float(limits.backoff_s))
+            ),
             worker=sql.SQL("s.{worker}").format(**names),
             after=_GROUPED.format(**names),
             answer=_ANSWER,

@@ -65,7 +65,7 @@ CRATES = Workflow(
     curation=CURATION,
     queue=QUEUE,
     enricher="tests.property:never",
-    limits=Limits(attempts_max=2),
+    limits=Limits(attempts_max=2, backoff_s=0),  # what is rescued need not wait
 )
 TABLE = transition_table(CRATES)
 LIFECYCLE = Lifecycle(CURATION, attempts_max=CRATES.limits.attempts_max)
@@ -263,8 +263,8 @@ async def _finish(world: World, connection: Connection, step: Finish, now: datet
     assert (finished.saved, finished.dropped) == (saved, len(results) - saved)
 
 
-async def _rescue(world: World, connection: Connection, step: Rescue) -> None:
-    rescued, facts = 0, Facts(error=WORKER_LOST.message, failure=WORKER_LOST.group("crates"))
+async def _rescue(world: World, connection: Connection, step: Rescue, now: datetime) -> None:
+    rescued, facts = 0, Facts(later=now, error=WORKER_LOST.message, failure=WORKER_LOST.group("crates"))
     if step.dead:
         await close_session(connection, world.session)
         world.session = await open_session(connection, host="here", version="1", resources=["crates"])
@@ -287,7 +287,7 @@ async def _take(world: World, step: Step) -> None:
             case Finish():
                 await _finish(world, connection, step, now)
             case Rescue():
-                await _rescue(world, connection, step)
+                await _rescue(world, connection, step, now)
     async with world.database.transaction() as connection:
         await _compare(world, connection)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 
 DEADLINE_S = 20.0
 
@@ -13,3 +13,10 @@ async def eventually(holds: Callable[[], bool], *, within_s: float = DEADLINE_S)
     async with asyncio.timeout(within_s):
         while not holds():  # noqa: ASYNC110 - for what has no event
             await asyncio.sleep(0.005)
+
+
+async def eventually_async(holds: Callable[[], Awaitable[bool]], *, within_s: float = DEADLINE_S) -> None:
+    """The same, for what has to be asked, e.g. of a database."""
+    async with asyncio.timeout(within_s):
+        while not await holds():  # noqa: ASYNC110 - for what has no event
+            await asyncio.sleep(0.02)

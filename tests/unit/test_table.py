@@ -103,7 +103,7 @@ def test_entering_the_queue_begins_anew_for_the_batch_that_asked() -> None:
         (RETRY, True, FAILED, 0, GIVEN, KEEP, KEEP),
         (FAIL, False, FAILED, 0, GIVEN, KEEP, KEEP),
         (RELEASE, False, QUEUED, -1, KEEP, KEEP, CLEAR),
-        (RESCUE, False, QUEUED, 0, GIVEN, KEEP, CLEAR),
+        (RESCUE, False, QUEUED, 0, GIVEN, KEEP, GIVEN),
         (RESCUE, True, FAILED, 0, GIVEN, KEEP, KEEP),
     ],
 )
