@@ -16,18 +16,22 @@ from random import SystemRandom
 
 import httpx
 
+from enrichment_worker.bell import Bell
 from enrichment_worker.canceller import Canceller
 from enrichment_worker.claimer import Claimer
 from enrichment_worker.completer import Completer, FlushLimits
 from enrichment_worker.http import http_client
 from enrichment_worker.lane import Lane
 from enrichment_worker.listener import Listener
+from enrichment_worker.pacer import Pacer
 from enrichment_worker.pinned import Pinned
+from enrichment_worker.reporter import Reporter
 from enrichment_worker.rescuer import Rescuer
 from enrichment_worker.runner import Grace, Runner
 from enrichment_worker.session import Session
 from enrichment_worker.settings import WorkerSettings
 from enrichment_worker.switch import Switch
+from enrichment_worker.upstream import Upstream
 from shared.attempt import AnyEnricher, Bench, load_enricher
 from shared.db.readiness import DatabaseReady
 from shared.lifecycle import Part, run_parts
@@ -45,6 +49,11 @@ COUNTED = {
     "cancelled": "Attempts that were ended, or not begun, because their items were taken away.",
 }
 """What a lane counts."""
+KNOWN = {
+    "is_broken": "1 while the external API is down, as this worker knows.",
+    "held_s": "Seconds for which the external API asked not to be called.",
+}
+"""What an upstream knows."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -120,7 +129,11 @@ def worker_parts(settings: WorkerSettings, workflows: Sequence[Workflow], means:
     """All parts of a worker, in the order of their start. Raises `WorkflowError`: an enricher cannot be loaded."""
     probe, claims = means.probe, means.claims
     enrichers = [load_enricher(workflow) for workflow in workflows]
-    lanes = [Lane(w, transition_table(w), ahead_max=settings.claim_ahead_max) for w in workflows]
+    news = Bell()
+    upstreams = {workflow.api: Upstream(workflow.api, news=news) for workflow in workflows}
+    lanes = [
+        Lane(w, transition_table(w), ahead_max=_ahead_max(w, settings), upstream=upstreams[w.api]) for w in workflows
+    ]
     flush = FlushLimits(size=settings.flush_size, age_s=settings.flush_age_s, progress_s=settings.progress_s)
     completers = [Completer(lane=lane, pinned=means.completions, limits=flush, probe=probe) for lane in lanes]
     grace = Grace(settings.grace_s)
@@ -128,6 +141,7 @@ def worker_parts(settings: WorkerSettings, workflows: Sequence[Workflow], means:
         Runner(lane=lane, bench=_bench(lane, enricher, means), completer=completer, grace=grace, probe=probe)
         for lane, enricher, completer in zip(lanes, enrichers, completers, strict=True)
     ]
+    pacers = [Pacer(lane=lane, runner=r) for lane, r in zip(lanes, runners, strict=True) if lane.workflow.limits.rate]
     switch = Switch(lanes=lanes, runners=runners, pinned=claims, poll_s=settings.poll_s, random=random, probe=probe)
     canceller = Canceller(
         lanes=lanes, runners=runners, pinned=claims, poll_s=settings.poll_s, random=random, probe=probe
@@ -144,7 +158,7 @@ def worker_parts(settings: WorkerSettings, workflows: Sequence[Workflow], means:
         probe=probe,
     )
     return [
-        *metrics_parts(_metrics(lanes), settings.metrics_listen),
+        *metrics_parts(_metrics(lanes, pacers), settings.metrics_listen),
         session,
         Rescuer(lanes=lanes, pinned=claims, expiry_s=settings.expiry_s, random=random, probe=probe),
         Listener(
@@ -155,8 +169,10 @@ def worker_parts(settings: WorkerSettings, workflows: Sequence[Workflow], means:
             random=random,
             probe=probe,
         ),
+        Reporter(upstreams=[*upstreams.values()], news=news, pinned=claims, random=random, probe=probe),
         *completers,
         *runners,
+        *pacers,
         switch,
         canceller,
         *(
@@ -166,7 +182,13 @@ def worker_parts(settings: WorkerSettings, workflows: Sequence[Workflow], means:
     ]
 
 
-def _metrics(lanes: Sequence[Lane]) -> Metrics:
+def _ahead_max(workflow: Workflow, settings: WorkerSettings) -> int:
+    """Nothing under limits that hold for all workers: what waits would keep from others what it holds."""
+    limits = workflow.limits
+    return settings.claim_ahead_max if limits.rate is None and limits.concurrency_total is None else 0
+
+
+def _metrics(lanes: Sequence[Lane], pacers: Sequence[Pacer]) -> Metrics:
     metrics = Metrics()
     for lane in lanes:
         labels = {"resource": lane.workflow.resource}
@@ -177,6 +199,14 @@ def _metrics(lanes: Sequence[Lane]) -> Metrics:
         )
         for name, description in COUNTED.items():
             metrics.counter(f"curation_items_{name}", description, partial(getattr, lane, name), **labels)
+    for upstream in {lane.upstream.api: lane.upstream for lane in lanes}.values():
+        for name, description in KNOWN.items():
+            metrics.gauge(f"curation_api_{name}", description, partial(getattr, upstream, name), api=upstream.api)
+        turned_away = partial(getattr, upstream, "turned_away")
+        metrics.counter("curation_api_turned_away", "Attempts that did not count.", turned_away, api=upstream.api)
+    for pacer in pacers:
+        lapsed = partial(getattr, pacer, "lapsed")
+        metrics.counter("curation_calls_lapsed", "Reserved, and not begun in time.", lapsed, pacer=pacer.name)
     return metrics
 
 

@@ -12,9 +12,11 @@ from math import inf
 
 from enrichment_worker.lane import Lane
 from enrichment_worker.pinned import Pinned
+from enrichment_worker.quota import Portion, Quota
 from enrichment_worker.session import Session
 from enrichment_worker.strays import release_strays
-from shared.db.claim import claim
+from shared.db.api_states import begin_probe, may_probe
+from shared.db.claim import Claimed, claim
 from shared.errors import DatabaseUnavailable
 from shared.lifecycle import Part
 from shared.probe import Probe
@@ -25,6 +27,8 @@ CLAIM_SIZE_MAX = 1000
 """Beyond a thousand the planner misjudges the arrays, and other workers would wait."""
 RESTART_S = 1.0
 """For so long a claim starts where the last one ended; then at the front, for what came back to an earlier turn."""
+PROBE_SPARE_S = 15.0
+"""A probe is taken for lost, and another one made, so long after its attempt should have ended."""
 BREATH_S = 0.02
 """After a claim that emptied the queue; each commit of any worker notifies, and not each deserves a query."""
 
@@ -45,6 +49,7 @@ class Claimer(Part):
         super().__init__()
         self._lane, self._session, self._pinned = lane, session, pinned
         self._poll_s, self._random, self._probe = poll_s, random, probe or Probe()
+        self._quota = Quota(lane)
         self._in_doubt = False
         self._turn, self._restart_at_s = -inf, 0.0
 
@@ -70,18 +75,36 @@ class Claimer(Part):
 
     async def _step(self) -> None:
         limit = min(self._lane.room, CLAIM_SIZE_MAX)
-        if limit < self._lane.portion:
+        if self._lane.upstream.is_barred():
+            await self._wait_for_api()
+        elif limit < self._lane.portion:
             await self._lane.work.wait(self._poll_s)
-        elif await self._claim(limit) < limit:
-            if self._turn > -inf:
-                # There may be more before it.
-                self._turn = -inf
-                return
-            await self.pause(BREATH_S)
-            if not self.stopping.is_set():
-                await self._lane.work.wait(self._poll_s * (0.75 + self._random() / 2))
+        else:
+            portion, taken = await self._claim(limit)
+            if taken < portion.count:
+                await self._wait_for_items()
+            elif portion.rest_s:
+                await self.pause(portion.rest_s)
 
-    async def _claim(self, limit: int) -> int:
+    async def _wait_for_items(self) -> None:
+        if self._turn > -inf:
+            # There may be more before it.
+            self._turn = -inf
+            return
+        await self.pause(BREATH_S)
+        if not self.stopping.is_set():
+            await self._lane.work.wait(self._poll_s * (0.75 + self._random() / 2))
+
+    async def _wait_for_api(self) -> None:
+        """One item, of all workers, is tried while the API is down; no other one is claimed."""
+        upstream, now_s = self._lane.upstream, asyncio.get_running_loop().time()
+        if upstream.probe_at_s <= now_s and not upstream.held_s and self._lane.room:
+            await self._claim(1, probe=True)
+        wait_s = max(upstream.held_s, upstream.probe_at_s - now_s if upstream.is_broken else 0.0, BREATH_S)
+        await self._lane.work.wait(min(wait_s, self._poll_s))
+
+    async def _claim(self, limit: int, *, probe: bool = False) -> tuple[Portion, int]:
+        """Returns what could be had, and how much of it was."""
         lane, session, now_s = self._lane, self._session.id, asyncio.get_running_loop().time()
         if now_s >= self._restart_at_s:
             self._turn, self._restart_at_s = -inf, now_s + RESTART_S
@@ -89,10 +112,32 @@ class Claimer(Part):
             if self._in_doubt:
                 released = await release_strays(connection, lane, session=session)
                 log.info("%s: released %s items claimed without our knowing", self.name, released)
-            claimed = await claim(
-                connection, lane.workflow, lane.table, session=session, limit=limit, from_turn=self._turn
-            )
-        self._in_doubt, self._turn = False, claimed.turn
-        lane.take(claimed.items, now_s=asyncio.get_running_loop().time(), more=len(claimed.items) == limit)
+            portion, claimed = Portion(0), Claimed((), self._turn)
+            if not probe or await may_probe(connection, lane.upstream.api):
+                portion = await self._quota.reserve(connection, limit, session=session)
+            if portion.count:
+                claimed = await claim(
+                    *(connection, lane.workflow, lane.table),
+                    session=session,
+                    limit=portion.count,
+                    from_turn=-inf if probe else self._turn,
+                    probe=probe,
+                )
+            await self._quota.settle(connection, portion, len(claimed.items), session=session)
+            if probe and claimed.items:
+                lease_s = lane.workflow.limits.timeout_s + PROBE_SPARE_S
+                await begin_probe(connection, lane.upstream.api, lease_s=lease_s)
+        self._in_doubt = False
+        self._hold(portion, claimed, probe=probe)
         self._probe.mark("claimed", claimed.items)
-        return len(claimed.items)
+        return portion, len(claimed.items)
+
+    def _hold(self, portion: Portion, claimed: Claimed, *, probe: bool) -> None:
+        items, terms = claimed.items, self._quota.terms(portion, len(claimed.items))
+        if not probe:
+            self._turn = claimed.turn
+        elif items:
+            self._lane.upstream.begin_probe(items[0])
+            terms = None  # it is the only call
+        more = 0 < len(items) == portion.count
+        self._lane.take(items, now_s=asyncio.get_running_loop().time(), more=more, terms=terms)

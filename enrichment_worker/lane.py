@@ -7,9 +7,12 @@ bound holds for the queue of items, for the runner and for the results: when Pos
 from __future__ import annotations
 
 import asyncio
+from collections import deque
 from collections.abc import Sequence
 
 from enrichment_worker.bell import Bell
+from enrichment_worker.upstream import Upstream
+from shared.outcome import AttemptOutcome
 from shared.table import TransitionTable
 from shared.workflow import Item, ItemKey, Workflow
 
@@ -22,6 +25,8 @@ SAMPLE_S = 0.2
 
 Hold = tuple[ItemKey, int]
 """An item as it was claimed: key and version. A key may be held twice, when a user took it away and queued it again."""
+Term = tuple[float, float]
+"""When an item may begin: not before, and not after, by the clock of the event loop."""
 Report = tuple[ItemKey, int, str, float]
 """An item's progress: key, version, step, fraction."""
 
@@ -29,8 +34,10 @@ Report = tuple[ItemKey, int, str, float]
 class Lane:
     """The items of one workflow that this worker holds."""
 
-    def __init__(self, workflow: Workflow, table: TransitionTable, *, ahead_max: int) -> None:
-        """An empty lane; at most `ahead_max` items are claimed beyond those that run."""
+    def __init__(
+        self, workflow: Workflow, table: TransitionTable, *, ahead_max: int, upstream: Upstream | None = None
+    ) -> None:
+        """An empty lane; at most `ahead_max` items are claimed beyond those that run. `upstream` is what it calls."""
         self.workflow, self.table = workflow, table
         self.concurrency = workflow.limits.concurrency
         self.held: set[Hold] = set()
@@ -41,6 +48,11 @@ class Lane:
         """Claimed and not yet begun; None tells the runner that no more will come."""
         self.work = Bell()
         """Rung when there may be something to claim, or room for it."""
+        self.upstream = upstream or Upstream(workflow.api)
+        """The external API, as this worker knows it."""
+        self.upstream.lanes.append(self)
+        self.pace = Bell()
+        """Rung when there are items whose time has still to come."""
         self.draining = False
         """Operators want back what has not begun; the runner gives it back and begins nothing."""
         self.lost: set[Hold] = set()
@@ -55,6 +67,7 @@ class Lane:
         self._ahead_max = ahead_max
         self._ahead = min(ahead_max, self.concurrency)
         self._reports: dict[Hold, tuple[str, float]] = {}
+        self._terms: deque[tuple[Term, Item]] = deque()
         self._sampled_at, self._settled = 0.0, 0
 
     @property
@@ -77,20 +90,42 @@ class Lane:
         """Whether more results will come without another claim."""
         return bool(self.running) or not self.items.empty()
 
-    def take(self, items: Sequence[Item], *, now_s: float, more: bool = False) -> None:
-        """Holds what was claimed, and hands it to the runner. `more` may be waiting in the queue."""
+    def bars(self, item: Item) -> bool:
+        """Whether it is to be given back instead of begun."""
+        return self.draining or self.upstream.bars((item.key, item.version))
+
+    def take(
+        self, items: Sequence[Item], *, now_s: float, more: bool = False, terms: Sequence[Term] | None = None
+    ) -> None:
+        """Holds what was claimed, and hands it to the runner, at once or in its time. `more` may be in the queue."""
         if more and self.items.empty():
             # The runner waited for this claim. So it does not for long: what is claimed ahead doubles until then.
             self._ahead = min(self._ahead_max, 2 * self._ahead)
         if not self.held:
             self._sampled_at, self._settled = now_s, 0  # a pause says nothing of the rate
+        self.held.update([(item.key, item.version) for item in items])
+        if terms is not None:
+            self._terms.extend(zip(terms, items, strict=True))
+            self.pace.ring()
+            return
         for item in items:
-            self.held.add((item.key, item.version))
             self.items.put_nowait(item)
+
+    def hand_out(self, now_s: float) -> tuple[list[Item], float | None]:
+        """Hands to the runner whose time has come. Returns whose time has passed, and when the next one's comes."""
+        lapsed: list[Item] = []
+        while self._terms and (term := self._terms[0][0])[0] <= now_s:
+            _, item = self._terms.popleft()
+            if now_s > term[1]:
+                lapsed.append(item)
+            else:
+                self.items.put_nowait(item)
+        return lapsed, self._terms[0][0][0] if self._terms else None
 
     def take_back(self) -> list[Item]:
         """Takes what has not begun from the runner; it is held until it is settled."""
-        taken: list[Item] = []
+        taken = [item for _, item in self._terms]
+        self._terms.clear()
         while not self.items.empty():
             item = self.items.get_nowait()
             if item is None:
@@ -98,6 +133,10 @@ class Lane:
                 break
             taken.append(item)
         return taken
+
+    def saw(self, item: Item, outcome: AttemptOutcome) -> AttemptOutcome:
+        """Notes what an attempt says of the external API. Returns how the attempt is to end."""
+        return self.upstream.saw((item.key, item.version), outcome, backoff_s=self.workflow.limits.backoff_s)
 
     def begin(self, item: Item) -> None:
         """An enricher has it now."""
@@ -133,5 +172,5 @@ class Lane:
         if elapsed_s < SAMPLE_S:
             return
         wanted = int(self._settled / elapsed_s * AHEAD_S)
-        self._ahead = max(1, min(self._ahead_max, (self._ahead + wanted) // 2))
+        self._ahead = min(self._ahead_max, max(1, (self._ahead + wanted) // 2))
         self._sampled_at, self._settled = now_s, 0

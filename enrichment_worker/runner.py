@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 from math import inf
@@ -85,9 +86,13 @@ class Runner(Part):
     def give_back(self) -> int:
         """Releases what has not begun. Returns how many items that were."""
         items = self._lane.take_back()
+        self.release(items)
+        return len(items)
+
+    def release(self, items: Sequence[Item]) -> None:
+        """Gives items back that were never begun."""
         for item in items:
             self._finish(item, RELEASED)
-        return len(items)
 
     def cancel_lost(self, lost: AbstractSet[Hold]) -> int:
         """Ends the attempts at items that are no longer this worker's, and begins none. Returns how many it ended."""
@@ -123,7 +128,7 @@ class Runner(Part):
             if (item.key, item.version) in lane.lost:
                 self._drop(item)
                 continue
-            if lane.draining:
+            if lane.bars(item):
                 self._finish(item, RELEASED)
                 continue
             lane.begin(item)
@@ -193,12 +198,14 @@ class Runner(Part):
 
     def _finish(self, item: Item, outcome: AttemptOutcome) -> None:
         self._lane.end(item)
+        outcome = self._lane.saw(item, outcome)
         told = (outcome.trigger, outcome.error, outcome.failure, outcome.delay_s, outcome.values)
         self._completer.add(Result(item, *told))
 
     def _drop(self, item: Item) -> None:
         """The item is lost: nothing of it could be saved, so nothing is sent."""
         self._lane.end(item)
+        self._lane.saw(item, RELEASED)
         self._lane.cancelled += 1
         self._lane.settle([item], now_s=asyncio.get_running_loop().time())
         self._probe.mark("cancelled", item)

@@ -1,4 +1,4 @@
-"""Gives back, when operators drain a workflow, what this worker has claimed of it and not begun.
+"""Gives back what was claimed and has not begun, when operators drain a workflow or its API is not to be called.
 
 That nobody claims meanwhile, the claim itself sees to. Told by a notification; nothing depends on it: it polls besides.
 """
@@ -12,6 +12,7 @@ from enrichment_worker.bell import Bell
 from enrichment_worker.lane import Lane
 from enrichment_worker.pinned import Pinned
 from enrichment_worker.runner import Runner
+from shared.db.api_states import read_apis
 from shared.db.workflow_states import read_draining
 from shared.errors import DatabaseUnavailable
 from shared.lifecycle import Part
@@ -21,7 +22,7 @@ log = logging.getLogger(__name__)
 
 
 class Switch(Part):
-    """Looks which workflows drain."""
+    """Looks which workflows drain, and which external APIs are held or down."""
 
     def __init__(
         self,
@@ -55,10 +56,14 @@ class Switch(Part):
                 await self.pause(self._pinned.backoff_s)
 
     async def _look(self) -> None:
+        upstreams = {lane.upstream.api: lane.upstream for lane in self._lanes}.values()
         async with self._pinned.transaction() as connection:
             draining = await read_draining(connection, [lane.workflow.resource for lane in self._lanes])
+            states = {state.api: state for state in await read_apis(connection, {u.api for u in upstreams})}
+        for upstream in upstreams:
+            upstream.learn(states.get(upstream.api))
         for lane, runner in zip(self._lanes, self._runners, strict=True):
             lane.draining = lane.workflow.resource in draining
-            if lane.draining and (count := runner.give_back()):
-                log.info("%s drains: gave back %s items", lane.workflow.resource, count)
+            if (lane.draining or lane.upstream.is_barred()) and (count := runner.give_back()):
+                log.info("%s: gave back %s items that had not begun", lane.workflow.resource, count)
         self._probe.mark("looked at the switch", draining)

@@ -20,13 +20,14 @@ QUEUE_STATUSES = (NONE, QUEUED, PROCESSING, COMPLETED, FAILED)
 
 REQUEUE = "requeue"
 """What users do to items that have failed: the queue has them again, and their status stays."""
-CLAIM, COMPLETE, FIND_NOTHING, RETRY, FAIL, RELEASE, RESCUE = WORKER_TRIGGERS = (
+CLAIM, COMPLETE, FIND_NOTHING, RETRY, FAIL, RELEASE, POSTPONE, RESCUE = WORKER_TRIGGERS = (
     "claim",
     "complete",
     "find_nothing",
     "retry",
     "fail",
     "release",
+    "postpone",
     "rescue",
 )
 FOUND, NOTHING_FOUND = "found", "nothing_found"
@@ -140,6 +141,9 @@ class Lifecycle:
             )
             machine.add_transition(trigger, PROCESSING, QUEUED, after=[self._end, self._note_error, self._wait, count])
         machine.add_transition(RELEASE, PROCESSING, QUEUED, after=[self._give_back, self._wait_for_nothing, count])
+        machine.add_transition(
+            POSTPONE, PROCESSING, QUEUED, after=[self._give_back, self._note_error, self._wait, count]
+        )
         return machine
 
     # Conditions.

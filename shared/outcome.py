@@ -22,7 +22,7 @@ from shared.enrichment import Failed, Retry, Skip
 from shared.failure import Failure
 from shared.workflow import Limits, Values
 
-Trigger: TypeAlias = Literal["complete", "find_nothing", "retry", "fail", "release"]
+Trigger: TypeAlias = Literal["complete", "find_nothing", "retry", "fail", "release", "postpone"]
 """What a worker may ask of the state machine when an attempt has ended."""
 
 ERROR_SIZE_MAX = 500
@@ -60,7 +60,7 @@ class AttemptOutcome:
     hold_s: float | None = None
     """The API asked everybody to wait for so long."""
     delay_s: float = 0.0
-    """With `retry`: not to be claimed again for so long."""
+    """With `retry` and `postpone`: not to be claimed again for so long."""
 
 
 def classify(

@@ -18,7 +18,7 @@ from shared.db.statement import commas, item_names, table_name
 from shared.db.values import array_type, element, to_array
 from shared.db.writer import NOTIFY, Write, compose
 from shared.failure import Failure
-from shared.machine import COMPLETE, FAIL, FIND_NOTHING, RELEASE, RETRY
+from shared.machine import COMPLETE, FAIL, FIND_NOTHING, POSTPONE, RELEASE, RETRY
 from shared.table import TransitionTable
 from shared.workflow import Item, ItemKey, Values, Workflow
 
@@ -30,13 +30,13 @@ class Result:
     item: Item
     """The item as it was claimed; its version is the fence."""
     trigger: str
-    """`complete`, `find_nothing`, `retry`, `fail` or `release`."""
+    """`complete`, `find_nothing`, `retry`, `fail`, `release` or `postpone`."""
     error: str | None = None
     """What went wrong, for a curator to read."""
     failure: Failure | None = None
     """The same, without what differs from item to item."""
     delay_s: float = 0.0
-    """Seconds until the next attempt, for `retry`."""
+    """Seconds until the next attempt, for `retry` and `postpone`."""
     values: Values | None = None
     """What to upsert, for `complete`; a column left out becomes NULL."""
 
@@ -140,7 +140,7 @@ def _statement(workflow: Workflow, table: TransitionTable) -> bytes:
             name=f"finish {workflow.resource}",
             before=_GIVEN.format(**names, arrays=sql.SQL("").join(arrays), names=sql.SQL("").join(after_comma)),
             chosen=_HELD.format(**names),
-            rules=table.of(COMPLETE, FIND_NOTHING, RETRY, FAIL, RELEASE),
+            rules=table.of(COMPLETE, FIND_NOTHING, RETRY, FAIL, RELEASE, POSTPONE),
             trigger=sql.SQL("g.trigger"),
             expected=sql.SQL("g.version"),
             error=sql.SQL("g.error"),

@@ -162,8 +162,12 @@ api_state = Table(
     Column("api", Text, primary_key=True),
     _time("held_until"),
     _time("broken_since"),
+    # How often it was tried while broken, and when it may be tried again.
     Column("probes", Integer, nullable=False, server_default=text("0")),
     Column("error", Text, nullable=False, server_default=text("''")),
+    # Attempts in a row, of all workers, that found it down.
+    Column("failures", Integer, nullable=False, server_default=text("0")),
+    _time("probe_at"),
 )
 
 # When the next call of an API, or of a key of it, may begin: a schedule of which workers reserve portions.
@@ -183,7 +187,6 @@ call_lease = Table(
     Column("key", Text, primary_key=True),
     Column("session", BigInteger, primary_key=True, autoincrement=False),
     Column("slots", Integer, nullable=False, server_default=text("0")),
-    Column("wanted", Integer, nullable=False, server_default=text("0")),
 )
 
 # Failures that are alike. Which items are in a group, each item says by itself.

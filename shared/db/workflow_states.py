@@ -60,7 +60,7 @@ async def read_states(connection: Connection, apis: Mapping[str, str]) -> Sequen
                    w.resumed_at, coalesce(w.resumed_by, '') AS resumed_by,
                    coalesce(w.resume_reason, '') AS resume_reason,
                    r.api, CASE WHEN a.held_until > clock_timestamp() THEN a.held_until END AS held_until,
-                   a.broken_since, NULL::timestamptz AS probe_at,
+                   a.broken_since, CASE WHEN a.broken_since IS NOT NULL THEN a.probe_at END AS probe_at,
                    CASE WHEN a.broken_since IS NULL THEN '' ELSE a.error END AS api_error
             FROM unnest(%s::text[], %s::text[]) WITH ORDINALITY AS r (resource, api, n)
             LEFT JOIN workflow_state w ON w.resource = r.resource

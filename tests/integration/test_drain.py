@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
-from typing import Any
 
 import pytest
 
 from curation.v1 import curation_pb2 as pb
-from shared.workflow import Rate
 from tests.support.service import RunningService, refused, running_service
 from tests.support.worker import GADGETS, Reply, World, details, world  # noqa: F401 - a fixture
 
@@ -41,19 +39,13 @@ async def gadgets(world: World) -> list[tuple[str | None, int]]:  # noqa: F811
     return [(row["lookup_status"], row["lookup_attempts"]) for row in await world.gadgets()]
 
 
-@pytest.mark.parametrize(
-    ("poll_s", "limits"),
-    [(30, {}), (0.02, {}), (0.02, {"rate": Rate(calls=1000), "concurrency_total": 3})],
-    ids=["told", "polling", "limited"],
-)
+@pytest.mark.parametrize("poll_s", [30, 0.02], ids=["told", "polling"])
 async def test_what_has_not_begun_is_given_back_and_what_runs_gets_to_end(
     service: RunningService,
     world: World,  # noqa: F811
     poll_s: float,
-    limits: dict[str, Any],
 ) -> None:
     gate = Gate()
-    world.limit(**limits)
     world.api.answer = gate.answer
     await world.queue(*NAMES)
     async with world.worker(poll_s=poll_s, claim_ahead_max=3) as worker:

@@ -31,6 +31,7 @@ from shared.machine import (
     COMPLETE,
     FAIL,
     FIND_NOTHING,
+    POSTPONE,
     RELEASE,
     REQUEUE,
     RESCUE,
@@ -243,8 +244,8 @@ async def _finish(world: World, connection: Connection, step: Finish, now: datet
         Result(
             Item(key, world.items[key].version - step.late, 1, {}),
             trigger,
-            error=f"{key} went wrong" if trigger in (RETRY, FAIL) else None,
-            failure=WRONG if trigger in (RETRY, FAIL) else None,
+            error=f"{key} went wrong" if trigger in (RETRY, FAIL, POSTPONE) else None,
+            failure=WRONG if trigger in (RETRY, FAIL, POSTPONE) else None,
             delay_s=delay_s,
             values={"crate": key} if trigger == COMPLETE else None,
         )
@@ -329,7 +330,7 @@ def steps(keys: Sequence[int]) -> st.SearchStrategy[Step]:
         stale=st.sampled_from([False, False, False, True]),
     )
     queue_up = st.builds(SetStatus, status=st.sampled_from(sorted(CURATION.triggers)), keys=st.just(keys))
-    triggers = st.sampled_from([COMPLETE, FIND_NOTHING, RETRY, RETRY, FAIL, RELEASE])
+    triggers = st.sampled_from([COMPLETE, FIND_NOTHING, RETRY, RETRY, FAIL, RELEASE, POSTPONE])
     ends = st.builds(
         Finish,
         triggers=st.dictionaries(st.sampled_from(keys), triggers, min_size=1),

@@ -1,0 +1,87 @@
+"""A lane's share of the limits that hold for all workers together: reserved with each claim, in its transaction.
+
+So nothing is claimed that could not begin soon, and what a claim did not need is free again when it commits.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass
+
+from enrichment_worker.lane import Lane, Term
+from shared.db.engine import Connection
+from shared.db.limits import WHOLE, Ask, Grant, give_back, interval_s, keep, lease, reserve
+
+HORIZON_S = 0.5
+"""Calls are reserved so far ahead: enough for several to a claim, too little for a dead worker's to be missed."""
+SLOT_S = 0.25
+"""Where all slots are taken, it is asked again after so long, should they be with others."""
+REST_S_MIN = 0.02
+LATE_S = 0.1
+"""So late a call may begin. Later it would begin together with others, and there would be too many in a period."""
+
+
+@dataclass(frozen=True, slots=True)
+class Portion:
+    """What a claim may take."""
+
+    count: int
+    """Items, at most."""
+    rest_s: float = 0.0
+    """Where the limits gave less than was asked for: there may be more in so long."""
+    grant: Grant | None = None
+    """The calls that were reserved, where there is a rate."""
+    clock_s: tuple[float, float] = (0.0, 0.0)
+    """Between these times of the event loop the database's clock was read."""
+
+
+class Quota:
+    """One lane's share."""
+
+    def __init__(self, lane: Lane) -> None:
+        limits = lane.workflow.limits
+        self._lane, self._api = lane, lane.workflow.api
+        self._interval_s, self._slots_max = interval_s(limits.rate), limits.concurrency_total
+
+    @property
+    def is_limited(self) -> bool:
+        """Whether there is anything to ask for."""
+        return self._interval_s > 0 or self._slots_max is not None
+
+    async def reserve(self, connection: Connection, count: int, *, session: int) -> Portion:
+        """Reserves what so many items need, or as much of it as there is."""
+        if not self.is_limited:
+            return Portion(count)
+        clock = asyncio.get_running_loop().time
+        asked_at_s = clock()
+        ask = Ask(WHOLE, count, self._interval_s)
+        grant = (await reserve(connection, self._api, [ask], horizon_s=HORIZON_S))[WHOLE]
+        clock_s = (asked_at_s + grant.waited_s, clock())
+        free, rest_s = grant.calls, 0.0
+        if grant.calls < count:
+            rest_s = max(REST_S_MIN, grant.next_s - HORIZON_S / 2)
+        if self._slots_max is not None:
+            used = self._lane.upstream.used
+            wanted = {WHOLE: (used + grant.calls, used)}
+            leased = await lease(connection, self._api, session, wanted, slots_max=self._slots_max)
+            free = leased[WHOLE] - used
+            if free < grant.calls:
+                rest_s = max(rest_s, SLOT_S)
+        return Portion(free, rest_s, grant, clock_s)
+
+    async def settle(self, connection: Connection, portion: Portion, taken: int, *, session: int) -> None:
+        """Gives back what was reserved and is not needed, in the same transaction."""
+        if portion.grant is None:
+            return
+        if self._interval_s > 0 and taken < portion.grant.calls:
+            await give_back(connection, self._api, WHOLE, (portion.grant.calls - taken) * self._interval_s)
+        if self._slots_max is not None and taken < portion.count:
+            await keep(connection, self._api, session, {WHOLE: self._lane.upstream.used + taken})
+
+    def terms(self, portion: Portion, taken: int) -> list[Term] | None:
+        """When each of the items that were taken may begin; None for at once."""
+        if portion.grant is None or self._interval_s == 0:
+            return None
+        starts = [portion.grant.first_s + n * self._interval_s for n in range(taken)]
+        earliest_s, latest_s = portion.clock_s
+        return [(latest_s + start_s, earliest_s + start_s + LATE_S) for start_s in starts]
