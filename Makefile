@@ -14,12 +14,15 @@ BASE ?= $(shell { git rev-parse --verify --quiet origin/main || git rev-parse --
 SECONDS ?= 180
 # Tests run in so many processes, each with a PostgreSQL of its own.
 PROCESSES ?= 2
+# How compose is called here, whichever engine it drives.
+COMPOSE ?= $(shell for compose in "docker compose" docker-compose podman-compose; do \
+	$$compose version >/dev/null 2>&1 && echo $$compose && break; done)
 LOCK := $(BIN)/uv pip compile pyproject.toml --group build --universal --python-version 3.11 --fork-strategy fewest \
 	--generate-hashes --no-emit-index-url --no-emit-find-links --no-header --no-annotate --quiet
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup run test lint format generate verify breaking bench chaos lock clean
+.PHONY: help setup run test lint format generate verify breaking bench chaos containers lock clean
 
 help: ## What there is
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -83,6 +86,10 @@ bench: setup ## Measure the streams beside their raw floors, in the same run: so
 
 chaos: setup ## Kill, cut and stall everything for SECONDS, and check every promise: minutes
 	$(BIN)/pytest tests/chaos --chaos=$(SECONDS)
+
+containers: setup ## Build the images, start docker-compose.yml, try it and take it down: needs Docker or Podman
+	@test -n "$(COMPOSE)" || { echo "no compose here: install Docker or Podman, or name it: make containers COMPOSE=..." >&2; exit 1; }
+	$(BIN)/pytest tests/containers --compose="$(COMPOSE)"
 
 lock: setup ## Resolve the dependencies anew: requirements.lock for images, requirements-dev.lock for everything
 	$(LOCK) --upgrade --output-file requirements.lock

@@ -7,6 +7,7 @@ os.environ["GRPC_ENABLE_FORK_SUPPORT"] = "false"
 
 pytest_plugins = [
     "tests.support.chaos",
+    "tests.support.containers",
     "tests.support.postgres",
     "tests.support.service",
     "tests.support.worker",

@@ -69,7 +69,7 @@ def connect_checked(url: str) -> psycopg.Connection[Any]:
 
     Raises:
         DatabaseUnavailable: it cannot be reached; the message says why, and where it was looked for.
-        DatabaseUnfit: it is too old, or a standby.
+        DatabaseUnfit: it is too old, a standby, or keeps text in another encoding than UTF-8.
     """
     try:
         connection = psycopg.connect(driver_url(url), connect_timeout=CONNECT_TIMEOUT_S)
@@ -79,6 +79,9 @@ def connect_checked(url: str) -> psycopg.Connection[Any]:
         version = connection.info.server_version // 10_000
         if version < VERSION_MIN:
             raise DatabaseUnfit(f"PostgreSQL {version} is too old: {VERSION_MIN} or newer is needed")
+        encoding = connection.info.parameter_status("server_encoding")
+        if encoding != "UTF8":
+            raise DatabaseUnfit(f"the database keeps text as {encoding}: create one WITH ENCODING 'UTF8'")
         (standby,) = connection.execute("SELECT pg_is_in_recovery()").fetchone() or (False,)
         if standby:
             raise DatabaseUnfit("the database is a standby, which cannot be written to: name the primary")

@@ -8,10 +8,12 @@ import os
 import socket
 import subprocess
 import sys
+import uuid
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
+import psycopg
 import pytest
 from sqlalchemy.engine import make_url
 
@@ -166,6 +168,15 @@ def test_an_address_that_is_taken_is_named(program: str, variable: str, database
         address = f"127.0.0.1:{taken.getsockname()[1]}"
         code, line = told(program, DATABASE_URL=database_url, **{variable: address})
     assert (code, f"ADDRESS_UNAVAILABLE: cannot listen on {address}: " in line) == (FAILED, True), line
+
+
+async def test_a_database_of_another_encoding_is_refused(postgres_url: str) -> None:
+    name = f"ascii_{uuid.uuid4().hex}"
+    async with await psycopg.AsyncConnection.connect(postgres_url, autocommit=True) as connection:
+        await connection.execute(f"CREATE DATABASE {name} ENCODING 'SQL_ASCII' LOCALE 'C' TEMPLATE template0")
+        with pytest.raises(DatabaseUnfit, match="keeps text as SQL_ASCII"):
+            await asyncio.to_thread(connect_checked, other_database(postgres_url, name))
+        await connection.execute(f"DROP DATABASE {name}")
 
 
 async def test_a_standby_is_refused(tmp_path: Path) -> None:

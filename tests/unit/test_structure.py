@@ -48,6 +48,12 @@ def test_a_file_is_short_says_why_it_exists_and_has_short_functions(source: str)
     assert {name: length for name, length in lengths.items() if length > FUNCTION_LINES_MAX} == {}
 
 
+@pytest.mark.parametrize("package", ["curation", *PACKAGES])
+def test_the_images_have_every_package(package: str) -> None:
+    assert f"COPY {package} {package}\n" in (ROOT / "Dockerfile").read_text()
+    assert f"!{package}\n" in (ROOT / ".dockerignore").read_text()
+
+
 @pytest.mark.parametrize("source", [source for source in SOURCES if source != WRITER])
 def test_only_the_writer_changes_a_status(source: str) -> None:
     found = [text for text in texts(ast.parse((ROOT / source).read_text())) if WRITES_STATUS.search(text)]
