@@ -14,7 +14,7 @@ import psycopg
 from curation_service.backbone import BEAT_S, Backbone, connected
 from curation_service.readings import Mark
 from shared.db.database_tail import DatabaseTail
-from shared.db.engine import Connection, connect
+from shared.db.engine import KEEPALIVE_OPTIONS, Connection, connect
 from shared.db.log import check_contains
 from shared.db.ring import Reading
 from shared.db.tail import BACKOFF_S, Tail
@@ -25,8 +25,6 @@ log = logging.getLogger(__name__)
 
 TURN_S = 1.0
 """Between attempts to become the one that works."""
-KEEPALIVE = "-c tcp_keepalives_idle=5 -c tcp_keepalives_interval=2 -c tcp_keepalives_count=3"
-"""For the lock: one whose machine is gone gives it up within seconds."""
 ITEMS_MAX = 20_000
 """What it keeps in memory: when NATS takes it more slowly than the log grows, it reads the table."""
 
@@ -51,7 +49,7 @@ class Relay(Part):
     async def _take_turns(self) -> None:
         while True:
             try:
-                async with await connect(self._listen_url, name="curation relay", options=KEEPALIVE) as lock:
+                async with await connect(self._listen_url, name="curation relay", options=KEEPALIVE_OPTIONS) as lock:
                     # A statement that waits for the lock would hold a snapshot, and vacuum back.
                     while not await _acquired(lock):  # noqa: ASYNC110 - so PostgreSQL has no event for it
                         await asyncio.sleep(TURN_S)

@@ -42,6 +42,8 @@ from shared.table import transition_table
 from shared.workflow import Workflow
 
 random = SystemRandom().random
+ANSWER_S_MIN = 5.0
+"""PostgreSQL gets so long for an answer at least; the longer a worker may be silent, the longer."""
 COUNTED = {
     "done": "Completed.",
     "failed": "Failed for good.",
@@ -106,11 +108,12 @@ async def open_means(
 ) -> Means:
     """Opens what the parts share; the stack closes it. Connections are made when first needed."""
 
-    def pinned(name: str) -> Pinned:
+    def pinned(name: str, timeout_s: float = max(ANSWER_S_MIN, settings.expiry_s / 2)) -> Pinned:
         return Pinned(
             settings.database_url,
             name=f"curation worker, {name}",
             random=random,
+            timeout_s=timeout_s,
             prepare_threshold=settings.prepare_threshold,
         )
 
@@ -118,7 +121,8 @@ async def open_means(
     return Means(
         claims=await stack.enter_async_context(pinned("claiming")),
         completions=await stack.enter_async_context(pinned("completing")),
-        pulse=partial(pinned, "beating"),
+        # A beat that hangs must leave time for another one.
+        pulse=partial(pinned, "beating", max(ANSWER_S_MIN, settings.expiry_s / 4)),
         http=await stack.enter_async_context(http_client(connections_max=connections_max, version=version("curation"))),
         environment=environment,
         probe=probe,

@@ -14,7 +14,7 @@ from typing import Self
 import psycopg
 
 from enrichment_worker.refusal import is_refusal
-from shared.db.engine import Connection, connect
+from shared.db.engine import KEEPALIVE_OPTIONS, Connection, connect
 from shared.errors import DatabaseUnavailable
 
 log = logging.getLogger(__name__)
@@ -34,9 +34,19 @@ class Pinned:
         *,
         name: str,
         random: Callable[[], float],
-        timeout_s: float = 15.0,
+        timeout_s: float,
         prepare_threshold: int | None = 5,
     ) -> None:
+        """A connection that is made when it is first needed.
+
+        Args:
+            url: the address.
+            name: what the server calls it.
+            random: gives a number from 0 to 1, for the jitter.
+            timeout_s: for the connection, and for each transaction. The server ends those of a frozen worker by the
+                same measure, so that it holds no locks.
+            prepare_threshold: runs of a statement before it is prepared on the server; None for never.
+        """
         self._url, self._name, self._random = url, name, random
         self._timeout_s, self._prepare_threshold = timeout_s, prepare_threshold
         self._lock = asyncio.Lock()
@@ -78,7 +88,9 @@ class Pinned:
 
     async def _connected(self) -> Connection:
         if self._connection is None or self._connection.closed:
-            self._connection = await connect(self._url, name=self._name)
+            timeout_ms = int(self._timeout_s * 1000)
+            bounds = f"-c statement_timeout={timeout_ms} -c idle_in_transaction_session_timeout={timeout_ms}"
+            self._connection = await connect(self._url, name=self._name, options=f"{bounds} {KEEPALIVE_OPTIONS}")
             self._connection.prepare_threshold = self._prepare_threshold
         return self._connection
 

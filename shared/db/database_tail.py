@@ -23,7 +23,7 @@ from shared.db.log import Entry, check_contains, log_identity, newest_position
 from shared.db.look import Look
 from shared.db.partitions import day_start
 from shared.db.ring import Reading
-from shared.db.tail import BACKOFF_S, ITEMS_MAX, PLANS, READ_SIZE, Tail, read_part
+from shared.db.tail import ANSWER_S, BACKOFF_S, ITEMS_MAX, PLANS, READ_SIZE, Tail, read_part
 from shared.db.writer import CHANNEL
 from shared.errors import DatabaseUnavailable, LogRewound
 
@@ -61,11 +61,11 @@ class DatabaseTail(Tail):
     async def _follow(self) -> None:
         while True:
             try:
-                async with await connect(self._direct_url, name="curation tail", options=PLANS) as connection:
-                    await connection.execute(sql.SQL("LISTEN {}").format(sql.Identifier(CHANNEL)))
+                async with await self._connect() as connection:
                     await self._start(connection)
                     look = Look(connection, self._horizon)
-                    await look.prepare()
+                    async with asyncio.timeout(ANSWER_S):
+                        await look.prepare()
                     while True:
                         await self._step(connection, look)
                         async for _ in connection.notifies(timeout=self._pause_s(), stop_after=1):
@@ -74,22 +74,31 @@ class DatabaseTail(Tail):
                 # What is in memory, here and all over the process, is of a history that no longer is.
                 log.error("%s; the service ends, clients start again with a snapshot", error)
                 raise
-            except (DatabaseUnavailable, psycopg.Error) as error:
+            except (DatabaseUnavailable, psycopg.Error, TimeoutError) as error:
                 log.warning("the log cannot be read now: %s", type(error).__name__)
                 await asyncio.sleep(BACKOFF_S)
 
+    async def _connect(self) -> Connection:
+        async with asyncio.timeout(ANSWER_S):
+            connection = await connect(self._direct_url, name="curation tail", options=PLANS)
+            await connection.execute(sql.SQL("LISTEN {}").format(sql.Identifier(CHANNEL)))
+            return connection
+
     async def _start(self, connection: Connection) -> None:
         """Raises `LogRewound` when the log is no longer the one that was read so far."""
-        self.log_id = (await log_identity(connection)).id
         self._horizon = Horizon()
-        if self._last is not None:
-            await check_contains(connection, self._last.position, self._last.xid)
+        async with asyncio.timeout(ANSWER_S):
+            self.log_id = (await log_identity(connection)).id
+            if self._last is not None:
+                await check_contains(connection, self._last.position, self._last.xid)
         if not self.position:
             # Sequences are never at 0, so 0 means that a transaction under way keeps the horizon back.
             while not self._horizon.position:
-                await self._horizon.advance(connection)
+                async with asyncio.timeout(ANSWER_S):
+                    await self._horizon.advance(connection)
                 await self.pause(UNSAFE_PAUSE_S[1] if self._horizon.waiting_s else 0.0)
-            newest = await newest_position(connection, through=self._horizon.position)
+            async with asyncio.timeout(ANSWER_S):
+                newest = await newest_position(connection, through=self._horizon.position)
             self._begin(max(newest, day_start(self._horizon.position)))
         self._looked = self.position
         self.ready()
@@ -97,14 +106,18 @@ class DatabaseTail(Tail):
     async def _step(self, connection: Connection, look: Look) -> None:
         """Reads what is new and learns how much of it is safe by one look; while something is held back, asks first."""
         if not self._horizon.waiting_s:
-            entries = await look.take(after=self._looked, limit=READ_SIZE)
+            async with asyncio.timeout(ANSWER_S):
+                entries = await look.take(after=self._looked, limit=READ_SIZE)
             safe = [entry for entry in entries if entry.position <= self._horizon.position]
             whole = len(safe) < len(entries) or not safe
             self._pass_on(Reading(safe, self._horizon.position if whole else safe[-1].position))
         else:
-            await self._horizon.advance(connection)
+            async with asyncio.timeout(ANSWER_S):
+                await self._horizon.advance(connection)
         while self._looked < self._horizon.position:
-            self._pass_on(await read_part(connection, self._looked, self._horizon.position))
+            async with asyncio.timeout(ANSWER_S):
+                reading = await read_part(connection, self._looked, self._horizon.position)
+            self._pass_on(reading)
 
     def _pass_on(self, reading: Reading) -> None:
         self._looked = max(self._looked, reading.position)

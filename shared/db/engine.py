@@ -29,6 +29,10 @@ SESSION_OPTIONS = (
 as on a disk without moving parts, not by reading the whole table; what judging 100,000 rows needs stays in memory."""
 
 
+KEEPALIVE_OPTIONS = "-c tcp_keepalives_idle=5 -c tcp_keepalives_interval=2 -c tcp_keepalives_count=3"
+"""For who holds locks: one whose machine is gone gives them up within seconds."""
+
+
 class Database:
     """One process's pool. `async with Database(...)`; leaving closes it."""
 

@@ -17,12 +17,15 @@ import psycopg
 from shared.db.engine import Connection, connect, database_errors
 from shared.db.log import check_reaches, read_log
 from shared.db.ring import Reading, Ring
+from shared.errors import DatabaseUnavailable
 from shared.lifecycle import Part
 
 READ_SIZE = 250
 """Entries read at once."""
 BACKOFF_S = 0.5
 """Between attempts to reach where the log comes from."""
+ANSWER_S = 10.0
+"""So long may PostgreSQL take for one answer; a connection that hangs without a word is given up then."""
 READERS_MAX = 4
 """Connections that read the table at once for those who are behind; others wait."""
 ITEMS_MAX = 200_000
@@ -106,12 +109,15 @@ class Tail(Part):
         self._moved = asyncio.Event()
 
     async def _from_table(self, after: int, through: int) -> Reading:
-        with database_errors():
-            async with self._readers, self._reader() as connection:
-                reading = await read_part(connection, after, through)
-                # Asked last: a partition that was dropped before it was read must not go unnoticed.
-                await check_reaches(connection, after)
-                return reading
+        try:
+            with database_errors():
+                async with self._readers, asyncio.timeout(ANSWER_S), self._reader() as connection:
+                    reading = await read_part(connection, after, through)
+                    # Asked last: a partition that was dropped before it was read must not go unnoticed.
+                    await check_reaches(connection, after)
+                    return reading
+        except TimeoutError as error:
+            raise DatabaseUnavailable("the database does not answer") from error
 
     @asynccontextmanager
     async def _reader(self) -> AsyncIterator[Connection]:

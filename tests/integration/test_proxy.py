@@ -98,6 +98,18 @@ async def test_what_is_stalled_is_held_and_comes_when_it_is_resumed(
     assert await held == b"held"
 
 
+async def test_what_is_frozen_hangs_and_others_are_forwarded(proxy: Proxy, connect: Dial) -> None:
+    connection = await connect(proxy)
+    await said(connection, b"hello")
+    proxy.freeze()
+    held = asyncio.create_task(said(connection, b"held"))
+    assert await said(await connect(proxy), b"others") == b"others"
+    assert not held.done()
+    proxy.cut()
+    with pytest.raises((ConnectionResetError, asyncio.IncompleteReadError)):
+        await held
+
+
 async def test_a_cut_after_some_bytes_of_answer_lets_just_these_pass_and_happens_once(
     proxy: Proxy, connect: Dial
 ) -> None:

@@ -15,6 +15,7 @@ from shared.db.engine import Database
 from shared.errors import DatabaseUnavailable, LogRewound, TokenExpired
 from tests.support.eventually import eventually
 from tests.support.log import arrive, curate_in, cut, open_transaction, read_all, update, versions
+from tests.support.proxy import proxied
 from tests.support.service import WAIT_S, add_parcels, parcel_database
 
 
@@ -183,6 +184,25 @@ async def test_a_cut_connection_costs_no_event(database: Database) -> None:
         await arrive(tail, await update(database, "Archived", 1))
         await arrive(tail, await update(database, "New", 1))
         assert versions(await read_all(tail, start)) == [(1, 2), (1, 3), (1, 4)]
+
+
+@pytest.mark.parametrize("is_behind", [False, True], ids=["following", "behind"])
+async def test_a_connection_that_hangs_without_a_word_is_given_up(
+    database: Database, monkeypatch: pytest.MonkeyPatch, is_behind: bool
+) -> None:
+    monkeypatch.setattr(f"shared.db.{'tail' if is_behind else 'database_tail'}.ANSWER_S", 0.2)
+    async with proxied(database.url) as (proxy, url):
+        direct = database.url if is_behind else url
+        async with DatabaseTail(url=url, direct_url=direct, poll_s=0.05, items_max=0 if is_behind else 1000) as tail:
+            start = tail.position
+            await arrive(tail, await update(database, "Selected", 1))
+            assert versions(await read_all(tail, start)) == [(1, 2)]
+            proxy.freeze()
+            await arrive(tail, await update(database, "Archived", 1))
+            if is_behind:
+                with pytest.raises(DatabaseUnavailable):
+                    await tail.read(start)
+            assert versions(await read_all(tail, start)) == [(1, 2), (1, 3)]
 
 
 async def test_a_long_wait_is_warned_of_now_and_then_and_not_at_every_look(

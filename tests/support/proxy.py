@@ -8,10 +8,14 @@ from __future__ import annotations
 import asyncio
 import socket
 import struct
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from enum import Enum
 from pathlib import Path
 from types import TracebackType
 from typing import Self
+
+from sqlalchemy import make_url
 
 HOST = "127.0.0.1"
 CHUNK_BYTES = 64 * 1024
@@ -28,6 +32,10 @@ class Direction(Enum):
     """From the target back."""
 
 
+Gates = dict[Direction, asyncio.Event]
+"""What is forwarded now: that whose gate is open."""
+
+
 class Proxy:
     """`async with Proxy(target) as proxy:` and connect to `proxy.port`; `target` is a loopback port or a socket's path.
 
@@ -42,7 +50,7 @@ class Proxy:
         self._target = target
         self._placeholder = socket.socket()
         self._server: asyncio.Server | None = None
-        self._gates = {direction: asyncio.Event() for direction in Direction}
+        self._gates = _open_gates()
         self._answer_bytes_left: int | None = None
         self._writers: set[asyncio.StreamWriter] = set()
         self._conversations: set[asyncio.Task[None]] = set()
@@ -52,8 +60,6 @@ class Proxy:
         self._placeholder.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
         self._placeholder.bind((HOST, 0))
         self.port = self._placeholder.getsockname()[1]
-        for gate in self._gates.values():
-            gate.set()
         await self.accept()
         return self
 
@@ -100,6 +106,11 @@ class Proxy:
         for direction in directions or Direction:
             self._gates[direction].set()
 
+    def freeze(self) -> None:
+        """Forwards nothing more, ever, over the connections there are, and closes none; new ones are forwarded."""
+        self.stall()
+        self._gates = _open_gates()
+
     def cut_after(self, answer_bytes: int) -> None:
         """Forwards so many more bytes of answers, over all connections, and ends the one of the last byte; once."""
         self._answer_bytes_left = answer_bytes
@@ -110,7 +121,7 @@ class Proxy:
         task.add_done_callback(self._conversations.discard)
 
     async def _converse(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        writers = [writer]
+        writers, gates = [writer], self._gates
         self._writers.add(writer)
         try:
             far_reader, far_writer = await self._reach()
@@ -118,8 +129,8 @@ class Proxy:
             writers.append(far_writer)
             self._writers.add(far_writer)
             async with asyncio.TaskGroup() as group:
-                group.create_task(self._pump(Direction.REQUESTS, reader, far_writer))
-                group.create_task(self._pump(Direction.ANSWERS, far_reader, writer))
+                group.create_task(self._pump(Direction.REQUESTS, gates, reader, far_writer))
+                group.create_task(self._pump(Direction.ANSWERS, gates, far_reader, writer))
         except* OSError:
             pass  # either side went, or the target is not there: so does the other side
         finally:
@@ -132,9 +143,11 @@ class Proxy:
             return await asyncio.open_unix_connection(self._target, limit=CHUNK_BYTES)
         return await asyncio.open_connection(HOST, self._target, limit=CHUNK_BYTES)
 
-    async def _pump(self, direction: Direction, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    async def _pump(
+        self, direction: Direction, gates: Gates, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
+    ) -> None:
         while chunk := await reader.read(CHUNK_BYTES):
-            await self._gates[direction].wait()
+            await gates[direction].wait()
             left = self._answer_bytes_left if direction is Direction.ANSWERS else None
             writer.write(chunk[:left])
             await writer.drain()
@@ -150,9 +163,28 @@ class Proxy:
             writer.write_eof()
 
 
+def _open_gates() -> Gates:
+    gates = {direction: asyncio.Event() for direction in Direction}
+    for gate in gates.values():
+        gate.set()
+    return gates
+
+
 def _reset(writer: asyncio.StreamWriter) -> None:
     """Closes at once; over TCP the peer meets a reset."""
     sock = writer.get_extra_info("socket")
     if sock is not None and sock.family != socket.AF_UNIX and sock.fileno() >= 0:
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET)
     writer.transport.abort()
+
+
+@asynccontextmanager
+async def proxied(database_url: str) -> AsyncIterator[tuple[Proxy, str]]:
+    """A proxy before a database's server, and the address of the database through it."""
+    url = make_url(database_url)
+    folder = url.query.get("host")
+    target = Path(str(folder)) / ".s.PGSQL.5432" if folder else url.port or 5432
+    async with Proxy(target) as proxy:
+        rest = {name: value for name, value in url.query.items() if name not in ("host", "port")}
+        through = url.set(host=HOST, port=proxy.port, query=rest)
+        yield proxy, through.render_as_string(hide_password=False)

@@ -1,0 +1,125 @@
+"""A database that refuses, hangs or is slow: the worker waits and goes on, saves what it has, and takes no more."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+
+import psycopg
+import pytest
+
+from enrichment_worker.pinned import Pinned
+from tests.support.proxy import Proxy, proxied
+from tests.support.worker import Reply, World, details
+
+Network = tuple[Proxy, str]
+
+
+@pytest.fixture
+async def network(world: World) -> AsyncIterator[Network]:
+    """A proxy before PostgreSQL, and the database's address through it."""
+    async with proxied(world.url) as network:
+        yield network
+
+
+class Gate:
+    """An API that answers once it is let."""
+
+    def __init__(self, world: World) -> None:
+        self.asked, self.open = asyncio.Event(), asyncio.Event()
+        world.api.answer = self._answer
+
+    async def _answer(self, name: str) -> Reply:
+        self.asked.set()
+        await self.open.wait()
+        return await details(name)
+
+
+async def test_a_worker_waits_for_a_database_that_refuses_it_and_saves_what_it_has(
+    world: World, network: Network
+) -> None:
+    proxy, url = network
+    gate = Gate(world)
+    await world.queue("before")
+    async with world.worker(database_url=url, poll_s=60) as worker:
+        await worker.see(worker.listening)
+        await worker.see(gate.asked.wait())
+        proxy.refuse()
+        waiting = worker.probe.expect("waiting for the database", times=4)
+        gate.open.set()
+        await worker.see(waiting)
+        listening = worker.probe.expect("listening")
+        await proxy.accept()
+        (row,) = await world.ended(worker)
+        assert (row["lookup_status"], row["lookup_attempts"]) == ("completed", 1)
+        # It hears again, or it would not look for a minute.
+        await worker.see(listening)
+        await world.queue("after")
+        rows = await world.ended(worker)
+    assert [row["lookup_status"] for row in rows] == ["completed", "completed"]
+    assert world.api.requests == ["before", "after"], "nothing was asked for twice"
+
+
+async def test_connections_that_hang_without_a_word_are_given_up_and_the_result_is_saved(
+    world: World, network: Network, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("enrichment_worker.app.ANSWER_S_MIN", 0.3)
+    monkeypatch.setattr("enrichment_worker.listener.SILENCE_S", 0.3)
+    proxy, url = network
+    gate = Gate(world)
+    await world.queue("before")
+    # Seconds pass until the hanging beat is given up; nobody rescues meanwhile.
+    async with world.worker(database_url=url, beat_s=0.1, expiry_s=0.6) as worker:
+        await worker.see(worker.listening)
+        await worker.see(gate.asked.wait())
+        listening = worker.probe.expect("listening")
+        proxy.freeze()
+        gate.open.set()
+        await world.queue("after")
+        rows = await world.ended(worker)
+        await worker.see(listening)
+    assert [row["lookup_status"] for row in rows] == ["completed", "completed"]
+
+
+async def test_a_worker_that_cannot_save_claims_no_more_than_its_bound(world: World) -> None:
+    world.limit(concurrency=4, timeout_s=60)
+    await world.queue(*(f"g{n:03}" for n in range(200)))
+    async with world.transaction() as saving:
+        await saving.execute("LOCK TABLE gadget_details IN EXCLUSIVE MODE")
+        async with world.worker(claim_ahead_max=10, poll_s=0.02) as worker:
+            await worker.see(held_back(world))
+            # It has looked for work, and for room, many more times.
+            await worker.see(worker.probe.expect("looked at the switch", times=20))
+            held = [row for row in await world.gadgets() if row["lookup_status"] == "processing"]
+            assert len(held) <= 4 + 10
+            assert len(world.api.requests) <= 4 + 10
+            await saving.rollback()
+            rows = await world.ended(worker)
+    assert {row["lookup_status"] for row in rows} == {"completed"}
+    assert len(world.api.requests) == 200
+
+
+async def held_back(world: World) -> None:
+    """Returns once results wait for the table."""
+    async with await psycopg.AsyncConnection.connect(world.url, autocommit=True) as connection:
+        while not await (
+            await connection.execute(
+                "SELECT 1 FROM pg_locks WHERE NOT granted AND relation = 'gadget_details'::regclass"
+            )
+        ).fetchone():
+            pass
+
+
+async def test_a_frozen_worker_holds_no_locks_for_long(world: World) -> None:
+    (key,) = await world.queue("one")
+    lock = "SELECT FROM gadgets WHERE id = %s FOR UPDATE"
+    async with Pinned(world.url, name="frozen", random=lambda: 1.0, timeout_s=0.2) as pinned:
+        async with pinned.transaction() as connection:
+            pass
+        # From here on as if its process stood still: nobody looks at the clock of its transaction but the server.
+        await connection.execute("BEGIN")
+        await connection.execute(lock, [key])
+        async with world.transaction() as other:
+            await other.execute(lock, [key])  # waits for that one's end
+        with pytest.raises(psycopg.errors.IdleInTransactionSessionTimeout):
+            await connection.execute("SELECT")
