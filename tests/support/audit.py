@@ -29,14 +29,19 @@ _ROWS = sql.SQL(
 )
 
 
-async def audit(connection: Connection, workflow: Workflow, ledger: Ledger) -> list[str]:
-    """Reads what is new in the log, then compares. Returns what does not agree; nothing else may write meanwhile."""
+async def follow(connection: Connection, workflow: Workflow, ledger: Ledger) -> None:
+    """Reads what is new in the log."""
     while True:
         entries = await read_log(connection, after=ledger.position, through=2**62, limit=READ_COUNT)
         ledger.take(entry for entry in entries if entry.resource == workflow.resource)
         if len(entries) < READ_COUNT:
-            break
+            return
         ledger.position = entries[-1].position
+
+
+async def audit(connection: Connection, workflow: Workflow, ledger: Ledger) -> list[str]:
+    """Returns what does not agree with the log; nothing else may write meanwhile."""
+    await follow(connection, workflow, ledger)
     wrong = [*ledger.contradictions]
     rows = await _rows(connection, workflow)
     for item, row in rows.items():

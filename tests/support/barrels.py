@@ -87,6 +87,8 @@ class Crashable:
     session: int
     lane: Lane = field(default_factory=lambda: Lane(BARRELS, TABLE, ahead_max=100))
     held: list[Item] = field(default_factory=list)
+    is_silent: bool = False
+    """It has not beaten for too long."""
     in_doubt: bool = False
     """A claim may have been committed without its knowing."""
 
@@ -119,7 +121,8 @@ class Crashable:
         return await beat(connection, self.session, in_flight=len(self.held), done=0, failed=0)
 
     async def fall_silent(self, connection: Connection) -> None:
-        """Has not beaten for too long."""
+        """Beats no more, and has not for too long."""
+        self.is_silent = True
         await connection.execute(
             "UPDATE worker_session SET beat_at = beat_at - make_interval(secs => 2 * expiry_s) WHERE id = %s",
             (self.session,),
@@ -142,6 +145,18 @@ def result(item: Item, trigger: str, *, later: bool = False) -> Result:
         delay_s=EXPIRY_S if later else 0.0,
         values={"barrel": item.key, "version": item.version} if trigger == COMPLETE else None,
     )
+
+
+async def only_new_barrels(connection: Connection) -> list[int]:
+    """Adds some that nothing has happened to; there are no others. Returns their keys."""
+    for table in ("barrels", "workflow_state", "failure_group"):
+        await connection.execute(f"DELETE FROM {table}".encode())
+    cursor = await connection.execute(
+        """INSERT INTO barrels (id) SELECT coalesce((SELECT max(barrel) FROM barrel_contents), 0) + n
+           FROM generate_series(1, %s) n RETURNING id""",
+        (COUNT,),
+    )
+    return [key for (key,) in await cursor.fetchall()]
 
 
 async def contents(connection: Connection, keys: Sequence[int]) -> Mapping[int, int]:

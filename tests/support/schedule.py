@@ -1,39 +1,43 @@
 """A random schedule of all that may happen to a few items, against the real database, as Hypothesis draws it.
 
 Users go through the use case of the service, workers through the statements of the real one. Workers crash with items
-in hand, come back late, and do not learn that a claim was committed. After each step the log is replayed and held
-against the rows; no rule of the lifecycle is written here a second time.
+in hand, come back late, and do not learn that a claim was committed. `stage` says what must hold after each step.
 """
 
 from __future__ import annotations
 
 import uuid
-from collections.abc import Awaitable, Callable, Mapping, Sequence
-from contextlib import AsyncExitStack, suppress
-from typing import Any, TypeVar
+from collections.abc import Sequence
+from contextlib import suppress
+from typing import Any
 
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule, run_state_machine_as_test
+from hypothesis.stateful import precondition, rule, run_state_machine_as_test
 
 from curation.v1 import curation_pb2 as pb
-from curation_service.batch_request import BatchUpdate, read_batch_update
-from curation_service.batch_update import BatchAnswer, BatchUpdates
+from curation_service.batch_request import read_batch_update
 from curation_service.failures import read_retry_failed
 from shared.db.engine import Connection
-from shared.db.finish import Result, finish
-from shared.db.log import append_progress, newest_position
-from shared.db.sessions import rescue
+from shared.db.finish import finish
+from shared.db.log import append_progress
 from shared.db.workflow_states import pause, resume
-from shared.errors import ItemsRefused, UnknownFailureGroup
-from shared.machine import COMPLETE, FAIL, FIND_NOTHING, PROCESSING, RELEASE, RETRY
+from shared.errors import UnknownFailureGroup
+from shared.machine import COMPLETE, COMPLETED, FAIL, FAILED, FIND_NOTHING, NONE, RELEASE, RETRY
 from shared.registry import Registry
 from shared.workflow import Item
-from tests.support.audit import audit
-from tests.support.barrels import BARRELS, COUNT, CROWD, CURATION, EXPIRY_S, TABLE, Bench, Crashable, contents, result
-from tests.support.ledger import Ledger
+from tests.support.barrels import (
+    BARRELS,
+    COUNT,
+    CROWD,
+    CURATION,
+    TABLE,
+    Bench,
+    Crashable,
+    result,
+)
+from tests.support.stage import Stage
 
-T = TypeVar("T")
 REGISTRY = Registry(BARRELS)
 STEPS = 30
 """Of a schedule."""
@@ -43,24 +47,8 @@ WORKERS = st.integers(0, CROWD - 1)
 ENDS = st.sampled_from([COMPLETE, COMPLETE, FIND_NOTHING, RETRY, RETRY, FAIL, RELEASE])
 
 
-class Schedule(RuleBasedStateMachine):
-    """The steps, and what must hold after each."""
-
-    def __init__(self, bench: Bench) -> None:
-        super().__init__()
-        self._bench = bench
-        self._ledger = Ledger(CURATION.initial, attempts_max=BARRELS.limits.attempts_max)
-        self._updates = BatchUpdates(
-            database=bench.database, tables={BARRELS.resource: TABLE}, items_max=100, outcomes_max=100
-        )
-        self._late: list[Item] = []
-        """What crashed workers had in hand, and may still bring."""
-        self._saved: list[Result] = []
-        """What was brought last."""
-        self._asked: list[tuple[BatchUpdate, BatchAnswer]] = []
-        self._workers: list[Crashable] = []
-        self._is_paused = False
-        self._keys = self._run(self._begin)
+class Schedule(Stage):
+    """The steps."""
 
     # Users.
 
@@ -78,11 +66,6 @@ class Schedule(RuleBasedStateMachine):
             version = self._ledger.accounts[str(key)].version + stale
             request.items.entries.add(id=str(key), expected_version=version)
         self._curate(read_batch_update(request, REGISTRY, items_max=100))
-
-    @rule()
-    def scan_all(self) -> None:
-        """What fills the queue."""
-        self.set_status(range(COUNT), by_filter=False, stale=False, status="Scan", allow_partial=True)
 
     @rule(which=ITEMS, allow_partial=OFTEN, by_group=st.booleans())
     def retry_failed(self, which: Sequence[int], *, by_group: bool, allow_partial: bool) -> None:
@@ -108,11 +91,14 @@ class Schedule(RuleBasedStateMachine):
         assert again.replayed
         assert again.batch == answer.batch
 
-    @rule(drain=st.booleans())
-    def pause(self, *, drain: bool) -> None:
-        """Nobody claims any more."""
+    @rule(drain=st.booleans(), stays=SELDOM)
+    def pause(self, *, drain: bool, stays: bool) -> None:
+        """Nobody claims any more, for a moment or until somebody resumes."""
         self._run(lambda connection: pause(connection, BARRELS.resource, by="", reason="", drain=drain))
         self._is_paused = True
+        self.claim_at_once(COUNT)
+        if not stays:
+            self.resume()
 
     @precondition(lambda self: self._is_paused)
     @rule()
@@ -123,18 +109,21 @@ class Schedule(RuleBasedStateMachine):
 
     # Workers.
 
-    @rule(worker=WORKERS, limit=st.integers(1, COUNT), heard=OFTEN)
+    @rule(worker=WORKERS, limit=st.integers(1, COUNT), heard=st.booleans())
     def claim(self, worker: int, limit: int, *, heard: bool) -> None:
-        """A worker asks for items; or it does, and the answer is lost."""
+        """A worker asks for items, of which there are some; or it does, and the answer is lost."""
+        if self._queued_count == 0:
+            self.set_status(range(COUNT), by_filter=False, stale=False, status="Scan", allow_partial=True)
         one = self._workers[worker]
         items = self._run(lambda connection: one.claim(connection, limit, heard=heard))
-        assert not (items and self._is_paused)
+        assert not (items and self._is_paused), f"{items} were claimed of what is paused"
 
     @rule(limit=st.integers(1, COUNT))
     def claim_at_once(self, limit: int) -> None:
         """All workers, each before any other has committed: none gets what another gets, and none waits."""
         claimed = [item.key for items in self._bench.runner.run(self._claim_at_once(limit)) for item in items]
         assert len(claimed) == len(set(claimed)), f"{claimed} were claimed at once"
+        assert not (claimed and self._is_paused), f"{claimed} were claimed of what is paused"
 
     @precondition(lambda self: any(one.held for one in self._workers))
     @rule(worker=WORKERS, ends=st.lists(st.tuples(st.integers(0, COUNT), ENDS), min_size=1), later=SELDOM)
@@ -163,6 +152,11 @@ class Schedule(RuleBasedStateMachine):
         reports = [(item.key, item.version, "step", 0.5) for item in self._workers[worker].held]
         self._run(lambda connection: append_progress(connection, BARRELS, reports))
 
+    @rule()
+    def wait(self) -> None:
+        """Whatever waits for its next attempt has waited long enough."""
+        self._run(_let_time_pass)
+
     @rule(worker=WORKERS, missed=OFTEN, again=st.booleans())
     def crash(self, worker: int, *, missed: bool, again: bool) -> None:
         """A worker is gone with what it had in hand, and missed soon or later. Another one takes its place."""
@@ -174,6 +168,7 @@ class Schedule(RuleBasedStateMachine):
             assert not self._run(one.beat), "who was taken for dead must not go on"
         self._workers[worker] = self._run(Crashable.start)
         if again:
+            self.wait()
             self.claim(worker, COUNT, heard=True)
 
     @rule()
@@ -182,37 +177,10 @@ class Schedule(RuleBasedStateMachine):
         self._run(self._rescue)
 
     @rule(worker=WORKERS)
-    def beat(self, worker: int) -> None:
-        """Who lives keeps what it has."""
-        assert self._run(self._workers[worker].beat)
-
-    @rule(worker=WORKERS)
     def drain(self, worker: int) -> None:
         """A worker ends in order, and another one comes."""
         self._run(self._workers[worker].drain)
         self._workers[worker] = self._run(Crashable.start)
-
-    # What holds.
-
-    @invariant()
-    def the_rows_are_what_the_log_says(self) -> None:
-        """Status, versions, attempts, batches and their counters; saved is what was completed since, no more."""
-        wrong, found = self._run(self._audit)
-        assert not wrong, "\n".join(wrong)
-        saved = {int(item): account.saved for item, account in self._ledger.accounts.items()}
-        expected = {key: version for key, version in saved.items() if version is not None}
-        assert found == expected, f"saved {found}, and {expected} by the log"
-
-    @invariant()
-    def who_lives_knows_what_it_has(self) -> None:
-        """Or an item would be stuck with a worker that will never work on it."""
-        for one in self._workers:
-            has = {
-                (int(item), account.version)
-                for item, account in self._ledger.accounts.items()
-                if account.worker == one.session
-            }
-            assert one.in_doubt or has <= one.lane.held, f"session {one.session} has {has}, and knows {one.lane.held}"
 
     def teardown(self) -> None:
         """Whatever happened, one worker brings everything to an end: nothing is stuck."""
@@ -221,68 +189,19 @@ class Schedule(RuleBasedStateMachine):
         for number in range(CROWD):
             self.crash(number, missed=True, again=False)
         last = self._workers[0]
-        while self._run(_let_time_pass):
+        self.the_rows_are_what_the_log_says()
+        while self._queued_count:
+            self._run(_let_time_pass)
             self._run(lambda connection: last.claim(connection, COUNT))
             self.the_rows_are_what_the_log_says()
             self._bring([last.result(0, COMPLETE, later=False) for _ in list(last.held)])
-        self.the_rows_are_what_the_log_says()
-        assert {account.queue_status for account in self._ledger.accounts.values()} <= {"none", "completed", "failed"}
-
-    # How.
-
-    async def _begin(self, connection: Connection) -> list[int]:
-        await connection.execute("DELETE FROM barrels")
-        await connection.execute("DELETE FROM workflow_state")
-        await connection.execute("DELETE FROM failure_group")
-        self._ledger.position = await newest_position(connection)
-        self._workers = [await Crashable.start(connection) for _ in range(CROWD)]
-        cursor = await connection.execute(
-            """INSERT INTO barrels (id) SELECT coalesce((SELECT max(barrel) FROM barrel_contents), 0) + n
-               FROM generate_series(1, %s) n RETURNING id""",
-            (COUNT,),
-        )
-        return [key for (key,) in await cursor.fetchall()]
-
-    def _curate(self, command: BatchUpdate) -> None:
-        with suppress(ItemsRefused):
-            answer = self._bench.runner.run(self._updates.carry_out(command))
-            if not command.validate_only:
-                self._asked.append((command, answer))
-
-    def _bring(self, results: Sequence[Result]) -> None:
-        """Saved is what is still held under its version; all else is dropped."""
-        accounts = [(self._ledger.accounts[str(each.item.key)], each.item.version) for each in results]
-        due = sum(a.version == version and a.queue_status == PROCESSING for a, version in accounts)
-        finished = self._run(lambda connection: finish(connection, BARRELS, TABLE, results))
-        assert (finished.saved, finished.dropped) == (due, len(results) - due), f"{finished}, and {due} were due"
-        self._saved = list(results)
-
-    async def _claim_at_once(self, limit: int) -> list[Sequence[Item]]:
-        async with AsyncExitStack() as stack:
-            for connection in self._bench.connections:
-                await stack.enter_async_context(connection.transaction())
-            pairs = zip(self._workers, self._bench.connections, strict=True)
-            return [await one.claim(connection, limit) for one, connection in pairs]
-
-    async def _audit(self, connection: Connection) -> tuple[list[str], Mapping[int, int]]:
-        return await audit(connection, BARRELS, self._ledger), await contents(connection, self._keys)
-
-    async def _rescue(self, connection: Connection) -> int:
-        return await rescue(connection, BARRELS, TABLE, expiry_s=EXPIRY_S)
-
-    def _run(self, work: Callable[[Connection], Awaitable[T]]) -> T:
-        return self._bench.runner.run(self._commit(work))
-
-    async def _commit(self, work: Callable[[Connection], Awaitable[T]]) -> T:
-        connection = self._bench.connections[0]
-        async with connection.transaction():
-            return await work(connection)
+            self.the_rows_are_what_the_log_says()
+        ends = {account.queue_status for account in self._ledger.accounts.values()}
+        assert ends <= {NONE, COMPLETED, FAILED}, f"something is stuck: {ends}"
 
 
-async def _let_time_pass(connection: Connection) -> int:
-    """Whatever waits may be tried again; returns how much of it there is."""
+async def _let_time_pass(connection: Connection) -> None:
     await connection.execute("UPDATE barrels SET check_run_at = now() WHERE check_run_at IS NOT NULL")
-    return (await connection.execute("SELECT FROM barrels WHERE check_status = 'queued'")).rowcount
 
 
 def run_schedules(bench: Bench, *, examples: int) -> None:
