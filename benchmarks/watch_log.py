@@ -50,7 +50,6 @@ async def _reading(url: str, events: int) -> None:
         row = await (await connection.execute("SELECT last_value FROM status_event_position")).fetchone()
         assert row is not None
         start: int = row[0]
-        await connection.execute("DROP INDEX ix_status_event_items")  # no reading of the log needs it
         for name, size in ((f"log of {SMALL:,}", SMALL), (f"log of {events:,}", events)):
             await connection.execute(
                 """INSERT INTO status_event (position, part, resource, kind, from_status, to_status,

@@ -95,7 +95,8 @@ async def count_items(connection: CoreConnection, items: ItemTable, condition: C
 async def find_item(connection: CoreConnection, workflow: Workflow, key: ItemKey, *, history_size: int) -> Found:
     """One item with its history. Raises `UnknownItem`."""
     row = await find_row(connection, workflow, key)
-    history = await read_history(await driver_connection(connection), workflow, str(key), limit=history_size)
+    driver, last = await driver_connection(connection), row[workflow.queue.event]
+    history = await read_history(driver, str(key), last=last, limit=history_size)
     return Found(row, history)
 
 

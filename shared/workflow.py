@@ -47,11 +47,13 @@ class QueueColumns:
     """The worker session that has it, while processing."""
     batch: str
     """The batch that queued it last."""
+    event: str
+    """Where in the log its last event is."""
 
     @classmethod
     def named(cls, name: str) -> QueueColumns:
         """The columns `<name>_status`, `<name>_error` and so on."""
-        fields = ("status", "error", "failure", "result", "attempts", "turn", "run_at", "worker", "batch")
+        fields = ("status", "error", "failure", "result", "attempts", "turn", "run_at", "worker", "batch", "event")
         return cls(**{field: f"{name}_{field}" for field in fields})
 
 
@@ -192,7 +194,7 @@ class Workflow:
         queue = self.queue
         return frozenset(
             {self.curation.column, "version", queue.status, queue.error, queue.failure, queue.result}
-            | {queue.attempts, queue.turn, queue.run_at, queue.worker, queue.batch}
+            | {queue.attempts, queue.turn, queue.run_at, queue.worker, queue.batch, queue.event}
         )
 
     @cached_property
@@ -238,6 +240,7 @@ def item_columns(curation: Curation, queue: QueueColumns, *, key: str = "id") ->
         column(queue.run_at, DateTime(timezone=True)),
         column(queue.worker, BigInteger),
         column(queue.batch, BigInteger),
+        column(queue.event, BigInteger),
         Index(None, queue.turn, key, postgresql_where=text(f"{queue.status} = 'queued' AND {queue.run_at} IS NULL")),
         Index(None, queue.run_at, postgresql_where=text(f"{queue.status} = 'queued' AND {queue.run_at} IS NOT NULL")),
         Index(None, queue.worker, postgresql_where=text(f"{queue.status} = 'processing'")),

@@ -158,7 +158,8 @@ class CurationServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def GetItem(self, request, context):
-        """Returns one item with its history, newest first, as far back as the log is kept.
+        """Returns one item with its history, newest first, as far back as the log is kept. Reports of progress are no part of
+        it: `ExplainItem` has the last one.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

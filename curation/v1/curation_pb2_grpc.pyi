@@ -50,7 +50,9 @@ class CurationServiceStub:
     ListItems: _grpc.UnaryUnaryMultiCallable[_curation_pb2.ListItemsRequest, _curation_pb2.ListItemsResponse]
     """Lists items, filtered and ordered, a page at a time, with counts by status when asked."""
     GetItem: _grpc.UnaryUnaryMultiCallable[_curation_pb2.GetItemRequest, _curation_pb2.GetItemResponse]
-    """Returns one item with its history, newest first, as far back as the log is kept."""
+    """Returns one item with its history, newest first, as far back as the log is kept. Reports of progress are no part of
+    it: `ExplainItem` has the last one.
+    """
     CountItems: _grpc.UnaryUnaryMultiCallable[_curation_pb2.CountItemsRequest, _curation_pb2.CountItemsResponse]
     """Counts items by status and queue status."""
     GetBatch: _grpc.UnaryUnaryMultiCallable[_curation_pb2.GetBatchRequest, _curation_pb2.GetBatchResponse]
@@ -117,7 +119,9 @@ class CurationServiceAsyncStub(CurationServiceStub):
     ListItems: _aio.UnaryUnaryMultiCallable[_curation_pb2.ListItemsRequest, _curation_pb2.ListItemsResponse]  # type: ignore[assignment]
     """Lists items, filtered and ordered, a page at a time, with counts by status when asked."""
     GetItem: _aio.UnaryUnaryMultiCallable[_curation_pb2.GetItemRequest, _curation_pb2.GetItemResponse]  # type: ignore[assignment]
-    """Returns one item with its history, newest first, as far back as the log is kept."""
+    """Returns one item with its history, newest first, as far back as the log is kept. Reports of progress are no part of
+    it: `ExplainItem` has the last one.
+    """
     CountItems: _aio.UnaryUnaryMultiCallable[_curation_pb2.CountItemsRequest, _curation_pb2.CountItemsResponse]  # type: ignore[assignment]
     """Counts items by status and queue status."""
     GetBatch: _aio.UnaryUnaryMultiCallable[_curation_pb2.GetBatchRequest, _curation_pb2.GetBatchResponse]  # type: ignore[assignment]
@@ -205,7 +209,9 @@ class CurationServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _curation_pb2.GetItemRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_curation_pb2.GetItemResponse, _abc.Awaitable[_curation_pb2.GetItemResponse]]:
-        """Returns one item with its history, newest first, as far back as the log is kept."""
+        """Returns one item with its history, newest first, as far back as the log is kept. Reports of progress are no part of
+        it: `ExplainItem` has the last one.
+        """
 
     @_abc_1.abstractmethod
     def CountItems(

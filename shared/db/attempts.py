@@ -32,19 +32,17 @@ class Taken:
     """Leased by workers, of those for the API as a whole."""
 
 
-async def read_underway(connection: Connection, workflow: Workflow, key: str, version: int) -> Underway:
-    """Where the attempt at an item stands that holds it under this version."""
+async def read_underway(connection: Connection, key: str, version: int, *, claim: int | None) -> Underway:
+    """Where the attempt at an item stands that holds it under this version; `claim` is where in the log it began."""
     cursor = await connection.execute(
         """/* read_underway */
-        SELECT max(e.at) FILTER (WHERE e.kind = 'claim'),
-               (array_agg(e.steps[array_position(e.items, %(key)s)] ORDER BY e.position DESC)
-                    FILTER (WHERE e.kind = 'progress'))[1],
-               (array_agg(e.fractions[array_position(e.items, %(key)s)] ORDER BY e.position DESC)
-                    FILTER (WHERE e.kind = 'progress'))[1]
+        SELECT (SELECT min(at) FROM status_event WHERE position = %(claim)s),
+               (array_agg(e.steps[array_position(e.items, %(key)s)] ORDER BY e.position DESC))[1],
+               (array_agg(e.fractions[array_position(e.items, %(key)s)] ORDER BY e.position DESC))[1]
         FROM status_event e
-        WHERE e.items @> ARRAY[%(key)s] AND e.resource = %(resource)s
+        WHERE e.kind = 'progress' AND e.items @> ARRAY[%(key)s] AND e.position > %(claim)s
           AND e.versions[array_position(e.items, %(key)s)] = %(version)s""",
-        {"key": key, "resource": workflow.resource, "version": version},
+        {"key": key, "version": version, "claim": claim},
     )
     row = await cursor.fetchone()
     assert row is not None, "an aggregate has a row"

@@ -103,7 +103,7 @@ async def claim(
 @lru_cache
 def _statement(workflow: Workflow, table: TransitionTable) -> bytes:
     names = item_names(workflow)
-    needed = [names[name] for name in ("key", "status", "queue", "attempts", "batch", "turn")]
+    needed = [names[name] for name in ("key", "status", "queue", "attempts", "batch", "event", "turn")]
     columns = [sql.Identifier(column.name) for column in workflow.data_columns]
     taken = [sql.Identifier(f"data {column.name}") for column in workflow.data_columns]
     return compose(

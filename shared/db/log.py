@@ -153,13 +153,22 @@ def looked_up(rows: Sequence[Sequence[Any]]) -> tuple[int, list[Entry]]:
     return rows[0][0], [Entry(*row[1:]) for row in rows if row[1] is not None]
 
 
-async def read_history(connection: Connection, workflow: Workflow, key: str, *, limit: int) -> list[tuple[Entry, int]]:
-    """An item's entries, newest first, each with the item's place in it."""
+async def read_history(connection: Connection, key: str, *, last: int | None, limit: int) -> list[tuple[Entry, int]]:
+    """The entries of an item's changes, newest first, each with the item's place in it; reports are none.
+
+    As far back as the log is kept, from the entry at `last`, which the item's row names.
+    """
     cursor = await connection.execute(
-        f"""/* read_history */ SELECT {_COLUMNS} FROM status_event e
-            WHERE e.items @> ARRAY[%(key)s::text] AND e.resource = %(resource)s
-            ORDER BY e.position DESC, e.part DESC LIMIT %(limit)s""",  # noqa: S608 # our own names
-        {"key": key, "resource": workflow.resource, "limit": limit},
+        f"""/* read_history */
+            WITH RECURSIVE chain (position, part, earlier, n) AS (
+                SELECT NULL::bigint, NULL::smallint, %(last)s::bigint, 0
+                UNION ALL
+                SELECT e.position, e.part, e.earlier[array_position(e.items, %(key)s)], c.n + 1
+                FROM chain c JOIN status_event e ON e.position = c.earlier AND %(key)s = ANY(e.items)
+                WHERE c.n < %(limit)s
+            )
+            SELECT {_COLUMNS} FROM chain c JOIN status_event e USING (position, part) ORDER BY c.n""",  # noqa: S608 # our own names
+        {"key": key, "last": last, "limit": limit},
     )
     entries = [Entry(*row) for row in await cursor.fetchall()]
     return [(entry, list(entry.items).index(key)) for entry in entries]

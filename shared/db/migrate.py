@@ -7,10 +7,14 @@ one that dies half-way leaves nothing. `python -m shared.db.migrate` does it for
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
+from typing import Any
 
 from alembic import command
 from alembic.config import Config
-from sqlalchemy import Connection, Table, create_engine, make_url, text
+from alembic.migration import MigrationContext
+from alembic.operations import Operations
+from sqlalchemy import Column, Connection, Table, create_engine, make_url, text
 from sqlalchemy.pool import NullPool
 from sqlalchemy.schema import sort_tables
 
@@ -29,6 +33,8 @@ LOCK_KEY = 0x63757261
 
 def migrate(url: str, registry: Registry) -> None:
     """Creates what is missing; doing it again changes nothing. Never drops or alters what a workflow's author owns.
+
+    To a table that is there, only columns of the machinery that a later version brought are added.
 
     Raises:
         DatabaseUnavailable: the database cannot be reached.
@@ -59,13 +65,24 @@ def alembic_config(connection: Connection) -> Config:
 def _create_tables(connection: Connection, workflow: Workflow) -> None:
     for table in sort_tables([workflow.source, workflow.target]):
         there = _columns(connection, table)
+        missing = [column for column in table.columns if column.name not in there]
         if not there:
             table.create(connection)
-        elif missing := [column.name for column in table.columns if column.name not in there]:
+        elif any("machinery" not in column.info or not column.nullable for column in missing):
+            names = ", ".join(column.name for column in missing)
             raise WorkflowError(
                 workflow.resource,
-                f"table {table.fullname!r} is there without the declared columns {', '.join(missing)}: add them to it",
+                f"table {table.fullname!r} is there without the declared columns {names}: add them to it",
             )
+        else:
+            _add_columns(connection, table, missing)
+
+
+def _add_columns(connection: Connection, table: Table, columns: Sequence[Column[Any]]) -> None:
+    """Columns of the machinery that are new and may be NULL: they take a moment, however large the table."""
+    operations = Operations(MigrationContext.configure(connection))
+    for column in columns:
+        operations.add_column(table.name, Column(column.name, column.type), schema=table.schema)
 
 
 def _columns(connection: Connection, table: Table) -> set[str]:

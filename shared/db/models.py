@@ -108,10 +108,12 @@ status_event = Table(
     Column("run_ats", ARRAY(DateTime(timezone=True))),
     Column("steps", ARRAY(Text)),
     Column("fractions", ARRAY(Float)),
+    # Where each item's event before this one is; none for the first.
+    Column("earlier", ARRAY(BigInteger)),
     Index("ix_status_event_batch", "batch", "position", postgresql_where=text("batch IS NOT NULL")),
     Index("ix_status_event_cause", "cause", "position", postgresql_where=text("cause IS NOT NULL")),
     Index("ix_status_event_left", "left_batch", postgresql_where=text("left_batch IS NOT NULL")),
-    Index("ix_status_event_items", "items", postgresql_using="gin"),
+    Index("ix_status_event_progress", "items", postgresql_using="gin", postgresql_where=text("kind = 'progress'")),
     postgresql_partition_by="RANGE (position)",
 )
 

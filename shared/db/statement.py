@@ -48,6 +48,7 @@ def item_names(workflow: Workflow) -> dict[str, sql.Composable]:
         "run_at": queue.run_at,
         "worker": queue.worker,
         "batch": queue.batch,
+        "event": queue.event,
     }
     names: dict[str, sql.Composable] = {name: sql.Identifier(column) for name, column in columns.items()}
     return names | {

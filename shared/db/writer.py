@@ -4,11 +4,12 @@ A caller says which rows (`chosen`, the FROM of the first step, with its lock) a
 them in key order, looks each one's pair up in the transition table, updates the legal ones, appends their events to
 the log and notifies once: one statement, in the caller's transaction.
 
-    chosen ─▶ locked ─▶ judged ─▶ changed ─▶ position ─▶ appended
+    chosen ─▶ locked ─▶ judged ─▶ position ─▶ changed ─▶ appended
                           └── refusals: data for the caller
 
-The position in the log is drawn after every lock is held and every row is changed. So of two transactions that touch
-the same item the later one has the higher position, and the log in order of position is in order of versions.
+The position in the log is drawn after every lock is held. So of two transactions that touch the same item the later one
+has the higher position, and the log in order of position is in order of versions. A row keeps the position of its last
+event, and each event that of the one before: an item's history is a chain, which costs no index over arrays.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ _WRITE = sql.SQL(
 WITH {before}
 locked AS MATERIALIZED (
     SELECT s.{key} AS key, s.{status} AS status, coalesce(s.{queue}, 'none') AS queue, s.version AS version,
-           s.{attempts} AS attempts, s.{batch} AS batch{carried}
+           s.{attempts} AS attempts, s.{batch} AS batch, s.{event} AS event{carried}
     FROM {chosen}
 ),
 rules (trigger, status, queue, exhausted, verdict, to_status, to_queue, attempts_factor, attempts_step,
@@ -48,6 +49,10 @@ judged AS MATERIALIZED (
      AND coalesce(rules.exhausted = (locked.attempts >= {attempts_max}), true)
 ),
 {between}
+position AS MATERIALIZED (
+    SELECT nextval('status_event_position') AS position
+    FROM (SELECT count(*) AS n FROM judged WHERE verdict = 'changed') c WHERE n > 0 AND {gate}
+),
 changed AS (
     UPDATE {source} s
     SET {status} = j.to_status,
@@ -61,27 +66,26 @@ changed AS (
         {run_at} = CASE j.run_at_effect WHEN 'keep' THEN s.{run_at}
                                         WHEN 'given' THEN now() + make_interval(secs => j.delay_s) END,
         {worker} = CASE j.worker_effect WHEN 'keep' THEN s.{worker} WHEN 'given' THEN j.worker END,
-        {batch} = CASE j.batch_effect WHEN 'keep' THEN s.{batch} WHEN 'given' THEN j.cause END
+        {batch} = CASE j.batch_effect WHEN 'keep' THEN s.{batch} WHEN 'given' THEN j.cause END,
+        {event} = (SELECT position FROM position)
     FROM judged j
-    WHERE s.{key} = j.key AND j.verdict = 'changed' AND {gate}
+    WHERE s.{key} = j.key AND j.verdict = 'changed' AND EXISTS (SELECT FROM position)
     RETURNING s.version AS new_version, s.{run_at} AS new_run_at, s.{error} AS new_error,
               coalesce(s.{batch}, j.batch) AS event_batch,
               CASE WHEN s.{batch} <> j.batch AND j.queue IN ('queued', 'processing') THEN j.batch END AS left_batch,
               j.*{returned}
 ),
-position AS MATERIALIZED (
-    SELECT nextval('status_event_position') AS position FROM (SELECT count(*) AS n FROM changed) c WHERE n > 0
-),
 appended AS (
     INSERT INTO status_event (position, part, resource, kind, from_status, to_status, from_queue, to_queue,
-                              batch, left_batch, cause, worker, items, versions, attempts, errors, run_ats)
+                              batch, left_batch, cause, worker, items, versions, attempts, errors, run_ats, earlier)
     SELECT p.position, row_number() OVER (), {resource}, g.*
     FROM position p, (
         SELECT CASE WHEN c.trigger LIKE 'set %%' THEN 'curate' ELSE c.trigger END, c.status, c.to_status,
                nullif(c.queue, 'none'), nullif(c.to_queue, 'none'), c.event_batch, c.left_batch, c.cause, c.worker,
                array_agg(c.key::text), array_agg(c.new_version), array_agg(c.to_attempts),
                CASE WHEN bool_or(c.new_error IS NOT NULL) THEN array_agg(c.new_error) END,
-               CASE WHEN c.to_queue = 'queued' THEN array_agg(c.new_run_at) END
+               CASE WHEN c.to_queue = 'queued' THEN array_agg(c.new_run_at) END,
+               CASE WHEN bool_or(c.event IS NOT NULL) THEN array_agg(c.event) END
         FROM changed c
         GROUP BY c.trigger, c.status, c.to_status, c.queue, c.to_queue, c.event_batch, c.left_batch, c.cause, c.worker
     ) g

@@ -75,6 +75,23 @@ def test_migrating_again_changes_nothing(empty_database_url: str) -> None:
     assert columns(empty_database_url, "status_event") == before
 
 
+def test_columns_that_the_machinery_has_come_to_need_are_added(empty_database_url: str) -> None:
+    migrate(empty_database_url, Registry(shops()))
+    execute(empty_database_url, "ALTER TABLE shop DROP COLUMN scan_event")
+    execute(empty_database_url, "INSERT INTO shop (id) VALUES (1)")
+    migrate(empty_database_url, Registry(shops()))
+    assert "scan_event" in columns(empty_database_url, "shop")
+
+
+def test_columns_of_the_machinery_that_a_table_cannot_get_in_a_moment_are_left_to_its_author(
+    empty_database_url: str,
+) -> None:
+    execute(empty_database_url, "CREATE TABLE shop (id integer PRIMARY KEY, version bigint)")
+    with pytest.raises(WorkflowError, match=r"'shops'.*'shop'.*status.*scan_event"):
+        migrate(empty_database_url, Registry(shops()))
+    assert columns(empty_database_url, "shop") == {"id", "version"}
+
+
 async def test_processes_that_migrate_at_once_wait_for_one_another(empty_database_url: str) -> None:
     registry = load_registry()
     await asyncio.gather(*(asyncio.to_thread(migrate, empty_database_url, registry) for _ in range(4)))

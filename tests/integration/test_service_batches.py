@@ -280,6 +280,10 @@ async def test_an_item_comes_with_its_history_newest_first(service: RunningServi
     assert found.history[1].batch_id == ""
     short = await service.stub.GetItem(pb.GetItemRequest(resource="parcels", id=parcel_id(1), history_size=1))
     assert [event.version for event in short.history] == [3]
+    async with service.database.transaction() as connection:
+        await connection.execute("DELETE FROM status_event WHERE kind = 'curate' AND to_status = 'Selected'")
+    kept = await service.stub.GetItem(pb.GetItemRequest(resource="parcels", id=parcel_id(1)))
+    assert [event.version for event in kept.history] == [3], "as far back as the log is kept"
 
 
 async def test_an_unknown_item_is_not_found(service: RunningService) -> None:

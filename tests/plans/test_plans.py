@@ -16,11 +16,13 @@ from psycopg import sql
 from psycopg.errors import Diagnostic
 
 from enrichment_worker.canceller import read_holds
+from shared.db.attempts import read_underway
 from shared.db.claim import claim
 from shared.db.curate import CurateCall, curate
 from shared.db.engine import Connection, Database
 from shared.db.failure_groups import list_failure_groups
 from shared.db.finish import Result, finish
+from shared.db.log import newest_position, read_history
 from shared.db.queue import count_ahead, count_queue
 from shared.db.sessions import rescue
 from shared.machine import REQUEUE, curate_trigger
@@ -140,6 +142,30 @@ def nodes(plan: dict[str, Any]) -> list[dict[str, Any]]:
     return [plan, *(node for below in plan.get("Plans", []) for node in nodes(below))]
 
 
+LOG = """
+INSERT INTO status_event (position, part, resource, kind, from_status, to_status, items, versions, attempts, earlier,
+                          steps, fractions)
+SELECT nextval('status_event_position'), 1, 'parcels', CASE n % 2 WHEN 0 THEN 'claim' ELSE 'progress' END, 'Scan',
+       'Scan',
+       ARRAY['item ' || n / 2 % 1000], ARRAY[n], ARRAY[1], ARRAY[currval('status_event_position') - 2000],
+       ARRAY['weighing'], ARRAY[0.5]
+FROM generate_series(1, 200000) AS n
+"""
+
+
+async def read_some_history(connection: Connection) -> object:
+    history = await read_history(connection, "item 0", last=await newest_position(connection), limit=50)
+    assert len(history) == 50
+    return history
+
+
+async def read_some_underway(connection: Connection) -> object:
+    last = await newest_position(connection)
+    underway = await read_underway(connection, "item 999", 199_999, claim=last - 2)
+    assert underway.step == "weighing"
+    return underway
+
+
 async def explained(database: Database, run: Run) -> list[dict[str, Any]]:
     """Runs it, and gives the nodes of all its plans; nothing of it stays."""
     found: list[dict[str, Any]] = []
@@ -152,7 +178,8 @@ async def explained(database: Database, run: Run) -> list[dict[str, Any]]:
     async with database.transaction() as connection:
         await connection.execute(
             "LOAD 'auto_explain'; SET LOCAL auto_explain.log_min_duration = 0;"
-            "SET LOCAL auto_explain.log_format = json; SET LOCAL client_min_messages = log"
+            "SET LOCAL auto_explain.log_format = json; SET LOCAL auto_explain.log_analyze = on;"
+            "SET LOCAL client_min_messages = log"
         )
         connection.add_notice_handler(on_notice)
         await run(connection)
@@ -178,3 +205,21 @@ async def test_no_hot_statement_reads_the_whole_table(database_url: str) -> None
                 read = [node["Node Type"] for node in plan if node.get("Relation Name") == "parcels"]
                 assert "Seq Scan" not in read, (name, f"statistics: {statistics}", read)
                 assert indexes <= {node.get("Index Name") for node in plan}, (name, f"statistics: {statistics}")
+
+
+@pytest.mark.parametrize("run", [read_some_history, read_some_underway])
+async def test_what_is_said_of_one_item_reads_little_of_the_log(database_url: str, run: Run) -> None:
+    async with parcel_database(database_url) as database:
+        async with database.transaction() as connection:
+            await connection.execute(LOG)
+        for statistics in (False, True):
+            if statistics:
+                async with database.transaction() as connection:
+                    await connection.execute("ANALYZE status_event")
+            plan = await explained(database, run)
+            read = [node for node in plan if node.get("Relation Name", "").startswith("status_event_")]
+            assert read, "of the log's partitions"
+            looked_at = sum(
+                node["Actual Loops"] * (node["Actual Rows"] + node.get("Rows Removed by Filter", 0)) for node in read
+            )
+            assert looked_at <= 1_000, f"statistics: {statistics}"
