@@ -38,6 +38,7 @@ from shared.lifecycle import Part, run_parts
 from shared.metrics import Metrics, metrics_parts
 from shared.probe import Probe
 from shared.registry import Registry
+from shared.secrets import Secrets
 from shared.table import transition_table
 from shared.workflow import Workflow
 
@@ -139,7 +140,10 @@ def worker_parts(settings: WorkerSettings, workflows: Sequence[Workflow], means:
         Lane(w, transition_table(w), ahead_max=_ahead_max(w, settings), upstream=upstreams[w.api]) for w in workflows
     ]
     flush = FlushLimits(size=settings.flush_size, age_s=settings.flush_age_s, progress_s=settings.progress_s)
-    completers = [Completer(lane=lane, pinned=means.completions, limits=flush, probe=probe) for lane in lanes]
+    secrets = Secrets.of(means.environment)
+    completers = [
+        Completer(lane=lane, pinned=means.completions, secrets=secrets, limits=flush, probe=probe) for lane in lanes
+    ]
     grace = Grace(settings.grace_s)
     runners = [
         Runner(lane=lane, bench=_bench(lane, enricher, means), completer=completer, grace=grace, probe=probe)

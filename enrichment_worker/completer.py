@@ -24,6 +24,7 @@ from shared.failure import Failure
 from shared.lifecycle import Part
 from shared.machine import COMPLETE, FAIL, FIND_NOTHING
 from shared.probe import Probe
+from shared.secrets import Secrets
 
 log = logging.getLogger(__name__)
 
@@ -47,10 +48,17 @@ class Completer(Part):
     """The commits of one workflow, one at a time. Leaving it commits what is left."""
 
     def __init__(
-        self, *, lane: Lane, pinned: Pinned, limits: FlushLimits | None = None, probe: Probe | None = None
+        self,
+        *,
+        lane: Lane,
+        pinned: Pinned,
+        secrets: Secrets,
+        limits: FlushLimits | None = None,
+        probe: Probe | None = None,
     ) -> None:
+        """`secrets` are struck out of what a target says of the values that it refuses."""
         super().__init__()
-        self._lane, self._pinned = lane, pinned
+        self._lane, self._pinned, self._secrets = lane, pinned, secrets
         self._limits, self._probe = limits or FlushLimits(), probe or Probe()
         self._results: list[Result] = []
         self._bell = Bell()
@@ -64,7 +72,7 @@ class Completer(Part):
 
     def add(self, result: Result) -> None:
         """Takes a result; it is kept until it is committed. Never waits: the lane bounds how many there can be."""
-        self._results.append(_checked(result, self._lane))
+        self._results.append(self._checked(result))
         if len(self._results) in (1, self._limits.size) or not self._lane.is_busy:
             self._bell.ring()
 
@@ -117,7 +125,7 @@ class Completer(Part):
         except (psycopg.Error, TypeError, ValueError) as error:
             if not is_refusal(error) or not any(result.trigger == COMPLETE for result in batch):
                 raise
-            for piece in _pieces(batch, error, self._lane):
+            for piece in self._pieces(batch, error):
                 await self._commit(piece)
         else:
             self._settle(batch, dropped=finished.dropped)
@@ -142,22 +150,20 @@ class Completer(Part):
         self._give_up_at_s = min(self._give_up_at_s, now_s + STOP_S)
         return now_s >= self._give_up_at_s
 
+    def _pieces(self, batch: Sequence[Result], error: Exception) -> Sequence[Sequence[Result]]:
+        """The halves of a batch of which something is refused; of a single result its failure."""
+        if len(batch) == 1:
+            return [[self._failed(batch[0], refusal(error, self._lane.workflow, batch[0].values or {}))]]
+        middle = len(batch) // 2
+        return batch[:middle], batch[middle:]
 
-def _pieces(batch: Sequence[Result], error: Exception, lane: Lane) -> Sequence[Sequence[Result]]:
-    """The halves of a batch of which something is refused; of a single result its failure."""
-    if len(batch) == 1:
-        return [[_failed(batch[0], refusal(error, lane.workflow, batch[0].values or {}), lane)]]
-    middle = len(batch) // 2
-    return batch[:middle], batch[middle:]
+    def _checked(self, result: Result) -> Result:
+        if result.trigger != COMPLETE or result.values is None:
+            return result
+        problem = value_problem(self._lane.workflow, result.values)
+        return result if problem is None else self._failed(result, problem)
 
-
-def _checked(result: Result, lane: Lane) -> Result:
-    if result.trigger != COMPLETE or result.values is None:
-        return result
-    problem = value_problem(lane.workflow, result.values)
-    return result if problem is None else _failed(result, problem, lane)
-
-
-def _failed(result: Result, message: str, lane: Lane) -> Result:
-    failure = Failure.of(lane.workflow.target.name, "Refused", message)
-    return replace(result, trigger=FAIL, error=message, failure=failure, delay_s=0.0, values=None)
+    def _failed(self, result: Result, message: str) -> Result:
+        message = self._secrets.hide(message)
+        failure = Failure.of(self._lane.workflow.target.name, "Refused", message)
+        return replace(result, trigger=FAIL, error=message, failure=failure, delay_s=0.0, values=None)

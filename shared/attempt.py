@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 from shared.deadline import Deadline
 from shared.errors import WorkflowError
 from shared.outcome import AttemptOutcome, classify, clean
+from shared.secrets import Secrets
 from shared.workflow import Enricher, Item, Limits, Values, Workflow
 
 if TYPE_CHECKING:
@@ -45,11 +46,14 @@ class Bench:
     """Gives a number from 0 to 1, for the jitter of retries."""
     deadline: Deadline = field(init=False)
     """Of each attempt."""
+    secrets: Secrets = field(init=False)
+    """Those of the settings."""
     is_async: bool = field(init=False)
     """Whether the enricher is; asked once."""
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "deadline", Deadline(self.limits.timeout_s))
+        object.__setattr__(self, "secrets", Secrets.of(self.settings))
         object.__setattr__(self, "is_async", _is_async(self.enricher))
 
 
@@ -80,8 +84,15 @@ def overdue(item: Item, bench: Bench) -> AttemptOutcome:
 
 
 def _classified(error: Exception, item: Item, bench: Bench) -> AttemptOutcome:
-    now = datetime.now(UTC)
-    return classify(error, item.attempt, bench.limits, random=bench.random, now=now, api=bench.api)
+    return classify(
+        error,
+        item.attempt,
+        bench.limits,
+        random=bench.random,
+        now=datetime.now(UTC),
+        api=bench.api,
+        secrets=bench.secrets,
+    )
 
 
 def load_enricher(workflow: Workflow) -> AnyEnricher:
@@ -174,7 +185,7 @@ class _Context:
 
     def progress(self, step: str, fraction: float) -> Coroutine[Any, Any, None]:
         """Counts at the call, so that a plain function in a thread, which cannot await, may use it too."""
-        self._bench.report(self._item, clean(step), min(1.0, max(0.0, float(fraction))))
+        self._bench.report(self._item, clean(self._bench.secrets.hide(step)), min(1.0, max(0.0, float(fraction))))
         return _Done()
 
 

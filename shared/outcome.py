@@ -20,11 +20,13 @@ import httpx
 
 from shared.enrichment import Failed, Retry, Skip
 from shared.failure import Failure
+from shared.secrets import Secrets
 from shared.workflow import Limits, Values
 
 Trigger: TypeAlias = Literal["complete", "find_nothing", "retry", "fail", "release", "postpone"]
 """What a worker may ask of the state machine when an attempt has ended."""
 
+NO_SECRETS = Secrets()
 ERROR_SIZE_MAX = 500
 """Characters of an error that are kept."""
 RETRY_AFTER_S_MAX = 3600.0
@@ -64,7 +66,14 @@ class AttemptOutcome:
 
 
 def classify(
-    error: Exception, attempt: int, limits: Limits, *, random: Callable[[], float], now: datetime, api: str
+    error: Exception,
+    attempt: int,
+    limits: Limits,
+    *,
+    random: Callable[[], float],
+    now: datetime,
+    api: str,
+    secrets: Secrets = NO_SECRETS,
 ) -> AttemptOutcome:
     """Decides whether an item is retried, failed or done, and says why.
 
@@ -75,18 +84,19 @@ def classify(
         random: gives a number from 0 to 1, for the jitter.
         now: for a `Retry-After` that is a date.
         api: what a message calls the external API, e.g. `places API`.
+        secrets: what a message must not tell.
     """
     if isinstance(error, ExceptionGroup):
         return _worst(
             [
-                classify(e, attempt, limits, random=random, now=now, api=api)
+                classify(e, attempt, limits, random=random, now=now, api=api, secrets=secrets)
                 for e in error.exceptions
                 if isinstance(e, Exception)
             ]
         )
     if isinstance(error, Skip):
         return AttemptOutcome(trigger="find_nothing")
-    message = clean(_message(error, api))
+    message = clean(secrets.hide(_message(error, api)))
     failure = Failure.of(api, _kind(error), message)
     if not _may_pass(error):
         return AttemptOutcome(trigger="fail", error=message, failure=failure)

@@ -6,11 +6,13 @@ What nobody foresaw keeps its traceback: it is for those who mend it.
 from __future__ import annotations
 
 import logging
+import os
 import sys
 from collections.abc import Callable
 from typing import TypeVar
 
 from shared.errors import CurationError, SettingsInvalid
+from shared.secrets import Secrets
 from shared.settings import DatabaseSettings
 from shared.telemetry import configure_logging
 
@@ -31,7 +33,7 @@ def run_program(name: str, settings_class: type[Settings], run: Callable[[Settin
     except SettingsInvalid as error:
         print(f"{name}: {error.reason}: {error}", file=sys.stderr)  # noqa: T201 - how to log is a setting too
         return SETTINGS_WRONG
-    configure_logging(level=settings.log_level, format=settings.log_format)
+    configure_logging(level=settings.log_level, format=settings.log_format, secrets=Secrets.of(os.environ))
     try:
         run(settings)
     except CurationError as error:

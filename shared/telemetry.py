@@ -8,15 +8,17 @@ import sys
 from datetime import UTC, datetime
 from typing import Literal
 
+from shared.secrets import Secrets
+
 TEXT_FORMAT = "%(asctime)s %(levelname)-7s %(name)s: %(message)s"
 RECORD_FIELDS = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
 """What every record has; the rest is what the caller gave as `extra`."""
 
 
-def configure_logging(*, level: str, format: Literal["text", "json"]) -> None:  # noqa: A002 -- the setting's name
-    """Sends all logs of the process to standard error."""
+def configure_logging(*, level: str, format: Literal["text", "json"], secrets: Secrets) -> None:  # noqa: A002 -- the setting's name
+    """Sends all logs of the process to standard error, secrets struck out of them."""
     handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(JsonFormatter() if format == "json" else logging.Formatter(TEXT_FORMAT))
+    handler.setFormatter(_Discreet(JsonFormatter() if format == "json" else logging.Formatter(TEXT_FORMAT), secrets))
     logging.basicConfig(level=level, handlers=[handler], force=True)
     # They tell of every request at INFO, thousands a second in a worker.
     for chatty in ("httpx", "httpcore", "alembic", "transitions"):
@@ -38,3 +40,14 @@ class JsonFormatter(logging.Formatter):
         if record.exc_info:
             line["error"] = self.formatException(record.exc_info)
         return json.dumps(line, default=str, ensure_ascii=False)
+
+
+class _Discreet(logging.Formatter):
+    """Another formatter's lines, without the secrets that are in a message or a traceback."""
+
+    def __init__(self, formatter: logging.Formatter, secrets: Secrets) -> None:
+        super().__init__()
+        self._formatter, self._secrets = formatter, secrets
+
+    def format(self, record: logging.LogRecord) -> str:
+        return self._secrets.hide(self._formatter.format(record))

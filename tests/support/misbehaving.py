@@ -39,11 +39,11 @@ async def misbehave(item: Item, context: EnrichmentContext) -> Values | None:
         case ["blocks", seconds]:
             time.sleep(float(seconds))  # noqa: ASYNC251 - what no enricher should do
         case ["tells", how]:
-            await tell(context, how)
+            return await tell(context, how)
     return await enrich(item, context)
 
 
-async def tell(context: EnrichmentContext, how: str) -> None:
+async def tell(context: EnrichmentContext, how: str) -> Values | None:
     """Puts the key of the environment wherever a careless author might."""
     key = context.settings["GADGETS_API_KEY"]
     await context.progress(f"asking with {key}", 0.1)
@@ -63,3 +63,6 @@ async def tell(context: EnrichmentContext, how: str) -> None:
             raise Retry(f"the API is busy, says {key}")
         case "by-address":
             await httpx.AsyncClient(trust_env=False).get(f"http://{key}@127.0.0.1:1/{key}")
+        case "in-a-value":
+            return {"code": "x", "label": "x", "size": key}
+    return None

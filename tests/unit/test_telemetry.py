@@ -5,9 +5,11 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Iterator
+from typing import Literal
 
 import pytest
 
+from shared.secrets import Secrets
 from shared.telemetry import configure_logging
 
 
@@ -20,7 +22,7 @@ def logging_as_before() -> Iterator[None]:
 
 
 def test_a_line_for_machines_has_what_was_given_and_the_error(capsys: pytest.CaptureFixture[str]) -> None:
-    configure_logging(level="INFO", format="json")
+    configure_logging(level="INFO", format="json", secrets=Secrets())
     try:
         raise ValueError("no room")
     except ValueError:
@@ -32,7 +34,21 @@ def test_a_line_for_machines_has_what_was_given_and_the_error(capsys: pytest.Cap
 
 
 def test_a_line_for_people_says_who_and_what(capsys: pytest.CaptureFixture[str]) -> None:
-    configure_logging(level="WARNING", format="text")
+    configure_logging(level="WARNING", format="text", secrets=Secrets())
     logging.getLogger("curation.test").info("too quiet")
     logging.getLogger("curation.test").warning("claimed %s", 3)
     assert capsys.readouterr().err.endswith("WARNING curation.test: claimed 3\n")
+
+
+@pytest.mark.parametrize("format_", ["text", "json"])
+def test_a_secret_is_in_no_line_not_even_in_a_traceback(
+    capsys: pytest.CaptureFixture[str], format_: Literal["text", "json"]
+) -> None:
+    configure_logging(level="INFO", format=format_, secrets=Secrets(["s3cret-key"]))
+    try:
+        raise ValueError("s3cret-key is wrong")
+    except ValueError:
+        logging.getLogger("curation.test").exception("with %s", "s3cret-key", extra={"header": "s3cret-key"})
+    told = capsys.readouterr().err
+    assert "s3cret" not in told
+    assert "ValueError: *** is wrong" in told
