@@ -4,11 +4,16 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 from hashlib import sha256
 
 import pytest
 
+from curation.v1 import curation_pb2 as pb
+from shared.enrichment import Failed, Retry, Skip
 from shared.errors import WorkflowError
+from shared.workflow import EnrichmentContext, Item, Values
+from tests.support.service import running_service
 from tests.support.worker import Reply, World, details
 
 INCOMPRESSIBLE = "".join(sha256(str(number).encode()).hexdigest() for number in range(200))
@@ -170,6 +175,64 @@ async def test_an_enricher_that_is_not_there_keeps_the_worker_from_starting(worl
     with pytest.raises(WorkflowError, match=r"tests\.support\.worker:nowhere cannot be loaded"):
         async with world.worker():
             pass
+
+
+async def test_an_enricher_says_itself_what_becomes_of_its_item(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    ends = {
+        "later": Retry("the register is closed", after_s=3600),
+        "never": Failed("the company is no more"),
+        "nothing": Skip("there is no entry"),
+    }
+
+    async def enrich(item: Item, context: EnrichmentContext) -> Values | None:
+        raise ends[item.data["name"]]
+
+    monkeypatch.setattr("tests.support.worker.enrich", enrich)
+    await world.queue("later", "never", "nothing")
+    async with world.worker(flush_age_s=1) as worker:
+        await worker.see(worker.probe.expect("flushed"))
+        later, never, nothing = await world.gadgets()
+    told = [
+        (row["lookup_status"], row["lookup_error"], row["lookup_attempts"], row["lookup_result"])
+        for row in (later, never, nothing)
+    ]
+    assert told == [
+        ("queued", "the register is closed", 1, None),
+        ("failed", "the company is no more", 1, None),
+        ("completed", None, 1, "nothing_found"),
+    ]
+    assert later["lookup_run_at"] - datetime.now(UTC) > timedelta(minutes=59)
+
+
+async def test_the_next_attempt_at_an_item_is_visible_wherever_it_is_looked_for(world: World) -> None:
+    async def answer(name: str) -> Reply:
+        return Reply(status=503, headers={"Retry-After": "3600"})
+
+    world.api.answer = answer
+    (key,) = await world.queue("later")
+    async with running_service(world.url, workflow=world.workflow) as service:
+        async with world.worker() as worker:
+            await worker.see(worker.probe.expect("flushed"))
+        got = await service.stub.GetItem(pb.GetItemRequest(resource="gadgets", id=str(key), history_size=10))
+        why = await service.stub.ExplainItem(pb.ExplainItemRequest(resource="gadgets", id=str(key)))
+    at = got.item.next_attempt_time.ToDatetime(UTC)
+    assert at - datetime.now(UTC) > timedelta(minutes=59)
+    (event,) = [event for event in got.history if event.kind == "retry"]
+    assert event.next_attempt_time.ToDatetime(UTC) == at
+    assert at in [cause.until_time.ToDatetime(UTC) for cause in why.causes if cause.kind == pb.CAUSE_KIND_BACKING_OFF]
+
+
+@pytest.mark.parametrize("status", [400, 401, 403, 404, 410, 422])
+async def test_what_the_api_refuses_fails_at_the_first_attempt(world: World, status: int) -> None:
+    async def answer(name: str) -> Reply:
+        return Reply(status=status)
+
+    world.api.answer = answer
+    await world.queue("refused")
+    async with world.worker() as worker:
+        (row,) = await world.ended(worker)
+    assert (row["lookup_status"], row["lookup_attempts"], len(world.api.requests)) == ("failed", 1, 1)
+    assert row["lookup_error"].startswith(f"gadgets API answered {status} ")
 
 
 async def test_never_more_enrichers_run_at_once_than_the_limit_allows(world: World) -> None:

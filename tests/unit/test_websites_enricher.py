@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import gzip
+import re
 import socket
 from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
 from http import HTTPStatus
 
 import pytest
@@ -89,6 +91,22 @@ async def test_no_website_is_nothing_found(address: str | None) -> None:
         "http://[fd00:ec2::254]/",
         "http://[64:ff9b::a9fe:a9fe]/",
         "http://[2002:7f00:1::]/",
+        "http://[2001:0:7f00:1::]/",
+        "http://[64:ff9b:1::a9fe:a9fe]/",
+        "http://[::127.0.0.1]/",
+        "http://[::]/",
+        "http://[fe80::1]/",
+        "http://[fec0::1]/",
+        "http://[ff02::1]/",
+        "http://[3fff::1]/",
+        "http://192.0.0.192/opc/v2/",
+        "http://168.63.129.16/",
+        "http://100.100.100.200/latest/meta-data/",
+        "http://255.255.255.255/",
+        "http://198.18.0.1/",
+        "http://127.1/",
+        "http://0x7f000001/",
+        "http://user@127.0.0.1/",
     ],
 )
 async def test_addresses_inside_are_refused(address: str) -> None:
@@ -96,10 +114,63 @@ async def test_addresses_inside_are_refused(address: str) -> None:
     assert (trigger, "private network" in error) == ("fail", True)
 
 
-async def test_a_redirect_to_an_address_inside_is_refused(website: Website) -> None:
-    website.pages = {"/": redirect("http://169.254.169.254/latest/meta-data/")}
-    trigger, error = await error_of(website.url)
-    assert (trigger, "private network" in error) == ("fail", True)
+@pytest.mark.parametrize(
+    ("location", "why"),
+    [
+        ("http://169.254.169.254/latest/meta-data/", "private network"),
+        ("//[::ffff:10.0.0.1]/", "private network"),
+        ("http://localhost.:1/", "Port 1 of|private network|does not exist|could not be resolved"),
+        ("file:///etc/passwd", "Only http and https"),
+        ("http://1.1.1.1:22/", "Port 22"),
+    ],
+)
+@pytest.mark.parametrize("hops", [0, 3])
+async def test_a_redirect_to_what_is_not_read_is_refused_wherever_it_comes(
+    website: Website, location: str, why: str, hops: int
+) -> None:
+    website.pages = {f"/{n}": redirect(f"/{n + 1}") for n in range(hops)} | {f"/{hops}": redirect(location)}
+    # Only this one server is allowed, not the network that it is in.
+    trigger, error = await error_of(f"{website.url}/0", allowed="127.0.0.1/32")
+    assert trigger in ("fail", "retry")
+    assert re.search(why, error)
+    assert website.paths == [f"/{n}" for n in range(hops + 1)]
+
+
+async def test_a_server_that_drips_bytes_is_given_up(website: Website, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("workflows.local_businesses.fetch.FETCH_TIMEOUT_S", 0.2)
+    async with dripping() as url:
+        trigger, error = await error_of(url)
+    assert (trigger, "did not answer in time" in error) == ("retry", True)
+
+
+@asynccontextmanager
+async def dripping() -> AsyncIterator[str]:
+    """A server that is never silent, and never done."""
+    ended, conversations = asyncio.Event(), set[asyncio.Task[None]]()
+
+    async def drip(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        conversation = asyncio.current_task()
+        assert conversation is not None
+        conversations.add(conversation)
+        with suppress(ConnectionError):
+            writer.write(b"HTTP/1.1 200 OK\r\nContent-Type: text/html\r\n\r\n")
+            while not ended.is_set():
+                writer.write(b".")
+                await writer.drain()
+                with suppress(TimeoutError):
+                    await asyncio.wait_for(ended.wait(), 0.01)
+        writer.transport.abort()
+
+    server = await asyncio.start_server(drip, "127.0.0.1", 0)
+    yield f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/"
+    ended.set()
+    await asyncio.gather(*conversations)
+    server.close()
+
+
+async def test_a_page_without_a_content_type_fails_for_good(website: Website) -> None:
+    website.pages = {"/": html(b"<title>x</title>", content_type="")}
+    assert (await error_of(website.url))[0] == "fail"
 
 
 @pytest.mark.parametrize(

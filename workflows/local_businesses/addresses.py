@@ -26,6 +26,14 @@ RESOLVE_TIMEOUT_S = 5.0
 ADDRESSES_MAX = 2
 """How many addresses of one name are tried."""
 NAT64 = ipaddress.IPv6Network("64:ff9b::/96")
+NEVER: tuple[Network, ...] = (
+    ipaddress.IPv4Network("168.63.129.16/32"),  # a public address, behind which Azure keeps the metadata of a machine
+    ipaddress.IPv4Network("192.0.0.0/24"),  # for protocols; Oracle's metadata are in it
+    ipaddress.IPv6Network("3fff::/20"),  # for documentation
+    ipaddress.IPv6Network("5f00::/16"),  # for routing within a network
+    ipaddress.IPv6Network("fec0::/10"),  # the private addresses of old
+)
+"""What is not public, or reaches inside, though some versions of Python take it for public."""
 
 
 def parse_networks(text: str) -> tuple[Network, ...]:
@@ -61,7 +69,10 @@ async def resolve(url: httpx.URL, *, allowed: Sequence[Network]) -> list[Address
 
 def is_public(address: Address) -> bool:
     """True when the address, and whatever IPv4 address it wraps, belongs to the public internet."""
-    return all(part.is_global and not part.is_multicast and not part.is_reserved for part in _unwrapped(address))
+    return all(
+        part.is_global and not (part.is_multicast or part.is_reserved or _within(part, NEVER))
+        for part in _unwrapped(address)
+    )
 
 
 def _unwrapped(address: Address) -> Iterator[Address]:
