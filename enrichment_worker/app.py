@@ -21,8 +21,10 @@ from enrichment_worker.canceller import Canceller
 from enrichment_worker.claimer import Claimer
 from enrichment_worker.completer import Completer, FlushLimits
 from enrichment_worker.http import http_client
+from enrichment_worker.keys import Keys
 from enrichment_worker.lane import Lane
 from enrichment_worker.listener import Listener
+from enrichment_worker.numbers import worker_numbers
 from enrichment_worker.pacer import Pacer
 from enrichment_worker.pinned import Pinned
 from enrichment_worker.reporter import Reporter
@@ -34,8 +36,9 @@ from enrichment_worker.switch import Switch
 from enrichment_worker.upstream import Upstream
 from shared.attempt import AnyEnricher, Bench, load_enricher
 from shared.db.readiness import DatabaseReady
+from shared.key_use import Gate
 from shared.lifecycle import Part, run_parts
-from shared.metrics import Metrics, metrics_parts
+from shared.metrics import metrics_parts
 from shared.probe import Probe
 from shared.registry import Registry
 from shared.secrets import Secrets
@@ -45,18 +48,6 @@ from shared.workflow import Workflow
 random = SystemRandom().random
 ANSWER_S_MIN = 5.0
 """PostgreSQL gets so long for an answer at least; the longer a worker may be silent, the longer."""
-COUNTED = {
-    "done": "Completed.",
-    "failed": "Failed for good.",
-    "dropped": "Late results, of which nothing was saved.",
-    "cancelled": "Attempts that were ended, or not begun, because their items were taken away.",
-}
-"""What a lane counts."""
-KNOWN = {
-    "is_broken": "1 while the external API is down, as this worker knows.",
-    "held_s": "Seconds for which the external API asked not to be called.",
-}
-"""What an upstream knows."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -145,9 +136,15 @@ def worker_parts(settings: WorkerSettings, workflows: Sequence[Workflow], means:
         Completer(lane=lane, pinned=means.completions, secrets=secrets, limits=flush, probe=probe) for lane in lanes
     ]
     grace = Grace(settings.grace_s)
+    gates = [
+        Keys(workflow=w, session=lambda: session.id, pinned=claims, probe=probe)
+        if w.limits.key_rate or w.limits.key_concurrency
+        else None
+        for w in workflows
+    ]
     runners = [
-        Runner(lane=lane, bench=_bench(lane, enricher, means), completer=completer, grace=grace, probe=probe)
-        for lane, enricher, completer in zip(lanes, enrichers, completers, strict=True)
+        Runner(lane=lane, bench=_bench(lane, enricher, means, gate), completer=completer, grace=grace, probe=probe)
+        for lane, enricher, completer, gate in zip(lanes, enrichers, completers, gates, strict=True)
     ]
     pacers = [Pacer(lane=lane, runner=r) for lane, r in zip(lanes, runners, strict=True) if lane.workflow.limits.rate]
     switch = Switch(lanes=lanes, runners=runners, pinned=claims, poll_s=settings.poll_s, random=random, probe=probe)
@@ -166,7 +163,7 @@ def worker_parts(settings: WorkerSettings, workflows: Sequence[Workflow], means:
         probe=probe,
     )
     return [
-        *metrics_parts(_metrics(lanes, pacers), settings.metrics_listen),
+        *metrics_parts(worker_numbers(lanes, pacers, filter(None, gates)), settings.metrics_listen),
         session,
         Rescuer(lanes=lanes, pinned=claims, expiry_s=settings.expiry_s, random=random, probe=probe),
         Listener(
@@ -179,6 +176,7 @@ def worker_parts(settings: WorkerSettings, workflows: Sequence[Workflow], means:
         ),
         Reporter(upstreams=[*upstreams.values()], news=news, pinned=claims, random=random, probe=probe),
         *completers,
+        *filter(None, gates),
         *runners,
         *pacers,
         switch,
@@ -196,30 +194,9 @@ def _ahead_max(workflow: Workflow, settings: WorkerSettings) -> int:
     return settings.claim_ahead_max if limits.rate is None and limits.concurrency_total is None else 0
 
 
-def _metrics(lanes: Sequence[Lane], pacers: Sequence[Pacer]) -> Metrics:
-    metrics = Metrics()
-    for lane in lanes:
-        labels = {"resource": lane.workflow.resource}
-        metrics.gauge("curation_items_held", "Claimed and not yet committed.", lane.held.__len__, **labels)
-        metrics.gauge("curation_items_running", "With an enricher now.", lane.running.__len__, **labels)
-        metrics.gauge(
-            "curation_attempts_stuck", "Told to end, and not ended.", partial(getattr, lane, "stuck"), **labels
-        )
-        for name, description in COUNTED.items():
-            metrics.counter(f"curation_items_{name}", description, partial(getattr, lane, name), **labels)
-    for upstream in {lane.upstream.api: lane.upstream for lane in lanes}.values():
-        for name, description in KNOWN.items():
-            metrics.gauge(f"curation_api_{name}", description, partial(getattr, upstream, name), api=upstream.api)
-        turned_away = partial(getattr, upstream, "turned_away")
-        metrics.counter("curation_api_turned_away", "Attempts that did not count.", turned_away, api=upstream.api)
-    for pacer in pacers:
-        lapsed = partial(getattr, pacer, "lapsed")
-        metrics.counter("curation_calls_lapsed", "Reserved, and not begun in time.", lapsed, pacer=pacer.name)
-    return metrics
-
-
-def _bench(lane: Lane, enricher: AnyEnricher, means: Means) -> Bench:
+def _bench(lane: Lane, enricher: AnyEnricher, means: Means, gate: Gate | None) -> Bench:
     return Bench(
+        gate=gate,
         enricher=enricher,
         limits=lane.workflow.limits,
         api=lane.workflow.api,

@@ -25,9 +25,14 @@ class Pacer(Part):
         """Items whose time had passed before they could begin."""
 
     @property
-    def name(self) -> str:
+    def resource(self) -> str:
         """Which workflow's pacer it is."""
-        return f"Pacer of {self._lane.workflow.resource}"
+        return self._lane.workflow.resource
+
+    @property
+    def name(self) -> str:
+        """What logs call it."""
+        return f"Pacer of {self.resource}"
 
     async def stop(self) -> None:
         """Lets nothing more begin."""

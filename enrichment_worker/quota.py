@@ -10,15 +10,13 @@ from dataclasses import dataclass
 
 from enrichment_worker.lane import Lane, Term
 from shared.db.engine import Connection
-from shared.db.limits import WHOLE, Ask, Grant, give_back, interval_s, keep, lease, reserve
+from shared.db.limits import WHOLE, Ask, Grant, give_back, interval_s, keep, late_s, lease, reserve
 
 HORIZON_S = 0.5
 """Calls are reserved so far ahead: enough for several to a claim, too little for a dead worker's to be missed."""
 SLOT_S = 0.25
 """Where all slots are taken, it is asked again after so long, should they be with others."""
 REST_S_MIN = 0.02
-LATE_S = 0.1
-"""So late a call may begin. Later it would begin together with others, and there would be too many in a period."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +39,8 @@ class Quota:
     def __init__(self, lane: Lane) -> None:
         limits = lane.workflow.limits
         self._lane, self._api = lane, lane.workflow.api
-        self._interval_s, self._slots_max = interval_s(limits.rate), limits.concurrency_total
+        self._interval_s, self._late_s = interval_s(limits.rate), late_s(limits.rate)
+        self._slots_max = limits.concurrency_total
 
     @property
     def is_limited(self) -> bool:
@@ -84,4 +83,4 @@ class Quota:
             return None
         starts = [portion.grant.first_s + n * self._interval_s for n in range(taken)]
         earliest_s, latest_s = portion.clock_s
-        return [(latest_s + start_s, earliest_s + start_s + LATE_S) for start_s in starts]
+        return [(latest_s + start_s, earliest_s + start_s + self._late_s) for start_s in starts]

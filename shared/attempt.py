@@ -10,13 +10,14 @@ import importlib
 import inspect
 import threading
 from collections.abc import Callable, Coroutine, Generator, Mapping
-from contextlib import suppress
-from dataclasses import dataclass, field
+from contextlib import nullcontext, suppress
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from shared.deadline import Deadline
 from shared.errors import WorkflowError
+from shared.key_use import Gate, KeyUse, KeyUses
 from shared.outcome import AttemptOutcome, classify, clean
 from shared.secrets import Secrets
 from shared.workflow import Enricher, Item, Limits, Values, Workflow
@@ -44,6 +45,8 @@ class Bench:
     report: Report
     random: Callable[[], float]
     """Gives a number from 0 to 1, for the jitter of retries."""
+    gate: Gate | None = None
+    """To the keys of the external API; None where none is limited."""
     deadline: Deadline = field(init=False)
     """Of each attempt."""
     secrets: Secrets = field(init=False)
@@ -63,8 +66,9 @@ async def attempt(item: Item, bench: Bench) -> AttemptOutcome:
     Returns when the enricher has ended, which may be long after its time, or never: it may swallow its cancellation,
     and a thread cannot be interrupted. A caller that cannot wait gives it up, and takes `overdue` for the outcome.
     """
+    context = _Context(item, bench)
     try:
-        return _found(await bench.deadline.run(_call(item, bench)))
+        return _found(await bench.deadline.run(_call(item, context, bench)))
     except asyncio.CancelledError:
         task = asyncio.current_task()
         if task is None or task.cancelling():
@@ -75,7 +79,9 @@ async def attempt(item: Item, bench: Bench) -> AttemptOutcome:
         error = RuntimeError(f"the enricher asked the process to exit ({raised.code})")
     except Exception as raised:  # noqa: BLE001 - the boundary to an author's code
         error = raised
-    return _classified(error, item, bench)
+    outcome = _classified(error, item, bench)
+    # What was asked for a key holds for that key alone.
+    return replace(outcome, hold_s=None) if context.has_held_key else outcome
 
 
 def overdue(item: Item, bench: Bench) -> AttemptOutcome:
@@ -115,8 +121,7 @@ def load_enricher(workflow: Workflow) -> AnyEnricher:
     return enricher
 
 
-async def _call(item: Item, bench: Bench) -> Any:
-    context = _Context(item, bench)
+async def _call(item: Item, context: _Context, bench: Bench) -> Any:
     enricher: Callable[[Item, Any], Any] = bench.enricher
     if bench.is_async:
         return await enricher(item, context)
@@ -169,11 +174,16 @@ def _found(values: object) -> AttemptOutcome:
 class _Context:
     """What an enricher sees of the worker: an `EnrichmentContext`."""
 
-    __slots__ = ("_bench", "_item", "cancelled")
+    __slots__ = ("_bench", "_item", "_uses", "cancelled")
 
     def __init__(self, item: Item, bench: Bench) -> None:
         self._item, self._bench = item, bench
+        self._uses = None if bench.gate is None else KeyUses(bench.gate, timeout_s=bench.limits.timeout_s)
         self.cancelled = False
+
+    @property
+    def has_held_key(self) -> bool:
+        return self._uses is not None and self._uses.has_held
 
     @property
     def http(self) -> httpx.AsyncClient:
@@ -187,6 +197,9 @@ class _Context:
         """Counts at the call, so that a plain function in a thread, which cannot await, may use it too."""
         self._bench.report(self._item, clean(self._bench.secrets.hide(step)), min(1.0, max(0.0, float(fraction))))
         return _Done()
+
+    def limit(self, key: str) -> KeyUse | nullcontext[None]:
+        return nullcontext() if self._uses is None else self._uses.use(key)
 
 
 class _Done(Coroutine[Any, Any, None]):

@@ -30,5 +30,18 @@ class Failed(EnrichmentError):
     """No further attempt would help."""
 
 
+class TurnedAway(Exception):
+    """Raised by `context.limit` where a use would have to wait too long. Let it pass: the item is tried again later,
+    and has lost no attempt.
+    """
+
+    def __init__(self, message: str, after_s: float) -> None:
+        super().__init__(message)
+        self.message = message
+        """What a curator reads."""
+        self.after_s = after_s
+        """Seconds until there may be room."""
+
+
 class Skip(EnrichmentError):
     """There is nothing to find for this item: completed, without a target row; the same as returning None."""

@@ -18,7 +18,7 @@ from typing import Literal, TypeAlias
 
 import httpx
 
-from shared.enrichment import Failed, Retry, Skip
+from shared.enrichment import Failed, Retry, Skip, TurnedAway
 from shared.failure import Failure
 from shared.secrets import Secrets
 from shared.workflow import Limits, Values
@@ -96,18 +96,20 @@ def classify(
         )
     if isinstance(error, Skip):
         return AttemptOutcome(trigger="find_nothing")
+    if isinstance(error, TurnedAway):
+        return AttemptOutcome(trigger="postpone", error=clean(error.message), delay_s=error.after_s)
     message = clean(secrets.hide(_message(error, api)))
     failure = Failure.of(api, _kind(error), message)
     if not _may_pass(error):
         return AttemptOutcome(trigger="fail", error=message, failure=failure)
-    asked_s = _asked_s(error, now)
+    after_s = asked_s(error, now)
     told = AttemptOutcome(
         trigger="retry",
         error=message,
         failure=failure,
         is_outage=_is_outage(error),
-        hold_s=None if asked_s is None or isinstance(error, Retry) else min(max(asked_s, 0.0), RETRY_AFTER_S_MAX),
-        delay_s=retry_delay_s(attempt, limits, asked_s, random),
+        hold_s=None if after_s is None or isinstance(error, Retry) else min(max(after_s, 0.0), RETRY_AFTER_S_MAX),
+        delay_s=retry_delay_s(attempt, limits, after_s, random),
     )
     if attempt < limits.attempts_max:
         return told
@@ -138,7 +140,7 @@ def clean(message: str) -> str:
 
 def _worst(outcomes: list[AttemptOutcome]) -> AttemptOutcome:
     """Of several errors at once: one that cannot pass decides, else the longest wait."""
-    order = {"find_nothing": 0, "retry": 1, "fail": 2}
+    order = {"find_nothing": 0, "postpone": 1, "retry": 2, "fail": 3}
     return max(outcomes, key=lambda outcome: (order[outcome.trigger], outcome.delay_s))
 
 
@@ -163,7 +165,8 @@ def _kind(error: Exception) -> str:
     return type(error).__name__
 
 
-def _asked_s(error: Exception, now: datetime) -> float | None:
+def asked_s(error: Exception, now: datetime) -> float | None:
+    """How long the external API asked to be left alone, as this error says."""
     if isinstance(error, Retry):
         after_s = error.after_s
         return float(after_s) if isinstance(after_s, (int, float)) and math.isfinite(after_s) else None

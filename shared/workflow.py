@@ -10,6 +10,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 from functools import cached_property
+from math import inf
 from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
 from sqlalchemy import BigInteger, Column, DateTime, Double, Index, Integer, Table, Text, text
@@ -147,8 +148,14 @@ class EnrichmentContext(Protocol):
         """Tell watchers how far this item is: a step in words and a fraction, 0 to 1. Cheap; sent in batches."""
 
     def limit(self, key: str) -> AbstractAsyncContextManager[None]:
-        """`async with context.limit("example.com"):` around what uses a key: waits for `key_rate` and
-        `key_concurrency` of the workflow's limits, which hold for all workers together.
+        """`async with context.limit("example.com"):` around what uses a key, in a plain function `with`: waits for
+        `key_rate` and `key_concurrency` of the workflow's limits, which hold for all workers together.
+
+        A `Retry-After` that leaves it as an error holds the key for all workers. Use one key at a time: who holds one
+        and waits for another may wait for itself. Name a secret, do not pass it: keys are kept in the database.
+
+        Raises:
+            TurnedAway: it would take too long. Let it pass: the item comes back later, and no attempt is lost.
         """
 
 
@@ -266,5 +273,20 @@ def _check(workflow: Workflow) -> None:
         raise WorkflowError(name, f"the source table lacks {', '.join(absent)}: add *item_columns(...)")
     if workflow.target_key not in {c.name for c in workflow.value_columns}:
         raise WorkflowError(name, f"target_key {workflow.target_key!r} is no column that an enricher fills")
+    if problem := _limits_problem(workflow.limits):
+        raise WorkflowError(name, problem)
     if ":" not in workflow.enricher:
         raise WorkflowError(name, "the enricher is named as `package.module:function`")
+
+
+def _limits_problem(limits: Limits) -> str | None:
+    """What is wrong with limits, or None."""
+    for word in ("rate", "key_rate"):
+        rate: Rate | None = getattr(limits, word)
+        if rate is not None and not (0 < rate.calls < inf and 0 < rate.per_s < inf):
+            return f"{word} is so many calls, more than 0, in so many seconds, more than 0"
+    for word in ("attempts_max", "concurrency", "concurrency_total", "key_concurrency", "breaker_failures"):
+        number: int | None = getattr(limits, word)
+        if number is not None and number < 1:
+            return f"{word} is at least 1"
+    return None

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from math import inf
 
 from shared.db.engine import Connection
 from shared.workflow import Rate
@@ -19,7 +20,9 @@ from shared.workflow import Rate
 WHOLE = ""
 """The key that stands for an API as a whole."""
 SPARE = 0.01
-"""This part of a rate is left out, so that in ten seconds and more not even the lateness of calls exceeds it."""
+"""This part of a rate is left out, so that calls may begin late by as much of its period, and never be too many."""
+LATE_S = 0.1
+"""So late a call may begin in any case, or busy workers would lose their turns; in short periods that is more."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +54,11 @@ class Grant:
 def interval_s(rate: Rate | None) -> float:
     """The time between the beginnings of two calls; 0 where there is no rate."""
     return 0.0 if rate is None else rate.per_s / rate.calls * (1 + SPARE)
+
+
+def late_s(rate: Rate | None) -> float:
+    """How late a call may begin: later it would begin together with others, and there would be too many."""
+    return inf if rate is None else max(LATE_S, SPARE * rate.per_s)
 
 
 async def reserve(connection: Connection, api: str, asks: Sequence[Ask], *, horizon_s: float) -> Mapping[str, Grant]:

@@ -265,9 +265,9 @@ async def test_lists_metrics_and_streams_tell_of_a_breaker(world: World, calls: 
         assert (workflow.state.breaker, workflow.state.api) == (pb.BREAKER_STATE_OPEN, "gadgets API")
         (listed,) = (await service.stub.ListWorkers(pb.ListWorkersRequest())).workers
         assert [state.breaker for state in listed.workflows] == [pb.BREAKER_STATE_OPEN]
-        assert 'curation_api_is_broken{api="gadgets API"} 1.0' in await asyncio.to_thread(numbers, server.port)
+        assert 'curation_api_broken{api="gadgets API"} 1.0' in await asyncio.to_thread(numbers, server.port)
         calls.then = details
         while (told := await states.get()).breaker != pb.BREAKER_STATE_CLOSED:
             pass
         await world.ended(worker)
-        assert 'curation_api_is_broken{api="gadgets API"} 0.0' in await asyncio.to_thread(numbers, server.port)
+        assert 'curation_api_broken{api="gadgets API"} 0.0' in await asyncio.to_thread(numbers, server.port)

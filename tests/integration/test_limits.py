@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 from math import floor
 from typing import Any
 
 import pytest
 
 from enrichment_worker import quota
-from enrichment_worker.quota import LATE_S
-from shared.db.limits import Ask, interval_s, lease, reserve
+from shared.db.limits import Ask, interval_s, late_s, lease, reserve
 from shared.db.sessions import open_session
 from shared.workflow import Rate
 from tests.support.calls import Calls
@@ -48,6 +48,21 @@ async def all_ended(world: World, running: list[RunningWorker]) -> list[dict[str
         await asyncio.wait(flushed, return_when=asyncio.FIRST_COMPLETED)
 
 
+async def gadgets_when(
+    world: World,  # noqa: F811
+    worker: RunningWorker,
+    holds: Callable[[list[dict[str, Any]]], bool],
+) -> list[dict[str, Any]]:
+    """Waits until this holds of the gadgets."""
+    while not holds(rows := await world.gadgets()):
+        await worker.see(worker.probe.expect("looked at the switch"))
+    return rows
+
+
+def processing(rows: list[dict[str, Any]]) -> bool:
+    return any(row["lookup_status"] == "processing" for row in rows)
+
+
 async def test_ten_workers_on_a_rate_make_no_more_calls_in_any_period_than_one(
     world: World,  # noqa: F811
     calls: Calls,
@@ -59,8 +74,8 @@ async def test_ten_workers_on_a_rate_make_no_more_calls_in_any_period_than_one(
         rows = await all_ended(world, running)
     assert {row["lookup_status"] for row in rows} == {"completed"}
     assert len(calls.times) == len(rows)
-    # An attempt begins within LATE_S of its time, and its call arrives within the longest delay that was seen.
-    reach_s = rate.per_s + LATE_S + calls.delay_s
+    # An attempt begins within late_s of its time, and its call arrives within the longest delay that was seen.
+    reach_s = rate.per_s + late_s(rate) + calls.delay_s
     assert calls.most_within(rate.per_s) <= 1 + floor(reach_s / interval_s(rate))
 
 
@@ -138,8 +153,109 @@ async def test_what_was_reserved_for_more_items_than_there_are_is_free_again(
             assert await cursor.fetchone() == (0,)
             # The one call that was made is all that the schedule knows of.
             cursor = await connection.execute(
-                "SELECT next_at - min(at) < interval '0.41 s' FROM call_schedule, status_event"
-                " WHERE kind = 'claim' GROUP BY next_at"
+                "SELECT next_at < greatest(clock_timestamp(), min(at) + interval '0.41 s')"
+                " FROM call_schedule, status_event WHERE kind = 'claim' GROUP BY next_at"
             )
             assert await cursor.fetchone() == (True,)
     assert len(calls.times) == 1
+
+
+@pytest.fixture
+def keyed(world: World, calls: Calls) -> Calls:  # noqa: F811
+    """What the API sees of gadgets that use a key each: what comes before the dash in their names."""
+    world.workflow = replace(world.workflow, enricher="tests.support.calls:enrich_by_key")
+    return calls
+
+
+async def test_a_key_is_used_as_often_as_allowed_by_all_workers_and_others_do_not_wait_for_it(
+    world: World,  # noqa: F811
+    keyed: Calls,
+) -> None:
+    rate = Rate(calls=10)
+    world.limit(key_rate=rate, concurrency=4)
+    await world.queue(*[f"busy-{n}" for n in range(15)], *[f"other{n}-x" for n in range(20)])
+    async with workers(world, 3) as running:
+        rows = await all_ended(world, running)
+    assert {(row["lookup_status"], row["lookup_attempts"]) for row in rows} == {("completed", 1)}
+    busy = replace(keyed, times=[call for call in keyed.times if call[0].startswith("busy")])
+    assert len(busy.times) == 15
+    reach_s = rate.per_s + late_s(rate) + busy.delay_s
+    assert busy.most_within(rate.per_s) <= 1 + floor(reach_s / interval_s(rate))
+    before_last = [name for name, _, _ in keyed.times[: keyed.times.index(busy.times[-1])]]
+    assert {f"other{n}-x" for n in range(20)} <= set(before_last)
+
+
+async def test_of_one_key_no_more_are_used_at_once_than_allowed_by_all_workers(
+    world: World,  # noqa: F811
+    keyed: Calls,
+) -> None:
+    pair = asyncio.Barrier(2)
+
+    async def answer(name: str) -> Reply:
+        await pair.wait()
+        return await details(name)
+
+    keyed.then = answer
+    world.limit(key_concurrency=2)
+    await world.queue(*[f"host-{n}" for n in range(12)])
+    async with workers(world, 3) as running:
+        rows = await all_ended(world, running)
+    assert {(row["lookup_status"], row["lookup_attempts"]) for row in rows} == {("completed", 1)}
+    assert keyed.most_at_once == 2
+
+
+async def test_who_would_wait_too_long_for_a_key_comes_back_later_and_loses_no_attempt(
+    world: World,  # noqa: F811
+    keyed: Calls,
+) -> None:
+    world.limit(key_rate=Rate(calls=1, per_s=600))
+    await world.queue("host-1", "host-2", "host-3", "free-1")
+    async with world.worker() as worker:
+        rows = await gadgets_when(
+            world,
+            worker,
+            lambda rows: sum(row["lookup_run_at"] is not None for row in rows) == 2 and not processing(rows),
+        )
+    waiting = [row for row in rows if row["lookup_status"] == "queued"]
+    assert [row["lookup_attempts"] for row in waiting] == [0, 0]
+    assert {row["lookup_error"] for row in waiting} == {"gadgets API is called as often as it may be"}
+    assert len({row["lookup_run_at"] for row in waiting}) == 2
+    assert sorted(name.partition("-")[0] for name, _, _ in keyed.times) == ["free", "host"]
+
+
+async def test_a_retry_after_of_a_key_holds_that_key_for_all_workers_and_no_other(
+    world: World,  # noqa: F811
+    keyed: Calls,
+) -> None:
+    async def answer(name: str) -> Reply:
+        if name == "host-1":
+            return Reply(status=429, headers={"Retry-After": "3600"})
+        return await details(name)
+
+    keyed.then = answer
+    world.limit(key_concurrency=1)
+    await world.queue("host-1")
+    async with workers(world, 2) as running:
+        soon = datetime.now(UTC) + timedelta(minutes=1)
+        while max((row["next_at"] for row in await world.rows("call_schedule", "key")), default=soon) <= soon:
+            await running[0].see(running[0].probe.expect("looked at the switch"))
+        await world.queue(*[f"host-{n}" for n in range(2, 6)], *[f"other-{n}" for n in range(2)])
+        rows = await gadgets_when(
+            world,
+            running[0],
+            lambda rows: sum(row["lookup_error"] is not None for row in rows) == 5 and not processing(rows),
+        )
+    assert [row["lookup_attempts"] for row in rows] == [1, 0, 0, 0, 0, 1, 1]
+    assert [row["lookup_status"] for row in rows] == ["queued"] * 5 + ["completed"] * 2
+    assert await world.rows("api_state", "api") == []
+
+
+async def test_a_plain_function_uses_a_key_too(world: World, calls: Calls) -> None:  # noqa: F811
+    world.workflow = replace(world.workflow, enricher="tests.support.calls:enrich_plainly_by_key")
+    world.limit(key_concurrency=1)
+    await world.queue(*[f"host-{n}" for n in range(5)])
+    async with world.worker() as worker:
+        rows = await world.ended(worker)
+        while any(lease["slots"] for lease in await world.rows("call_lease", "key")):
+            await worker.see(worker.probe.expect("asked for keys"))
+    assert {row["lookup_status"] for row in rows} == {"completed"}

@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from time import monotonic
+from typing import Any
 
 from shared.workflow import EnrichmentContext, Item, Values
 from tests.support.worker import Reply, details
@@ -20,6 +21,13 @@ async def enrich_by_key(item: Item, context: EnrichmentContext) -> Values | None
     """Uses a key: what comes before the dash in the gadget's name."""
     async with context.limit(item.data["name"].partition("-")[0]):
         return await _ask(item, context, monotonic())
+
+
+def enrich_plainly_by_key(item: Item, context: EnrichmentContext) -> Values | None:
+    """The same in a thread, without a call."""
+    key: Any = context.limit(item.data["name"].partition("-")[0])
+    with key:
+        return {"code": item.data["name"], "label": "plain"}
 
 
 async def _ask(item: Item, context: EnrichmentContext, began_s: float) -> Values | None:

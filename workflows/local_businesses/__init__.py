@@ -15,7 +15,15 @@ workflow = Workflow(
     curation=curation,
     queue=queue,
     enricher="workflows.local_businesses.enricher:enrich",
-    limits=Limits(attempts_max=3, timeout_s=60, concurrency=20, backoff_s=2, backoff_max_s=600, breaker_failures=None),
+    limits=Limits(
+        attempts_max=3,
+        timeout_s=60,
+        concurrency=20,
+        key_concurrency=2,
+        breaker_failures=None,
+        backoff_s=2,
+        backoff_max_s=600,
+    ),
     api="website",
 )
 """`local_businesses`, enriched by what their websites say."""

@@ -28,6 +28,12 @@ async def enrich(item: Item, context: EnrichmentContext) -> Values | None:
     """
     url = _website(item)
     fetcher = Fetcher(http=context.http, allowed=_networks(context))
+    # Many businesses may share a host; it is read for two of them at once, by all workers.
+    async with context.limit(url.host or "nowhere"):
+        return await _read(item, url, fetcher, context)
+
+
+async def _read(item: Item, url: httpx.URL, fetcher: Fetcher, context: EnrichmentContext) -> Values:
     await context.progress("fetching the website", 0.0)
     document = await fetcher.fetch(url)
     _refuse(document)

@@ -1,0 +1,187 @@
+"""The gate to the keys of one workflow's API: hosts, tenants, whatever its enricher names.
+
+Those who wait are asked for together, all keys in one transaction, and one such transaction is under way at a time. A
+slot that nobody wants any more is kept for a moment: the key may be used again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+
+from enrichment_worker.bell import Bell
+from enrichment_worker.key import Key, Waiter
+from enrichment_worker.pinned import Pinned
+from enrichment_worker.quota import REST_S_MIN, SLOT_S
+from shared.db.engine import Connection
+from shared.db.limits import Ask, Grant, give_back, interval_s, keep, late_s, lease, postpone, reserve
+from shared.enrichment import TurnedAway
+from shared.errors import DatabaseUnavailable
+from shared.lifecycle import Part
+from shared.probe import Probe
+from shared.workflow import Workflow
+
+GATHER_S = 0.01
+"""Who wants a key waits so long for others who do: they share a transaction."""
+HORIZON_S = 1.0
+"""Uses are reserved so far ahead."""
+KEPT_S = 0.25
+"""A slot that nobody wants is given back after so long."""
+AWAY_S_MAX = 3600.0
+"""Who is turned away comes back within an hour."""
+IDLE_S = 1.0
+
+
+class Keys(Part):
+    """The gate of one workflow."""
+
+    def __init__(
+        self, *, workflow: Workflow, session: Callable[[], int], pinned: Pinned, probe: Probe | None = None
+    ) -> None:
+        """`session` tells the worker's session, which may be another one tomorrow."""
+        super().__init__()
+        limits = workflow.limits
+        self.resource, self._api = workflow.resource, workflow.api
+        self._session, self._pinned, self._probe = session, pinned, probe or Probe()
+        self._interval_s, self._late_s = interval_s(limits.key_rate), late_s(limits.key_rate)
+        self._slots_max = limits.key_concurrency
+        self._waiting_max = max(1, limits.concurrency // 4)
+        self._keys: dict[str, Key] = {}
+        self._bell = Bell()
+        self.turned_away = 0
+        """Attempts that would have waited too long."""
+
+    @property
+    def name(self) -> str:
+        """Which workflow's keys they are."""
+        return f"Keys of {self.resource}"
+
+    async def stop(self) -> None:
+        """Asks for nothing more."""
+        self._bell.ring()
+        await super().stop()
+
+    async def enter(self, key: str, *, wait_s: float) -> None:
+        """Returns when the key may be used; raises `TurnedAway` when that would take longer than `wait_s`."""
+        loop = asyncio.get_running_loop()
+        state = self._keys.setdefault(key, Key(is_leased=self._slots_max is not None))
+        until_s = loop.time() + wait_s
+        if len(state.waiting) >= self._waiting_max:
+            raise self._away(state, 0.0)
+        while True:
+            waiter = Waiter(until_s, loop.create_future())
+            state.waiting.append(waiter)
+            self._bell.ring()
+            try:
+                async with asyncio.timeout_at(until_s):
+                    starts_s, ends_s = await waiter.let_in
+                    await asyncio.sleep(starts_s - loop.time())
+            except BaseException as error:
+                if state.forget(waiter):
+                    self._out(state)
+                if isinstance(error, TimeoutError):
+                    raise self._away(state, 0.0) from None
+                raise
+            if loop.time() <= ends_s and loop.time() >= state.held_until_s:
+                return
+            self._out(state)
+
+    def leave(self, key: str, *, lasted_s: float, hold_s: float | None) -> None:
+        """A use has ended."""
+        state = self._keys[key]
+        state.lasts_s = (state.lasts_s + lasted_s) / 2
+        self._out(state, hold_s or 0.0)
+
+    def _out(self, state: Key, hold_s: float = 0.0) -> None:
+        state.leave(asyncio.get_running_loop().time(), hold_s=hold_s, kept_s=KEPT_S)
+        self._bell.ring()
+
+    def _away(self, state: Key, free_s: float) -> TurnedAway:
+        self.turned_away += 1
+        now_s = asyncio.get_running_loop().time()
+        apart_s = max(self._interval_s, state.lasts_s / (self._slots_max or 1), REST_S_MIN)
+        after_s = min(AWAY_S_MAX, state.come_back_in(now_s, free_s=free_s, apart_s=apart_s))
+        return TurnedAway(f"{self._api} is called as often as it may be", after_s)
+
+    async def _run(self) -> None:
+        self.ready()
+        clock = asyncio.get_running_loop().time
+        while not self.stopping.is_set():
+            await self._bell.wait(max(0.0, self._next_s(clock()) - clock()))
+            await self.pause(GATHER_S)
+            try:
+                await self._exchange(clock())
+            except DatabaseUnavailable:
+                await self.pause(self._pinned.backoff_s)
+                self._bell.ring()
+
+    def _next_s(self, now_s: float) -> float:
+        """When there may be something to ask for, or to give back."""
+        times = [state.ask_at_s if state.waiting else state.free_at_s for state in self._keys.values()]
+        return min([now_s + IDLE_S, *times])
+
+    async def _exchange(self, now_s: float) -> None:
+        """Tells what is held, asks for what those who wait need, and gives back what nobody does."""
+        held = {key: state.hold_s for key, state in self._keys.items() if state.hold_s}
+        asking = {key: state for key, state in self._keys.items() if state.waiting and state.ask_at_s <= now_s}
+        freed = self._free(now_s)
+        if held or asking or freed:
+            async with self._pinned.transaction() as connection:
+                for key in sorted(held):
+                    await postpone(connection, self._api, key, held[key])
+                taken = await self._ask(connection, asking) if asking else {}
+                if freed:
+                    await keep(connection, self._api, self._session(), freed)
+            for key in held:
+                self._keys[key].hold_s = 0.0
+            for key, share in taken.items():
+                self._take(self._keys[key], *share)
+            self._probe.mark("asked for keys", asking)
+        for key in [key for key, state in self._keys.items() if state.is_idle and state.away_until_s <= now_s]:
+            del self._keys[key]
+
+    def _free(self, now_s: float) -> Mapping[str, int]:
+        """The slots that are still used of keys that have more. Given up at once: what is told must stay true."""
+        freed: dict[str, int] = {}
+        for key, state in self._keys.items():
+            if not state.waiting and state.free_at_s <= now_s:
+                if state.slots > state.used:
+                    freed[key] = state.slots = state.used
+                state.free_at_s = float("inf")
+        return freed
+
+    async def _ask(
+        self, connection: Connection, asking: Mapping[str, Key]
+    ) -> Mapping[str, tuple[Grant, int, tuple[float, float]]]:
+        """For each key the calls and the slots that it got, and between which times the database's clock was read."""
+        clock = asyncio.get_running_loop().time
+        asks = [Ask(key, max(0, len(s.waiting) - len(s.calls)), self._interval_s) for key, s in asking.items()]
+        wanted = {key: state.wanted for key, state in asking.items()}
+        began_s = clock()
+        grants = await reserve(connection, self._api, asks, horizon_s=HORIZON_S)
+        ended_s, slots = clock(), {key: wish for key, (wish, _) in wanted.items()}
+        if self._slots_max is not None:
+            slots = {**await lease(connection, self._api, self._session(), wanted, slots_max=self._slots_max)}
+        shares = {}
+        for key, grant in grants.items():
+            usable = min(grant.calls, max(0, slots[key] - wanted[key][1] - len(asking[key].calls)))
+            if usable < grant.calls and self._interval_s:
+                await give_back(connection, self._api, key, (grant.calls - usable) * self._interval_s)
+            shares[key] = replace(grant, calls=usable), slots[key], (began_s + grant.waited_s, ended_s)
+        return shares
+
+    def _take(self, state: Key, grant: Grant, slots: int, clock_s: tuple[float, float]) -> None:
+        now_s, (earliest_s, latest_s) = asyncio.get_running_loop().time(), clock_s
+        state.slots = slots
+        for n in range(grant.calls):
+            starts_s = grant.first_s + n * self._interval_s
+            state.calls.append((latest_s + starts_s, earliest_s + starts_s + self._late_s))
+        state.let_in(now_s)
+        if not state.waiting:
+            return
+        has_slots = self._slots_max is None or state.used < state.slots
+        state.ask_at_s = now_s + max(REST_S_MIN, grant.next_s - HORIZON_S / 2 if has_slots else SLOT_S)
+        for waiter in [waiter for waiter in state.waiting if waiter.until_s < now_s + grant.next_s]:
+            state.waiting.remove(waiter)
+            waiter.let_in.set_exception(self._away(state, grant.next_s))
