@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 
 from enrichment_worker.lane import Lane
 from enrichment_worker.pinned import Pinned
-from shared.db.sessions import rescue
+from shared.db.sessions import is_server_new, rescue
 from shared.errors import DatabaseUnavailable
 from shared.lifecycle import Part
 from shared.probe import Probe
@@ -35,12 +35,21 @@ class Rescuer(Part):
         self.ready()
         while not self.stopping.is_set():
             try:
-                for lane in self._lanes:
-                    await self._rescue(lane)
+                if await self._may_judge():
+                    for lane in self._lanes:
+                        await self._rescue(lane)
                 await self.pause(self._expiry_s / 3 * (0.75 + self._random() / 2))
             except DatabaseUnavailable:
                 # While PostgreSQL was away nobody could beat: give everybody the time to, or all would rescue all.
                 await self.pause(self._expiry_s)
+
+    async def _may_judge(self) -> bool:
+        """Whether others had the time to beat: all of them were silent while PostgreSQL was away."""
+        async with self._pinned.transaction() as connection:
+            is_new = await is_server_new(connection, within_s=self._expiry_s)
+        if is_new:
+            self._probe.mark("waiting for beats")
+        return not is_new
 
     async def _rescue(self, lane: Lane) -> None:
         async with self._pinned.transaction() as connection:

@@ -114,6 +114,15 @@ async def find_session(connection: Connection, session: int) -> WorkerSession | 
         return await cursor.fetchone()
 
 
+async def is_server_new(connection: Connection, *, within_s: float) -> bool:
+    """Whether PostgreSQL was started within so many seconds: until then nobody could beat, and silence says nothing."""
+    cursor = await connection.execute(
+        "SELECT pg_postmaster_start_time() > clock_timestamp() - make_interval(secs => %s)", (within_s,)
+    )
+    row = await cursor.fetchone()
+    return row is not None and bool(row[0])
+
+
 async def rescue(connection: Connection, workflow: Workflow, table: TransitionTable, *, expiry_s: float) -> int:
     """Ends sessions that have been silent for `expiry_s`, and takes back items of sessions that are over.
 

@@ -4,14 +4,21 @@ from __future__ import annotations
 
 import asyncio
 from contextlib import AsyncExitStack
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
+import pytest
+
+from enrichment_worker.lane import Lane
+from enrichment_worker.pinned import Pinned
+from enrichment_worker.rescuer import Rescuer
 from shared.db.claim import claim
 from shared.db.embedded import EmbeddedPostgres
 from shared.db.finish import Result, finish
 from shared.db.migrate import migrate
 from shared.db.sessions import open_session, rescue
+from shared.probe import Probe
 from shared.registry import Registry
 from shared.workflow import Item
 from tests.support.worker import Api, Reply, World, create_tables, details
@@ -39,6 +46,26 @@ async def test_items_of_a_worker_that_fell_silent_are_rescued_and_completed(worl
     async with world.worker(beat_s=0.1, expiry_s=0.5) as worker:
         rows = await world.ended(worker)
     assert [row["lookup_status"] for row in rows] == ["completed", "completed"]
+
+
+async def test_nobody_is_taken_for_dead_who_could_not_beat_because_the_server_was_away(world: World) -> None:
+    await world.queue("long")
+    (item,) = await silent_worker(world, 1)
+    async with world.transaction() as connection:
+        up = await (await connection.execute("SELECT clock_timestamp() - pg_postmaster_start_time()")).fetchone()
+        await connection.execute("UPDATE worker_session SET beat_at = beat_at - interval '2 hours'")
+    if up is None or up[0] > timedelta(minutes=50):
+        pytest.skip("a server that was started less than an hour ago is needed")
+    # The worker has been silent for longer than the expiry, but the server was away for some of that.
+    probe, lane = Probe(), Lane(world.workflow, world.table, ahead_max=1)
+    waiting = probe.expect("waiting for beats")
+    async with (
+        Pinned(world.url, name="rescuing", random=lambda: 1.0, timeout_s=20) as pinned,
+        Rescuer(lanes=[lane], pinned=pinned, expiry_s=3600, random=lambda: 1.0, probe=probe),
+    ):
+        await waiting
+    (row,) = await world.gadgets()
+    assert (row["lookup_status"], row["version"]) == ("processing", item.version)
 
 
 async def test_a_late_result_of_a_rescued_item_is_dropped(world: World) -> None:
