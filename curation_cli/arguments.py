@@ -5,20 +5,24 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+PROG = "curation"
+DATA = Path(".data")
 PORT = 50051
 ADDRESS = f"127.0.0.1:{PORT}"
+PORT_MAX = 65_535
+COUNT_MAX = 1_000_000
 PRIORITIES = ("low", "normal", "high")
 
 
 def parser() -> argparse.ArgumentParser:
     """Reads the command line; the command's name is `command`."""
-    found = argparse.ArgumentParser(prog="curation", description="Set a status on rows, have them enriched, watch it.")
+    found = argparse.ArgumentParser(prog=PROG, description="Set a status on rows, have them enriched, watch it.")
     commands = found.add_subparsers(dest="command", required=True)
 
     up = commands.add_parser("up", help="start PostgreSQL (unless DATABASE_URL is set), the service and a worker")
     up.add_argument("--demo", action="store_true", help="show everything at work, with places of its own, and end")
-    up.add_argument("--data", type=Path, default=Path(".data"), help="folder of the embedded PostgreSQL and the logs")
-    up.add_argument("--port", type=int, default=PORT, help="the service's; any free one when 0")
+    up.add_argument("--data", type=Path, default=DATA, help="folder of the embedded PostgreSQL and the logs")
+    up.add_argument("--port", type=_port, default=PORT, help="the service's; any free one when 0")
 
     client = argparse.ArgumentParser(add_help=False)
     client.add_argument("--address", default=ADDRESS, help="the service's host:port")
@@ -36,7 +40,7 @@ def parser() -> argparse.ArgumentParser:
     watching = commands.add_parser("watch", parents=[filtered], help="print changes as they happen")
     watching.add_argument("--batch", default="", help="of this batch only, until it is done")
     listing = commands.add_parser("list", parents=[filtered], help="print items and counts")
-    listing.add_argument("--count", type=int, default=20, help="items at most")
+    listing.add_argument("--count", type=_count, default=20, help="items at most")
     setting = commands.add_parser("set", parents=[batch], help="set a status on items, by --ids or --filter")
     setting.add_argument("status", help="e.g. SelectedForDeepScan")
     _add_operations(commands, client=client, resource=resource, batch=batch)
@@ -63,9 +67,23 @@ def _add_operations(
         changing.add_argument("--reason", default="", help="for those who wonder")
     failures = commands.add_parser("failures", parents=[resource], help="print what items have failed of")
     failures.add_argument("--batch", default="", help="only items that this batch queued")
-    failures.add_argument("--count", type=int, default=20, help="groups at most")
+    failures.add_argument("--count", type=_count, default=20, help="groups at most")
     retrying = commands.add_parser("retry", parents=[batch], help="queue failed items again, by one of four ways")
     retrying.add_argument("--batch", default="", help="what failed of this batch")
     retrying.add_argument("--group", default="", help="what failed in this way, as `failures` calls it")
     why = commands.add_parser("why", parents=[resource], help="say why an item is not running")
     why.add_argument("id", help="the item's key")
+
+
+def _port(text: str) -> int:
+    return _between(0, PORT_MAX, text)
+
+
+def _count(text: str) -> int:
+    return _between(1, COUNT_MAX, text)
+
+
+def _between(least: int, most: int, text: str) -> int:
+    if not text.isdecimal() or not least <= int(text) <= most:
+        raise argparse.ArgumentTypeError(f"{text!r} is no number from {least} to {most}")
+    return int(text)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import aclosing
 from typing import Unpack
 
 from google.protobuf.json_format import MessageToDict
@@ -14,6 +15,7 @@ from curation_client.requests import StatusOptions
 
 COLUMNS_SHOWN = 4
 """Of an item's own columns."""
+PAGE_SIZE = 1_000
 
 
 async def set_status(
@@ -37,14 +39,25 @@ def print_batch(console: Console, answer: pb.BatchUpdateStatusResponse | pb.Retr
 
 
 async def list_items(client: CurationClient, console: Console, *, resource: str, matching: str, count: int) -> None:
-    """Prints a page of items, a line each so that other commands can take them, and the counts of all that match."""
-    page = await client.list_items(
-        pb.ListItemsRequest(resource=resource, filter=matching, page_size=count, with_counts=True)
-    )
-    for item in page.items:
+    """Prints items, a line each so that other commands can take them, and the counts of all that match."""
+    for item in await first_items(client, pb.ListItemsRequest(resource=resource, filter=matching), count):
         console.print(_item_line(item), highlight=False, markup=False, soft_wrap=True)
-    counts = ((c.status, queue_word(c.queue_status), c.count) for c in page.counts)
-    print_table(console, "all that match", ("status", "queue", "items"), counts)
+    counts = (await client.count_items(resource, matching)).counts
+    rows = ((c.status, queue_word(c.queue_status), c.count) for c in counts)
+    print_table(console, "all that match", ("status", "queue", "items"), rows)
+
+
+async def first_items(client: CurationClient, request: pb.ListItemsRequest, count: int) -> list[pb.Item]:
+    """So many of the items that the request matches, from as many pages as they take."""
+    items: list[pb.Item] = []
+    request.page_size = min(count, PAGE_SIZE)
+    if count > 0:
+        async with aclosing(client.items(request)) as found:
+            async for item in found:
+                items.append(item)
+                if len(items) == count:
+                    break
+    return items
 
 
 def _item_line(item: pb.Item) -> str:

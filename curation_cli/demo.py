@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Sequence
-from contextlib import aclosing, asynccontextmanager
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
 import grpc
@@ -15,6 +15,7 @@ import psycopg
 from rich.console import Console
 
 from curation.v1 import curation_pb2 as pb
+from curation_cli.curate import first_items
 from curation_cli.data import import_places, place_count
 from curation_cli.follow import follow_batch, print_summary
 from curation_cli.processes import Child
@@ -92,7 +93,8 @@ class Demo:
             self._say("Every place was enriched before: use another --data folder to see it again.")
             return
         await self._enrich("places", "SelectedForDeepScan", ids, "Deep scan of places")
-        newest = await self._items("local_businesses", "", ROWS_SHOWN, order_by="id desc")
+        request = pb.ListItemsRequest(resource="local_businesses", order_by="id desc")
+        newest = await first_items(self.client, request, ROWS_SHOWN)
         rows = [[item.data[name] for name in ("name", "address", "phone", "rating")] for item in newest]
         print_table(self.console, "Local businesses, the newest", ("name", "address", "phone", "rating"), rows)
 
@@ -114,20 +116,9 @@ class Demo:
         tally = await follow_batch(self.client, self.console, title=title, resource=resource, answer=answer)
         print_summary(self.console, title=title, queued=queued, tally=tally)
 
-    async def _items(self, resource: str, matching: str, count: int, order_by: str = "") -> list[pb.Item]:
-        if count <= 0:
-            return []
-        items: list[pb.Item] = []
-        request = pb.ListItemsRequest(resource=resource, filter=matching, page_size=min(count, 1000), order_by=order_by)
-        async with aclosing(self.client.items(request)) as pages:
-            async for item in pages:
-                items.append(item)
-                if len(items) == count:
-                    break
-        return items
-
     async def _ids(self, resource: str, matching: str, count: int) -> list[str]:
-        return [item.id for item in await self._items(resource, matching, count)]
+        request = pb.ListItemsRequest(resource=resource, filter=matching)
+        return [item.id for item in await first_items(self.client, request, count)]
 
     def _say(self, text: str) -> None:
         self.console.print(f"\n{text}", highlight=False, markup=False, soft_wrap=True)

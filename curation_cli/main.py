@@ -5,9 +5,11 @@ from __future__ import annotations
 import argparse
 import asyncio
 import os
+import shlex
 import signal
 import sys
 from collections.abc import Coroutine, Sequence
+from pathlib import Path
 from typing import Any
 
 import grpc
@@ -15,7 +17,7 @@ from rich.console import Console
 from sqlalchemy.engine import make_url
 
 from curation.v1 import curation_pb2 as pb
-from curation_cli.arguments import parser
+from curation_cli.arguments import DATA, PROG, parser
 from curation_cli.curate import list_items, set_status
 from curation_cli.demo import demo_started, run_demo
 from curation_cli.failures import print_failures, print_why, retry
@@ -41,7 +43,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 0 if options.command == "up" and not options.demo else INTERRUPTED
     except grpc.RpcError as error:
         return _fail(describe_error(error))
-    except (CurationError, ChildFailed, ValueError) as error:
+    except TimeoutError:
+        return _fail("it took too long, and was given up")
+    except (CurationError, ChildFailed, OSError, ValueError) as error:
         return _fail(str(error))
 
 
@@ -115,18 +119,30 @@ async def _demo(console: Console, place: Place) -> None:
     async with demo_started(place) as (running, place_api):
         _print_addresses(console, running)
         await run_demo(console, running, place_api)
-        console.print(f"\nStart it to stay with: curation up --data {place.folder}", highlight=False, soft_wrap=True)
+        again = shlex.join(
+            [_path(PROG), "up", *([] if place.folder == DATA.absolute() else ["--data", str(place.folder)])]
+        )
+        console.print(f"\nStart it to stay with: {again}", highlight=False, markup=False, soft_wrap=True)
+
+
+def _path(program: str) -> str:
+    """How a program beside this one is called from here: a first user has them in `.venv` alone."""
+    found, here = Path(sys.argv[0]).absolute().with_name(program), Path.cwd()
+    if not found.exists():
+        return program
+    return str(found.relative_to(here) if found.is_relative_to(here) else found)
 
 
 def _print_addresses(console: Console, running: Running) -> None:
     """Where everything is, and how a stock client calls it."""
-    method = "curation.v1.CurationService/CountItems"
+    url = f"http://{running.address}/curation.v1.CurationService/CountItems"
+    call = [_path("buf"), "curl", "--protocol", "grpc", "--http2-prior-knowledge", "-d", '{"resource": "places"}', url]
     lines = (
         f"service     {running.address} (gRPC, with reflection and health)",
         f"PostgreSQL  {make_url(running.database_url).render_as_string()}",
         *(f"log         {child.log}" for child in running.children),
-        f'call it     grpcurl -plaintext -d \'{{"resource": "places"}}\' {running.address} {method}',
-        f"or          curation watch places --address {running.address}",
+        f"call it     {shlex.join(call)}",
+        f"or          {shlex.join([_path(PROG), 'watch', 'places', '--address', running.address])}",
     )
     for line in lines:
         console.print(line, highlight=False, markup=False, soft_wrap=True)

@@ -37,7 +37,7 @@ class Faults:
     """Places answered by 403, and as many by 400."""
     error_share: float = 0.04
     """Requests answered by 500."""
-    limited_share: float = 0.02
+    limited_share: float = 0.005
     """Requests answered by 429 with Retry-After."""
     latency_min_s: float = 0.005
     """The quickest answer."""

@@ -6,6 +6,7 @@ import asyncio
 import signal
 import sys
 from asyncio.subprocess import DEVNULL, PIPE, STDOUT, Process
+from collections import deque
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -42,6 +43,7 @@ class Child:
         self._process: Process | None = None
         self._reading: asyncio.Task[None] | None = None
         self._ready_line: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+        self._tail: deque[str] = deque(maxlen=TAIL_LINES)
         self.name = module
         """The module that runs."""
         self.log = log
@@ -96,7 +98,8 @@ class Child:
         """Asks the process to end, makes it after `GRACE_S`, and at once when cancelled while it waits."""
         assert self._process is not None, "not started"
         assert self._reading is not None, "not started"
-        self._signal(signal.SIGTERM)
+        if not self._reading.done():  # else it has ended; to signal it would take its exit code from asyncio
+            self._signal(signal.SIGTERM)
         try:
             await asyncio.wait_for(self._process.wait(), GRACE_S)
         except TimeoutError:
@@ -109,9 +112,8 @@ class Child:
         await asyncio.wait({self._reading})
 
     def failure(self, what: str) -> ChildFailed:
-        """An error with the end of the log."""
-        tail = self.log.read_text(errors="replace").splitlines()[-TAIL_LINES:]
-        return ChildFailed("\n    ".join([f"{self.name} {what}; {self.log} ends:", *tail]))
+        """An error with the end of what it logged."""
+        return ChildFailed("\n    ".join([f"{self.name} {what}; {self.log} ends:", *self._tail]))
 
     def _signal(self, number: signal.Signals) -> None:
         assert self._process is not None, "not started"
@@ -125,5 +127,6 @@ class Child:
             while chunk := await process.stdout.readline():
                 log.write(chunk)
                 line = chunk.decode(errors="replace").rstrip()
+                self._tail.append(line)
                 if self._ready in line and not self._ready_line.done():
                     self._ready_line.set_result(line)

@@ -75,21 +75,17 @@ def describe_error(error: grpc.RpcError) -> str:
     """What the service refused and why, from the details that every error of it carries."""
     if not isinstance(error, grpc.Call | grpc.aio.AioRpcError):
         return str(error)
-    lines = [f"{error.code().name}: {error.details()}"]
     status = rpc_status.from_call(error)  # type: ignore[arg-type] # an AioRpcError has all that is read here
+    if status is None and error.code() == grpc.StatusCode.UNAVAILABLE:
+        return f"no service answers: {error.details()}\n  `curation up` starts one; --address says where it is"
+    lines = [f"{error.code().name}: {error.details()}"]
     for detail in status.details if status else ():
-        info, precondition, bad = (
-            error_details_pb2.ErrorInfo(),
-            error_details_pb2.PreconditionFailure(),
-            error_details_pb2.BadRequest(),
-        )
+        info, precondition = error_details_pb2.ErrorInfo(), error_details_pb2.PreconditionFailure()
         if detail.Unpack(info):
             lines.append(f"reason {info.reason}")
         elif detail.Unpack(precondition):
             shown = precondition.violations[:VIOLATIONS_SHOWN]
             lines += [f"{violation.type} {violation.subject}: {violation.description}" for violation in shown]
-        elif detail.Unpack(bad):
-            lines += [f"{violation.field}: {violation.description}" for violation in bad.field_violations]
     return "\n  ".join(lines)
 
 

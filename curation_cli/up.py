@@ -76,7 +76,7 @@ async def started(place: Place) -> AsyncIterator[Running]:
         yield Running(database_url=url, address=address, children=tuple(children))
 
 
-READY = "ready"
+READY = " ready, "
 """In the line that service and worker log once they are."""
 
 

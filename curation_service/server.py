@@ -7,6 +7,8 @@ elsewhere, calls under way get some seconds to end, and what is left is cancelle
 from __future__ import annotations
 
 import asyncio
+import errno
+import socket
 
 import grpc.aio
 from grpc_health.v1 import health, health_pb2_grpc
@@ -70,10 +72,8 @@ class Server(Part):
             maximum_concurrent_rpcs=self._calls_max,
         )
         readiness = self._register(server)
-        try:
-            self.port = server.add_insecure_port(self._listen)
-        except RuntimeError as error:
-            raise AddressUnavailable(self._listen, "it is taken, or none of this machine's") from error
+        await asyncio.to_thread(_check_free, self._listen)
+        self.port = server.add_insecure_port(self._listen)
         try:
             await server.start()
             for name in (health.OVERALL_HEALTH, SERVICE):
@@ -93,3 +93,23 @@ class Server(Part):
         curation_pb2_grpc.add_CurationServiceServicer_to_server(self._servicer, server)
         reflection.enable_server_reflection((SERVICE, health.SERVICE_NAME, reflection.SERVICE_NAME), server)
         return readiness
+
+
+def _check_free(listen: str) -> None:
+    """Raises `AddressUnavailable` with the system's reason: gRPC has none, and logs lines of its own."""
+    host, _, port = listen.rpartition(":")
+    problems: list[OSError] = []
+    try:
+        found = socket.getaddrinfo(host.strip("[]"), port, type=socket.SOCK_STREAM)
+    except OSError as error:
+        raise AddressUnavailable(listen, error.strerror or str(error)) from error
+    for family, kind, protocol, _, address in found:
+        try:
+            with socket.socket(family, kind, protocol) as probe:
+                probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+                probe.bind(address)
+        except OSError as error:
+            problems.append(error)
+    # A name may have an address of a protocol that this machine does not speak; gRPC takes the others.
+    if len(problems) == len(found) or any(problem.errno == errno.EADDRINUSE for problem in problems):
+        raise AddressUnavailable(listen, problems[0].strerror or str(problems[0])) from problems[0]

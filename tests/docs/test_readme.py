@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import re
 import shlex
+import sys
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
-import grpc
-import grpc.aio
 import pytest
-from google.protobuf.json_format import ParseDict
-from google.protobuf.message import Message
-from google.protobuf.message_factory import GetMessageClass
 
-from curation.v1 import curation_pb2 as pb
 from curation_cli.main import main
 from shared.registry import load_registry
 from tests.docs.pages import PAGES, ROOT, blocks, commands
@@ -25,6 +22,7 @@ from tests.support.worker import Api, Reply
 
 README = ROOT / "README.md"
 ADDRESS = "127.0.0.1:50051"
+BUF = ".venv/bin/buf curl "
 COMMANDS = [pytest.param(line, id=f"{page.name}: {line[:50]}") for page in PAGES for line in commands(page)]
 LINK = re.compile(r"\]\((?!https?:)([^)#\s]+)")
 
@@ -47,21 +45,13 @@ async def test_the_python_of_the_readme_runs(database_url: str) -> None:
     assert sum(line.endswith(" complete ") for line in printed) == 5
 
 
-async def test_the_calls_by_reflection_are_answered(database_url: str) -> None:
+async def test_a_stock_client_makes_the_calls_by_reflection(database_url: str) -> None:
     await add_places(database_url)
-    lines = [shlex.split(line) for line in commands(README) if line.startswith("grpcurl ")]
-    answers: list[Message] = []
-    async with (
-        running_system(database_url, load_registry(), {}) as address,
-        grpc.aio.insecure_channel(address) as channel,
-    ):
-        for _, plaintext, data, body, target, method in lines:
-            assert (plaintext, data, target) == ("-plaintext", "-d", ADDRESS)
-            answers.append(await _called(channel, method, body))
-    listed, updated = answers
-    assert isinstance(listed, pb.ListItemsResponse)
-    assert len(listed.items) == 5
-    assert isinstance(updated, pb.BatchUpdateStatusResponse)
+    lines = [line for line in commands(README) if line.startswith(BUF)]
+    async with running_system(database_url, load_registry(), {}) as address:
+        listed, updated = [await called(line.replace(ADDRESS, address)) for line in lines]
+    assert len(listed["items"]) == 5
+    assert updated["batch"]["status"] == "SelectedForDeepScan"
 
 
 @pytest.mark.parametrize("line", COMMANDS)
@@ -78,8 +68,8 @@ def test_a_command_names_what_there_is(line: str, capsys: pytest.CaptureFixture[
             told = capsys.readouterr().out
             assert "usage: curation" in told
             assert [word for word in words if word.startswith("--") and word not in told] == []
-        case ["grpcurl", *_]:
-            pass  # its call is made below
+        case [".venv/bin/buf", "curl", *_]:
+            pass  # its call is made above
         case ["docker", "compose", "up" | "down", *_]:
             pass  # `make containers` makes them, under a name of its own
         case [".venv/bin/pip", "install", _]:
@@ -111,23 +101,13 @@ def test_the_index_lists_every_page() -> None:
     assert [page for page in pages if page != "README.md" and f"({page})" not in index] == []
 
 
-async def _called(channel: grpc.aio.Channel, method: str, body: str) -> Message:
-    """Makes a call as grpcurl does: by the names of the method and of the fields alone."""
-    service, _, name = method.partition("/")
-    found = pb.DESCRIPTOR.services_by_name[service.removeprefix(f"{pb.DESCRIPTOR.package}.")].methods_by_name[name]
-    request = ParseDict(json.loads(body), GetMessageClass(found.input_type)())
-    call: grpc.aio.UnaryUnaryMultiCallable[Message, Message] = channel.unary_unary(
-        f"/{method}",
-        request_serializer=_wire_form,
-        response_deserializer=_response_class(found.output_type.name).FromString,
+async def called(line: str) -> dict[str, Any]:
+    """Makes a call as the page says; gives the answer."""
+    buf, *arguments = shlex.split(line)
+    process = await asyncio.create_subprocess_exec(
+        Path(sys.executable).with_name(Path(buf).name), *arguments, stdout=asyncio.subprocess.PIPE
     )
-    return await call(request)
-
-
-def _wire_form(message: Message) -> bytes:
-    return message.SerializeToString()
-
-
-def _response_class(name: str) -> type[Message]:
-    found: type[Message] = getattr(pb, name)
-    return found
+    printed, _ = await process.communicate()
+    assert process.returncode == 0
+    answer: dict[str, Any] = json.loads(printed)
+    return answer

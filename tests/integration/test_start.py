@@ -53,7 +53,7 @@ def logging_as_before() -> Iterator[None]:
 
 
 @pytest.fixture
-def told(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Callable[..., tuple[int, str]]:
+def told(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Callable[..., tuple[int, str]]:
     """Runs a program in an environment; gives its exit code and the one line that it must have said."""
 
     def run(program: str, **environment: str) -> tuple[int, str]:
@@ -62,7 +62,7 @@ def told(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) ->
         for name, value in {"CURATION_START_TIMEOUT_S": "0", "CURATION_LISTEN": "127.0.0.1:0", **environment}.items():
             monkeypatch.setenv(name, value)
         code = PROGRAMS[program]()
-        (line,) = capsys.readouterr().err.splitlines()
+        (line,) = capfd.readouterr().err.splitlines()
         assert "s3cret" not in line
         return code, line
 

@@ -1,0 +1,29 @@
+"""The command line says what is wrong with its arguments, and ends with exit code 2."""
+
+from __future__ import annotations
+
+import pytest
+
+from curation_cli.arguments import parser
+
+
+@pytest.mark.parametrize(
+    ("line", "problem"),
+    [
+        ([], "the following arguments are required: command"),
+        (["nope"], "invalid choice: 'nope'"),
+        (["up", "--port", "abc"], "'abc' is no number from 0 to 65535"),
+        (["up", "--port", "70000"], "'70000' is no number from 0 to 65535"),
+        (["up", "--port", "-1"], "'-1' is no number from 0 to 65535"),
+        (["list", "places", "--count", "0"], "'0' is no number from 1 to 1000000"),
+        (["failures", "places", "--count", "-5"], "'-5' is no number from 1 to 1000000"),
+        (["list"], "the following arguments are required: resource"),
+        (["set", "places"], "the following arguments are required: status"),
+        (["set", "places", "Selected", "--priority", "huge"], "invalid choice: 'huge'"),
+    ],
+)
+def test_wrong_arguments_are_named(line: list[str], problem: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        parser().parse_args(line)
+    assert ended.value.code == 2
+    assert problem in capsys.readouterr().err
