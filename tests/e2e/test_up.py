@@ -1,0 +1,108 @@
+"""`curation up` as a user meets it: it says what is wrong, ends when asked, and leaves nothing running."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import pytest
+
+TIMEOUT_S = 50
+CURATION = Path(sys.executable).with_name("curation")
+
+
+@contextmanager
+def called(*arguments: str, **environment: str) -> Iterator[subprocess.Popen[str]]:
+    """The command, in an environment without settings but these; killed when it is still there at the end."""
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(("CURATION_", "DATABASE_URL"))}
+    process = subprocess.Popen(
+        [CURATION, *arguments],
+        env={**kept, "PYTHONUNBUFFERED": "1", **environment},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+    try:
+        yield process
+    finally:
+        process.kill()
+        process.wait()
+
+
+def told(*arguments: str, **environment: str) -> tuple[int, str]:
+    """Its exit code, and what it said."""
+    with called(*arguments, **environment) as process:
+        output, _ = process.communicate(timeout=TIMEOUT_S)
+    assert "Traceback" not in output
+    return process.returncode, output
+
+
+@pytest.fixture
+def folder() -> Iterator[Path]:
+    """A folder with a space in its name, short enough for a socket's address."""
+    with TemporaryDirectory(prefix="curation ") as name:
+        yield Path(name)
+
+
+def test_a_port_that_is_taken_is_no_start(folder: Path) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        code, output = told("up", "--data", str(folder), "--port", str(port))
+    assert code == 1
+    assert f"ADDRESS_UNAVAILABLE: cannot listen on 127.0.0.1:{port}: Address already in use" in output
+    assert "Ctrl-C ends it all" not in output
+
+
+@pytest.mark.parametrize("line", ["Starting ", "Ctrl-C ends it all"])
+def test_ctrl_c_ends_it_all_whenever_it_comes(folder: Path, line: str) -> None:
+    with called("up", "--data", str(folder), "--port", "0") as process:
+        assert process.stdout is not None
+        for said in process.stdout:
+            if said.startswith(line):
+                process.send_signal(signal.SIGINT)
+                break
+        rest, _ = process.communicate(timeout=TIMEOUT_S)
+    assert (process.returncode, "Traceback" in rest) == (0, False)
+    assert not list(folder.rglob("postmaster.pid"))
+
+
+@pytest.mark.parametrize(
+    ("url", "problem"),
+    [
+        ("nonsense", "is no address of PostgreSQL"),
+        ("postgresql://somebody:s3cret@127.0.0.1:1/x", "Connection refused"),
+        ("postgresql://somebody:s3cret@nowhere.invalid/x", "nowhere.invalid"),
+    ],
+)
+def test_a_database_that_cannot_be_is_said_to_be_so(folder: Path, url: str, problem: str) -> None:
+    code, output = told("up", "--data", str(folder), "--port", "0", DATABASE_URL=url)
+    assert (code, problem in output, "s3cret" in output) == (1, True, False), output
+
+
+def test_a_setting_that_cannot_be_is_quoted_from_the_log_of_who_refused_it(folder: Path) -> None:
+    code, output = told("up", "--data", str(folder), "--port", "0", CURATION_POOL_SIZE="many")
+    assert code == 1
+    assert "SETTINGS_INVALID: CURATION_POOL_SIZE='many' input should be a valid integer" in output
+
+
+def test_a_folder_that_cannot_be_is_said_to_be_so(folder: Path) -> None:
+    (folder / "file").write_text("")
+    code, output = told("up", "--data", str(folder / "file" / "x"), "--port", "0")
+    assert code == 1
+    assert "file" in output
+
+
+def test_a_service_that_is_not_there_is_said_to_be_so() -> None:
+    code, output = told("list", "places", "--address", "127.0.0.1:1")
+    assert code == 1
+    assert output.startswith("no service answers: ")
+    assert "`curation up` starts one" in output
