@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from http import HTTPStatus
 
+import httpx
 import pytest
 
 from curation_cli.data import PlaceRow, place_rows
@@ -62,6 +63,23 @@ async def test_details_of_a_place_are_mapped_onto_columns_of_the_target(
     assert values["business_status"] in ("OPERATIONAL", "CLOSED_TEMPORARILY")
     assert 3 <= values["rating"] <= 5
     assert values["phone"].startswith("(555)")
+
+
+async def test_google_is_asked_for_what_is_mapped_alone_with_the_key_of_the_environment() -> None:
+    asked: list[httpx.Request] = []
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        asked.append(request)
+        return httpx.Response(200, json={"id": "ChIJ/1"})
+
+    async with httpx.AsyncClient(transport=httpx.MockTransport(answer)) as http:
+        await run_enricher(workflow, item(external_id="ChIJ/1"), http=http, settings={"GOOGLE_PLACES_API_KEY": KEY})
+    (request,) = asked
+    assert (request.method, str(request.url)) == ("GET", "https://places.googleapis.com/v1/places/ChIJ%2F1")
+    assert request.headers["X-Goog-Api-Key"] == KEY
+    assert request.headers["X-Goog-FieldMask"] == (
+        "id,displayName,formattedAddress,location,websiteUri,nationalPhoneNumber,types,businessStatus,rating"
+    )
 
 
 async def test_what_google_leaves_out_becomes_null() -> None:

@@ -48,6 +48,16 @@ def test_a_file_is_short_says_why_it_exists_and_has_short_functions(source: str)
     assert {name: length for name, length in lengths.items() if length > FUNCTION_LINES_MAX} == {}
 
 
+@pytest.mark.parametrize("lock", ["requirements.lock", "requirements-dev.lock"])
+def test_a_lock_pins_by_hashes_and_names_no_address(lock: str) -> None:
+    lines = (ROOT / lock).read_text().splitlines()
+    pins = [line for line in lines if line and not line.startswith((" ", "#"))]
+    assert pins
+    assert [line for line in pins if not re.match(r"[\w.-]+==[\w.]+( ; .+)? \\$", line)] == []
+    assert sum("--hash=sha256:" in line for line in lines) >= len(pins)
+    assert [line for line in lines if "://" in line or "index-url" in line or "find-links" in line] == []
+
+
 @pytest.mark.parametrize("package", ["curation", *PACKAGES])
 def test_the_images_have_every_package(package: str) -> None:
     assert f"COPY {package} {package}\n" in (ROOT / "Dockerfile").read_text()
