@@ -55,7 +55,7 @@ class Means:
     """What the parts of a worker share, and what is closed after them."""
 
     claims: Pinned
-    completions: Pinned
+    completions: Sequence[Pinned]
     pulse: Callable[[], Pinned]
     """Makes the connection of a session's pulse, which is not shared."""
     http: httpx.AsyncClient
@@ -112,7 +112,7 @@ async def open_means(
     connections_max = sum(workflow.limits.concurrency for workflow in workflows)
     return Means(
         claims=await stack.enter_async_context(pinned("claiming")),
-        completions=await stack.enter_async_context(pinned("completing")),
+        completions=[await stack.enter_async_context(pinned("completing")) for _ in range(settings.commits_at_once)],
         # A beat that hangs must leave time for another one.
         pulse=partial(pinned, "beating", max(ANSWER_S_MIN, settings.expiry_s / 4)),
         http=await stack.enter_async_context(http_client(connections_max=connections_max, version=version("curation"))),

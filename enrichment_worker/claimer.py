@@ -108,7 +108,8 @@ class Claimer(Part):
         lane, session, now_s = self._lane, self._session.id, asyncio.get_running_loop().time()
         if now_s >= self._restart_at_s:
             self._turn, self._restart_at_s = -inf, now_s + RESTART_S
-        async with self._pinned.transaction() as connection:
+        is_alone = not (self._in_doubt or probe or self._quota.is_limited)
+        async with self._pinned.autocommit() if is_alone else self._pinned.transaction() as connection:
             if self._in_doubt:
                 released = await release_strays(connection, lane, session=session)
                 log.info("%s: released %s items claimed without our knowing", self.name, released)

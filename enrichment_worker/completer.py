@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 import psycopg
 
 from enrichment_worker.bell import Bell
-from enrichment_worker.lane import Lane, Report
+from enrichment_worker.lane import Lane
 from enrichment_worker.pinned import Pinned
 from enrichment_worker.refusal import is_refusal, refusal, value_problem
 from shared.db.finish import Result, finish
@@ -36,7 +36,7 @@ STOP_S = 10.0
 class FlushLimits:
     """When results are committed."""
 
-    size: int = 500
+    size: int = 1000
     """So many results go into one transaction at most."""
     age_s: float = 0.02
     """A result waits so long for others, while others may come."""
@@ -45,13 +45,13 @@ class FlushLimits:
 
 
 class Completer(Part):
-    """The commits of one workflow, one at a time. Leaving it commits what is left."""
+    """The commits of one workflow, one at a time on each connection. Leaving it commits what is left."""
 
     def __init__(
         self,
         *,
         lane: Lane,
-        pinned: Pinned,
+        pinned: Sequence[Pinned],
         secrets: Secrets,
         limits: FlushLimits | None = None,
         probe: Probe | None = None,
@@ -61,7 +61,8 @@ class Completer(Part):
         self._lane, self._pinned, self._secrets = lane, pinned, secrets
         self._limits, self._probe = limits or FlushLimits(), probe or Probe()
         self._results: list[Result] = []
-        self._bell = Bell()
+        self._bell, self._gathering = Bell(), asyncio.Lock()
+        self._committing = 0
         self._reported_at_s = 0.0
         self._give_up_at_s = float("inf")
 
@@ -82,57 +83,78 @@ class Completer(Part):
         await super().stop()
 
     async def _run(self) -> None:
-        self.ready()
-        while self._results or not self.stopping.is_set():
-            await self._gather()
+        try:
+            async with asyncio.TaskGroup() as group:
+                for pinned in self._pinned:
+                    group.create_task(self._write(pinned))
+                self.ready()
+        except ExceptionGroup as errors:
+            raise errors.exceptions[0] from None
+
+    async def _write(self, pinned: Pinned) -> None:
+        """Commits what it takes in hand over one connection, until it is asked to stop and nothing is left."""
+        hand: list[Result] = []
+        while hand or self._results or not self.stopping.is_set():
             try:
-                await self._flush()
+                if not hand:
+                    async with self._gathering:
+                        await self._gather()
+                        await self._report(pinned)
+                        hand = self._results[: self._limits.size]
+                        del self._results[: self._limits.size]
+                if hand:
+                    self._committing += 1
+                    try:
+                        await self._commit(pinned, hand, hand[:])
+                    finally:
+                        self._committing -= 1
             except DatabaseUnavailable:
                 if self._is_given_up():
-                    log.error("%s: no database; %s results are left to rescue", self.name, len(self._results))
+                    log.error(
+                        "%s: no database; %s results are left to rescue", self.name, len(hand) + len(self._results)
+                    )
                     return
                 self._probe.mark("waiting for the database")
-                await self._bell.wait(self._pinned.backoff_s)
+                await self._bell.wait(pinned.backoff_s)
 
     async def _gather(self) -> None:
         """Waits until there is something to commit, and a little longer while more is coming."""
         if not self._results and not self.stopping.is_set():
             await self._bell.wait(self._limits.progress_s)
-        if 0 < len(self._results) < self._limits.size and self._lane.is_busy and not self.stopping.is_set():
+        more = self._lane.is_busy or self._committing
+        if 0 < len(self._results) < self._limits.size and more and not self.stopping.is_set():
             await self._bell.wait(self._limits.age_s)
 
-    async def _flush(self) -> None:
+    async def _report(self, pinned: Pinned) -> None:
+        """Writes progress by itself: it locks rows in key order, and would not be in order with those of results."""
         now_s = asyncio.get_running_loop().time()
-        reports: list[Report] = []
-        if now_s - self._reported_at_s >= self._limits.progress_s:
-            reports, self._reported_at_s = self._lane.take_reports(), now_s
+        if now_s - self._reported_at_s < self._limits.progress_s:
+            return
+        reports, self._reported_at_s = self._lane.take_reports(), now_s
         if reports:
-            # By themselves: both lock rows in key order, and one after the other would not be in order.
-            async with self._pinned.transaction() as connection:
+            async with pinned.autocommit() as connection:
                 await append_progress(connection, self._lane.workflow, reports)
             self._probe.mark("reported", reports)
-        if self._results:
-            await self._commit(self._results[: self._limits.size])
 
-    async def _commit(self, batch: Sequence[Result]) -> None:
-        """Commits the first results in one transaction; in two halves when the target refuses something.
+    async def _commit(self, pinned: Pinned, hand: list[Result], batch: Sequence[Result]) -> None:
+        """Commits the first results in hand in one transaction; in two halves when the target refuses something.
 
         Each piece is a transaction: what the target checks at the end of one alone is found in the same way.
         """
         try:
-            async with self._pinned.transaction() as connection:
+            async with pinned.autocommit() as connection:
                 finished = await finish(connection, self._lane.workflow, self._lane.table, batch)
         except (psycopg.Error, TypeError, ValueError) as error:
             if not is_refusal(error) or not any(result.trigger == COMPLETE for result in batch):
                 raise
             for piece in self._pieces(batch, error):
-                await self._commit(piece)
+                await self._commit(pinned, hand, piece)
         else:
+            del hand[: len(batch)]
             self._settle(batch, dropped=finished.dropped)
 
     def _settle(self, batch: Sequence[Result], *, dropped: int) -> None:
-        """The first results are committed: makes room for others, and counts."""
-        del self._results[: len(batch)]
+        """They are committed: makes room for others, and counts."""
         self._lane.settle([result.item for result in batch], now_s=asyncio.get_running_loop().time())
         for result in batch:
             self._lane.done += result.trigger in (COMPLETE, FIND_NOTHING)

@@ -18,7 +18,7 @@ from shared.workflow import Item, ItemKey, Workflow
 
 AHEAD_S = 0.2
 """Items for so many seconds of work are claimed ahead: enough to hide a claim, too little to hoard slow items."""
-PORTION_MAX = 500
+PORTION_MAX = 1000
 """Room for so many items is always worth a claim."""
 SAMPLE_S = 0.2
 """How often the rate of work is measured."""
@@ -145,7 +145,8 @@ class Lane:
     def end(self, item: Item) -> None:
         """Its attempt has ended; progress that nobody saw yet is of no interest any more."""
         self.running.discard((item.key, item.version))
-        self._reports.pop((item.key, item.version), None)
+        if self._reports:
+            self._reports.pop((item.key, item.version), None)
 
     def settle(self, items: Sequence[Item], *, now_s: float) -> None:
         """Their results are committed: there is room for others."""

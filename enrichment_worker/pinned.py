@@ -73,12 +73,20 @@ class Pinned:
             DatabaseUnavailable: no server, a lost connection, a deadlock, or no answer in time. Whether a commit
                 came through is then unknown.
         """
+        async with self.autocommit() as connection, connection.transaction():
+            yield connection
+
+    @asynccontextmanager
+    async def autocommit(self) -> AsyncIterator[Connection]:
+        """The connection without a transaction: each statement is one, and takes one round trip.
+
+        Raises:
+            DatabaseUnavailable: as `transaction`.
+        """
         async with self._lock:
             try:
                 async with asyncio.timeout(self._timeout_s):
-                    connection = await self._connected()
-                    async with connection.transaction():
-                        yield connection
+                    yield await self._connected()
             except (TimeoutError, DatabaseUnavailable, psycopg.Error, ConnectionError) as error:
                 if not self._is_away(error):
                     raise

@@ -15,6 +15,7 @@ from math import inf
 
 from enrichment_worker.completer import Completer
 from enrichment_worker.lane import Hold, Lane
+from enrichment_worker.slices import Slices
 from shared.attempt import Bench, attempt, overdue
 from shared.db.finish import Result
 from shared.errors import ProcessError
@@ -75,6 +76,7 @@ class Runner(Part):
         super().__init__()
         self._lane, self._bench, self._completer, self._grace = lane, bench, completer, grace
         self._probe = probe or Probe()
+        self._slices = Slices()
         self._places: list[_Place] = []
         self._stuck: set[asyncio.Task[None]] = set()
 
@@ -125,7 +127,7 @@ class Runner(Part):
     async def _work(self, place: _Place) -> None:
         loop, lane, time_s = asyncio.get_running_loop(), self._lane, self._bench.limits.timeout_s + MERCY_S
         while (item := await lane.items.get()) is not None:
-            if (item.key, item.version) in lane.lost:
+            if lane.lost and (item.key, item.version) in lane.lost:
                 self._drop(item)
                 continue
             if lane.bars(item):
@@ -148,6 +150,8 @@ class Runner(Part):
                 self._finish(item, outcome)
             if place.task.cancelling():
                 return
+            while self._slices.is_over():  # noqa: ASYNC110 - what is waited for is a turn of the event loop
+                await asyncio.sleep(0)
 
     def _look_after(self) -> None:
         """Gives up what is stuck; raises what a place died of."""

@@ -20,9 +20,15 @@ class WorkerSettings(DatabaseSettings):
         default=1.0, gt=0, le=60, description="Seconds between two looks for work when no notification comes."
     )
     claim_ahead_max: int = Field(
-        default=2000, ge=1, le=10_000, description="Items of a resource claimed beyond those that run, at most."
+        default=4000, ge=1, le=10_000, description="Items of a resource claimed beyond those that run, at most."
     )
-    flush_size: int = Field(default=500, ge=1, le=1000, description="Results in one transaction, at most.")
+    flush_size: int = Field(default=1000, ge=1, le=1000, description="Results in one transaction, at most.")
+    commits_at_once: int = Field(
+        default=2,
+        ge=1,
+        le=8,
+        description="Connections for commits of results: while one waits for the disk, another works.",
+    )
     flush_age_s: float = Field(
         default=0.02, ge=0, le=5, description="Seconds that a result waits for others to share its transaction."
     )
