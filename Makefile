@@ -76,7 +76,9 @@ verify: setup ## The stubs are what the API says, the page on the lifecycle what
 		{ echo "the page on the lifecycle is out of date: make generate" >&2; exit 1; }
 
 breaking: setup ## The API breaks nobody who uses the one of BASE (default: origin/main, or the last commit)
-	@if test -n "$(BASE)" && git cat-file -e "$(BASE):protos" 2>/dev/null; then \
+	@if test -n "$(BASE)" && ! git rev-parse --verify --quiet "$(BASE)^{commit}" >/dev/null; then \
+		echo "there is no $(BASE) to compare with" >&2; exit 1; \
+	elif test -n "$(BASE)" && git cat-file -e "$(BASE):protos" 2>/dev/null; then \
 		before=$$(mktemp -d) && trap 'rm -rf "$$before"' EXIT && \
 		git archive "$(BASE)" protos | tar -x -C "$$before" && $(BIN)/buf breaking protos --against "$$before/protos"; \
 	else echo "no earlier API to compare with"; fi
