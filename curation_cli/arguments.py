@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Sequence
 from pathlib import Path
 
 PROG = "curation"
@@ -19,7 +20,7 @@ def parser() -> argparse.ArgumentParser:
     found = argparse.ArgumentParser(prog=PROG, description="Set a status on rows, have them enriched, watch it.")
     commands = found.add_subparsers(dest="command", required=True)
 
-    up = commands.add_parser("up", help="start PostgreSQL (unless DATABASE_URL is set), the service and a worker")
+    up = _add(commands, "up", help_="start PostgreSQL (unless DATABASE_URL is set), the service and a worker")
     up.add_argument("--demo", action="store_true", help="show everything at work, with places of its own, and end")
     up.add_argument("--data", type=Path, default=DATA, help="folder of the embedded PostgreSQL and the logs")
     up.add_argument("--port", type=_port, default=PORT, help="the service's; any free one when 0")
@@ -37,11 +38,11 @@ def parser() -> argparse.ArgumentParser:
     batch.add_argument("--dry-run", action="store_true", help="say what would happen, and change nothing")
     batch.add_argument("--reason", default="", help="for the history")
 
-    watching = commands.add_parser("watch", parents=[filtered], help="print changes as they happen")
+    watching = _add(commands, "watch", parents=[filtered], help_="print changes as they happen")
     watching.add_argument("--batch", default="", help="of this batch only, until it is done")
-    listing = commands.add_parser("list", parents=[filtered], help="print items and counts")
+    listing = _add(commands, "list", parents=[filtered], help_="print items and counts")
     listing.add_argument("--count", type=_count, default=20, help="items at most")
-    setting = commands.add_parser("set", parents=[batch], help="set a status on items, by --ids or --filter")
+    setting = _add(commands, "set", parents=[batch], help_="set a status on items, by --ids or --filter")
     setting.add_argument("status", help="e.g. SelectedForDeepScan")
     _add_operations(commands, client=client, resource=resource, batch=batch)
     return found
@@ -54,24 +55,24 @@ def _add_operations(
     resource: argparse.ArgumentParser,
     batch: argparse.ArgumentParser,
 ) -> None:
-    commands.add_parser("workflows", parents=[client], help="print workflows, what waits, and what holds it back")
-    workers = commands.add_parser("workers", parents=[client], help="print workers")
+    _add(commands, "workflows", parents=[client], help_="print workflows, what waits, and what holds it back")
+    workers = _add(commands, "workers", parents=[client], help_="print workers")
     workers.add_argument("resource", nargs="?", default="", help="only those that serve it")
     workers.add_argument("--ended", action="store_true", help="those that ended within the last day, too")
     for name, help_ in (
         ("pause", "let no worker claim items"),
-        ("drain", "the same, and workers give back what they have not begun"),
+        ("drain", "let no worker claim items, and have them give back what they have not begun"),
         ("resume", "let workers claim again"),
     ):
-        changing = commands.add_parser(name, parents=[resource], help=help_)
+        changing = _add(commands, name, parents=[resource], help_=help_)
         changing.add_argument("--reason", default="", help="for those who wonder")
-    failures = commands.add_parser("failures", parents=[resource], help="print what items have failed of")
+    failures = _add(commands, "failures", parents=[resource], help_="print what items have failed of")
     failures.add_argument("--batch", default="", help="only items that this batch queued")
     failures.add_argument("--count", type=_count, default=20, help="groups at most")
-    retrying = commands.add_parser("retry", parents=[batch], help="queue failed items again, by one of four ways")
+    retrying = _add(commands, "retry", parents=[batch], help_="queue failed items again, by one of four ways")
     retrying.add_argument("--batch", default="", help="what failed of this batch")
     retrying.add_argument("--group", default="", help="what failed in this way, as `failures` calls it")
-    why = commands.add_parser("why", parents=[resource], help="say why an item is not running")
+    why = _add(commands, "why", parents=[resource], help_="say why an item is not running")
     why.add_argument("id", help="the item's key")
 
 
@@ -87,3 +88,14 @@ def _between(least: int, most: int, text: str) -> int:
     if not text.isdecimal() or not least <= int(text) <= most:
         raise argparse.ArgumentTypeError(f"{text!r} is no number from {least} to {most}")
     return int(text)
+
+
+def _add(
+    commands: argparse._SubParsersAction[argparse.ArgumentParser],
+    name: str,
+    *,
+    parents: Sequence[argparse.ArgumentParser] = (),
+    help_: str,
+) -> argparse.ArgumentParser:
+    """A command that says what it does in the list of all, and in its own help."""
+    return commands.add_parser(name, parents=parents, help=help_, description=f"{help_[:1].upper()}{help_[1:]}.")

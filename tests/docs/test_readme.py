@@ -11,6 +11,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+import psycopg
 import pytest
 
 from curation_cli.main import main
@@ -76,6 +77,21 @@ def test_a_command_names_what_there_is(line: str, capsys: pytest.CaptureFixture[
             pass  # of the package that its page's own test installs
         case _:
             pytest.fail(f"no check for {line!r}")
+
+
+@pytest.mark.parametrize(
+    ("page", "statement"),
+    [
+        pytest.param(page, block.text, id=page.name)
+        for page in PAGES
+        if page.parent.name == "operate"
+        for block in blocks(page, "sql")
+    ],
+)
+async def test_a_statement_for_operators_runs(page: Path, statement: str, database_url: str) -> None:
+    async with await psycopg.AsyncConnection.connect(database_url) as connection:
+        cursor = await connection.execute(statement.encode())
+    assert cursor.statusmessage, page
 
 
 def test_the_two_commands_come_first() -> None:

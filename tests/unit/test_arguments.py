@@ -6,6 +6,21 @@ import pytest
 
 from curation_cli.arguments import parser
 
+COMMANDS = (
+    "up",
+    "watch",
+    "list",
+    "set",
+    "workflows",
+    "workers",
+    "pause",
+    "drain",
+    "resume",
+    "failures",
+    "retry",
+    "why",
+)
+
 
 @pytest.mark.parametrize(
     ("line", "problem"),
@@ -27,3 +42,12 @@ def test_wrong_arguments_are_named(line: list[str], problem: str, capsys: pytest
         parser().parse_args(line)
     assert ended.value.code == 2
     assert problem in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_a_command_says_what_it_does(command: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        parser().parse_args([command, "--help"])
+    usage, description = capsys.readouterr().out.split("\n\n")[:2]
+    assert usage.startswith(f"usage: curation {command}")
+    assert description.endswith(".")
