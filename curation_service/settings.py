@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pydantic import Field
 
-from shared.settings import DatabaseSettings, DatabaseUrl, ListenAddress
+from shared.settings import DatabaseSettings, DatabaseUrl, ListenAddress, NatsUrl
 
 
 class ServiceSettings(DatabaseSettings):
@@ -57,7 +57,7 @@ class ServiceSettings(DatabaseSettings):
         description="A standby that ListItems, CountItems and GetItem read instead of `DATABASE_URL`: they may be as "
         "old as it is behind. Everything else, snapshots among it, needs the primary.",
     )
-    nats_url: str | None = Field(
+    nats_url: NatsUrl | None = Field(
         default=None,
         repr=False,
         description="NATS with JetStream, `nats://user:password@host:4222`, several servers after commas: one replica "

@@ -25,8 +25,16 @@ def _address(value: str) -> str:
     return value
 
 
+def _nats_url(value: str) -> str:
+    if not all(server.strip().startswith(("nats://", "tls://")) for server in value.split(",")):
+        raise ValueError("is no address of NATS, `nats://user:password@host:4222`, or several after commas")
+    return value
+
+
 DatabaseUrl: TypeAlias = Annotated[str, AfterValidator(_database_url)]
 """An address of PostgreSQL."""
+NatsUrl: TypeAlias = Annotated[str, AfterValidator(_nats_url)]
+"""Addresses of NATS."""
 ListenAddress: TypeAlias = Annotated[str, AfterValidator(_address)]
 """`host:port`; a port of 0 is any free one."""
 

@@ -14,14 +14,16 @@ from alembic import command
 from alembic.config import Config
 from alembic.migration import MigrationContext
 from alembic.operations import Operations
+from psycopg.errors import InsufficientPrivilege
 from sqlalchemy import Column, Connection, Table, create_engine, make_url, text
+from sqlalchemy.exc import ProgrammingError
 from sqlalchemy.pool import NullPool
 from sqlalchemy.schema import sort_tables
 
 from shared.db.engine import database_errors, driver_url
 from shared.db.partitions import keep_partitions
 from shared.db.readiness import connect_checked
-from shared.errors import WorkflowError
+from shared.errors import DatabaseUnfit, WorkflowError
 from shared.program import run_program
 from shared.registry import Registry, load_registry
 from shared.settings import DatabaseSettings
@@ -38,19 +40,28 @@ def migrate(url: str, registry: Registry) -> None:
 
     Raises:
         DatabaseUnavailable: the database cannot be reached.
-        DatabaseUnfit: it is too old, or a standby.
+        DatabaseUnfit: it is too old, a standby, or not this user's to change.
         WorkflowError: a workflow's table is there, but lacks a column that it declares.
     """
     connect_checked(url).close()
     engine = create_engine(make_url(driver_url(url)).set(drivername="postgresql+psycopg"), poolclass=NullPool)
-    with database_errors(), engine.begin() as connection:
-        connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": LOCK_KEY})
-        command.upgrade(alembic_config(connection), "head")
-        driver = connection.connection.driver_connection
-        assert driver is not None
-        keep_partitions(driver, retention_days=None)
-        for workflow in registry.values():
-            _create_tables(connection, workflow)
+    try:
+        with database_errors(), engine.begin() as connection:
+            _migrate(connection, registry)
+    except ProgrammingError as error:
+        if not isinstance(error.orig, InsufficientPrivilege):
+            raise
+        raise DatabaseUnfit(f"{error.orig.diag.message_primary}: migrate as the owner of the database") from error
+
+
+def _migrate(connection: Connection, registry: Registry) -> None:
+    connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": LOCK_KEY})
+    command.upgrade(alembic_config(connection), "head")
+    driver = connection.connection.driver_connection
+    assert driver is not None
+    keep_partitions(driver, retention_days=None)
+    for workflow in registry.values():
+        _create_tables(connection, workflow)
 
 
 def alembic_config(connection: Connection) -> Config:

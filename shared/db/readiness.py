@@ -26,6 +26,8 @@ VERSION_MIN = 14
 CONNECT_TIMEOUT_S = 5
 RETRY_S = 0.5
 MISSING_SHOWN = 3
+_UNREADABLE = """/* unreadable */
+SELECT name FROM unnest(%s::text[]) AS t (name) WHERE NOT has_table_privilege(name, 'SELECT') ORDER BY name LIMIT 1"""
 _MISSING = """/* missing */
 SELECT t.name, t.column_name FROM unnest(%s::text[], %s::text[]) WITH ORDINALITY AS t (name, column_name, n)
 WHERE NOT EXISTS (SELECT FROM pg_attribute a
@@ -62,6 +64,7 @@ class DatabaseReady(Part):
     def _check(self) -> None:
         with connect_checked(self._url) as connection:
             check_tables(connection, [*machinery.tables.values(), *self._tables])
+            check_rights(connection, machinery.tables.values())
 
 
 def connect_checked(url: str) -> psycopg.Connection[Any]:
@@ -100,3 +103,12 @@ def check_tables(connection: psycopg.Connection[Any], tables: Iterable[Table]) -
         shown = ", ".join(f"{table}.{column}" for table, column in missing[:MISSING_SHOWN])
         more = ", ..." if len(missing) > MISSING_SHOWN else ""
         raise DatabaseUnfit(f"the database lacks {shown}{more}: run `python -m shared.db.migrate`")
+
+
+def check_rights(connection: psycopg.Connection[Any], tables: Iterable[Table]) -> None:
+    """Raises `DatabaseUnfit` when this user may not even read one of these tables, which are there."""
+    names = [table_name(table).as_string(connection) for table in tables]
+    unreadable = connection.execute(_UNREADABLE, (names,)).fetchone()
+    if unreadable is not None:
+        user = connection.info.user
+        raise DatabaseUnfit(f"the user {user} may not read {unreadable[0]}: connect as who migrated, or grant it")

@@ -103,6 +103,7 @@ def test_a_wrong_setting_is_named(program: str, environment: dict[str, str], pro
     [
         ("curation_service", {"CURATION_LISTEN": "127.0.0.1:65536"}, "CURATION_LISTEN='127.0.0.1:65536' is no address"),
         ("curation_service", {"CURATION_READ_URL": "s3cret"}, "CURATION_READ_URL is no address of PostgreSQL"),
+        ("curation_service", {"CURATION_NATS_URL": "nats://a:1,s3cret"}, "CURATION_NATS_URL is no address of NATS"),
         ("enrichment_worker", {"CURATION_EXPIRY_S": "6"}, "CURATION_EXPIRY_S='6' must be at least twice"),
     ],
 )
@@ -146,6 +147,24 @@ def test_a_database_that_lacks_the_tables_of_a_workflow_is_refused(
     migrate(empty_database_url, Registry())
     code, line = told(program, DATABASE_URL=empty_database_url)
     assert (code, "the database lacks" in line) == (FAILED, True), line
+
+
+@pytest.fixture
+async def weak_url(database_url: str, postgres_url: str) -> AsyncIterator[str]:
+    """The database as a user who has no rights in it."""
+    name = f"weak_{uuid.uuid4().hex}"
+    async with await psycopg.AsyncConnection.connect(postgres_url, autocommit=True) as connection:
+        await connection.execute(f"CREATE ROLE {name} LOGIN PASSWORD 's3cret'")
+        yield make_url(database_url).set(username=name, password="s3cret").render_as_string(hide_password=False)
+        await connection.execute(f"DROP ROLE {name}")
+
+
+@EVERY
+def test_a_user_without_rights_is_named(program: str, weak_url: str, told: Told) -> None:
+    code, line = told(program, DATABASE_URL=weak_url)
+    assert code == FAILED
+    assert "DATABASE_UNFIT: " in line
+    assert "may not read" in line or "permission denied" in line
 
 
 def test_a_worker_for_what_nobody_declares_is_refused(database_url: str, told: Told) -> None:
