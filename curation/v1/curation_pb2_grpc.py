@@ -135,7 +135,9 @@ class CurationServiceServicer:
     def BatchUpdateStatus(self, request, context):
         """Sets a status on many items in one transaction; a trigger status queues them for enrichment in that transaction.
         Errors: NOT_FOUND (UNKNOWN_RESOURCE), INVALID_ARGUMENT (a field is wrong; REQUEST_ID_REUSED),
-        FAILED_PRECONDITION (ITEMS_REFUSED: without allow_partial, one item that cannot change refuses all).
+        FAILED_PRECONDITION (ITEMS_REFUSED: without allow_partial, one item that cannot change refuses all. The error names
+        up to 100 of them, as many as fit into 4,800 bytes, which every client takes: some 30 by UUID. `violationsLeftOut` of
+        its ErrorInfo counts the rest; the same call with validate_only and allow_partial names 1,000 unless configured).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

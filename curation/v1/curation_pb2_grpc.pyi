@@ -40,7 +40,9 @@ class CurationServiceStub:
     BatchUpdateStatus: _grpc.UnaryUnaryMultiCallable[_curation_pb2.BatchUpdateStatusRequest, _curation_pb2.BatchUpdateStatusResponse]
     """Sets a status on many items in one transaction; a trigger status queues them for enrichment in that transaction.
     Errors: NOT_FOUND (UNKNOWN_RESOURCE), INVALID_ARGUMENT (a field is wrong; REQUEST_ID_REUSED),
-    FAILED_PRECONDITION (ITEMS_REFUSED: without allow_partial, one item that cannot change refuses all).
+    FAILED_PRECONDITION (ITEMS_REFUSED: without allow_partial, one item that cannot change refuses all. The error names
+    up to 100 of them, as many as fit into 4,800 bytes, which every client takes: some 30 by UUID. `violationsLeftOut` of
+    its ErrorInfo counts the rest; the same call with validate_only and allow_partial names 1,000 unless configured).
     """
     WatchStatus: _grpc.UnaryStreamMultiCallable[_curation_pb2.WatchStatusRequest, _curation_pb2.WatchStatusResponse]
     """Streams status changes in commit order: a snapshot first, or everything after a resume token.
@@ -109,7 +111,9 @@ class CurationServiceAsyncStub(CurationServiceStub):
     BatchUpdateStatus: _aio.UnaryUnaryMultiCallable[_curation_pb2.BatchUpdateStatusRequest, _curation_pb2.BatchUpdateStatusResponse]  # type: ignore[assignment]
     """Sets a status on many items in one transaction; a trigger status queues them for enrichment in that transaction.
     Errors: NOT_FOUND (UNKNOWN_RESOURCE), INVALID_ARGUMENT (a field is wrong; REQUEST_ID_REUSED),
-    FAILED_PRECONDITION (ITEMS_REFUSED: without allow_partial, one item that cannot change refuses all).
+    FAILED_PRECONDITION (ITEMS_REFUSED: without allow_partial, one item that cannot change refuses all. The error names
+    up to 100 of them, as many as fit into 4,800 bytes, which every client takes: some 30 by UUID. `violationsLeftOut` of
+    its ErrorInfo counts the rest; the same call with validate_only and allow_partial names 1,000 unless configured).
     """
     WatchStatus: _aio.UnaryStreamMultiCallable[_curation_pb2.WatchStatusRequest, _curation_pb2.WatchStatusResponse]  # type: ignore[assignment]
     """Streams status changes in commit order: a snapshot first, or everything after a resume token.
@@ -181,7 +185,9 @@ class CurationServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_curation_pb2.BatchUpdateStatusResponse, _abc.Awaitable[_curation_pb2.BatchUpdateStatusResponse]]:
         """Sets a status on many items in one transaction; a trigger status queues them for enrichment in that transaction.
         Errors: NOT_FOUND (UNKNOWN_RESOURCE), INVALID_ARGUMENT (a field is wrong; REQUEST_ID_REUSED),
-        FAILED_PRECONDITION (ITEMS_REFUSED: without allow_partial, one item that cannot change refuses all).
+        FAILED_PRECONDITION (ITEMS_REFUSED: without allow_partial, one item that cannot change refuses all. The error names
+        up to 100 of them, as many as fit into 4,800 bytes, which every client takes: some 30 by UUID. `violationsLeftOut` of
+        its ErrorInfo counts the rest; the same call with validate_only and allow_partial names 1,000 unless configured).
         """
 
     @_abc_1.abstractmethod
