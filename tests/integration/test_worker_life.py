@@ -17,7 +17,7 @@ from shared.db.claim import claim
 from shared.db.embedded import EmbeddedPostgres
 from shared.db.finish import Result, finish
 from shared.db.migrate import migrate
-from shared.db.sessions import open_session, rescue
+from shared.db.sessions import close_session, open_session, rescue
 from shared.probe import Probe
 from shared.registry import Registry
 from shared.workflow import Item
@@ -46,6 +46,15 @@ async def test_items_of_a_worker_that_fell_silent_are_rescued_and_completed(worl
     async with world.worker(beat_s=0.1, expiry_s=0.5) as worker:
         rows = await world.ended(worker)
     assert [row["lookup_status"] for row in rows] == ["completed", "completed"]
+
+
+async def test_a_session_that_is_over_claims_nothing(world: World) -> None:
+    await world.queue("one")
+    async with world.transaction() as connection:
+        session = await open_session(connection, host="late", version="0", resources=["gadgets"])
+        await close_session(connection, session)
+        claimed = await claim(connection, world.workflow, world.table, session=session, limit=1)
+    assert claimed.items == []
 
 
 async def test_nobody_is_taken_for_dead_who_could_not_beat_because_the_server_was_away(world: World) -> None:
