@@ -44,6 +44,9 @@ def parser() -> argparse.ArgumentParser:
     listing.add_argument("--count", type=_count, default=20, help="items at most")
     setting = _add(commands, "set", parents=[batch], help_="set a status on items, by --ids or --filter")
     setting.add_argument("status", help="e.g. SelectedForDeepScan")
+    setting.add_argument(
+        "--cancel-in-flight", action="store_true", help="take items away from the workers that have them"
+    )
     _add_operations(commands, client=client, resource=resource, batch=batch)
     return found
 

@@ -75,7 +75,10 @@ async def _call(client: CurationClient, console: Console, options: argparse.Name
         case "list":
             await list_items(client, console, resource=options.resource, matching=options.filter, count=options.count)
         case "set":
-            await set_status(client, console, options.resource, options.status, **_batch(options))
+            cancel = options.cancel_in_flight
+            await set_status(
+                client, console, options.resource, options.status, **_batch(options), cancel_in_flight=cancel
+            )
         case "workflows":
             await print_workflows(client, console)
         case "workers":

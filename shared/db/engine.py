@@ -6,7 +6,7 @@ same transaction. Whoever runs a statement gets a connection that is in a transa
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager
 from typing import Any, Self, TypeAlias
 
@@ -31,6 +31,15 @@ as on a disk without moving parts, not by reading the whole table; what judging 
 
 KEEPALIVE_OPTIONS = "-c tcp_keepalives_idle=5 -c tcp_keepalives_interval=2 -c tcp_keepalives_count=3"
 """For who holds locks: one whose machine is gone gives them up within seconds."""
+REACH: Mapping[str, Any] = {
+    "connect_timeout": 10,
+    "keepalives_idle": 5,
+    "keepalives_interval": 5,
+    "keepalives_count": 3,
+    "tcp_user_timeout": 15_000,
+}
+"""How long a server may be out of reach, its machine or the network between gone without a word: libpq's own names, of
+which the last one is in milliseconds. Where somebody still answers for it, each caller has its own bound."""
 
 
 class Database:
@@ -70,6 +79,7 @@ class Database:
                 "application_name": name,
                 "options": f"{SESSION_OPTIONS} -c idle_in_transaction_session_timeout={idle_ms}",
                 "prepare_threshold": prepare_threshold,
+                **REACH,
             },
         )
 
@@ -132,7 +142,11 @@ async def connect(url: str, *, name: str, autocommit: bool = True, options: str 
     """
     with database_errors():
         return await psycopg.AsyncConnection.connect(
-            driver_url(url), autocommit=autocommit, application_name=name, options=f"{SESSION_OPTIONS} {options}"
+            driver_url(url),
+            autocommit=autocommit,
+            application_name=name,
+            options=f"{SESSION_OPTIONS} {options}",
+            **REACH,
         )
 
 

@@ -55,6 +55,7 @@ async def test_an_operator_can_do_what_the_page_says(database_url: str) -> None:
         "pause places": "places: paused since",
         "drain places": "places: draining since",
         "resume places": "places: running",
+        "set places Selected": "nothing is changed; it would be: 7 items, 7 changed, 0 queued",
         "why places": "failed: attempt 1 of",
         "failures places --batch 1": "7",
         "retry places --batch 1 --dry-run": "nothing is changed; it would be: 7 items, 7 changed, 7 queued",
