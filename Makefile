@@ -10,8 +10,6 @@ STUBS := curation/v1
 LIFECYCLE := docs/reference/lifecycle.md
 # What `make breaking` compares the API with: any commit, branch or tag.
 BASE ?= $(shell { git rev-parse --verify --quiet origin/main || git rev-parse --verify --quiet HEAD; } 2>/dev/null)
-# How long each test of `make chaos` makes trouble.
-SECONDS ?= 180
 # Tests run in so many processes, each with a PostgreSQL of its own.
 PROCESSES ?= 2
 # How compose is called here, whichever engine it drives.
@@ -86,12 +84,13 @@ breaking: setup ## The API breaks nobody who uses the one of BASE (default: orig
 bench: setup ## Measure the streams beside their raw floors, in the same run: some minutes
 	@for name in latency fanout memory log backbone; do $(BIN)/python -m benchmarks.watch_$$name || exit 1; done
 
-chaos: setup ## Kill, cut and stall everything for SECONDS, and check every promise: minutes
+chaos: SECONDS ?= 180
+chaos: setup ## Kill, freeze and cut off everything, SECONDS for each test, and check that nothing is lost: minutes
 	$(BIN)/pytest tests/chaos --chaos=$(SECONDS)
 
-containers: setup ## Build the images, start docker-compose.yml, try it and take it down: needs Docker or Podman
-	@test -n "$(COMPOSE)" || { echo "no compose here: install Docker or Podman, or name it: make containers COMPOSE=..." >&2; exit 1; }
-	$(BIN)/pytest tests/containers --compose="$(COMPOSE)"
+soak: SECONDS ?= 3600
+soak: setup ## Steady traffic for SECONDS, an hour by default: memory stays flat, tables as large as their rows need
+	$(BIN)/pytest tests/soak --soak=$(SECONDS)
 
 lock: setup ## Resolve the dependencies anew: requirements.lock for images, requirements-dev.lock for everything
 	$(LOCK) --upgrade --output-file requirements.lock

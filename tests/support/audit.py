@@ -31,11 +31,8 @@ _ROWS = sql.SQL(
 
 async def follow(connection: Connection, workflow: Workflow, ledger: Ledger) -> None:
     """Reads what is new in the log."""
-    while True:
-        entries = await read_log(connection, after=ledger.position, through=2**62, limit=READ_COUNT)
+    while entries := await read_log(connection, after=ledger.position, through=2**62, limit=READ_COUNT):
         ledger.take(entry for entry in entries if entry.resource == workflow.resource)
-        if len(entries) < READ_COUNT:
-            return
         ledger.position = entries[-1].position
 
 

@@ -35,26 +35,29 @@ class Held:
     """What processes hold, in bytes, after each round."""
 
     pids: Sequence[int]
-    samples: list[tuple[int, Sequence[int]]] = field(default_factory=list)
-    """How many streams there have been, and the bytes of each process."""
+    samples: list[tuple[float, Sequence[int]]] = field(default_factory=list)
+    """How many streams there have been, or seconds, and the bytes of each process."""
 
-    def sample(self, streams: int) -> None:
+    def sample(self, streams: float) -> None:
         """Looks."""
         gc.collect()
         self.samples.append((streams, [_resident_bytes(pid) for pid in self.pids]))
 
     def growth(self) -> list[float]:
-        """Bytes for each stream, by process: the median over all pairs of samples, which an odd one does not move."""
+        """Bytes for each, by process: the median over all pairs of samples, which an odd one does not move."""
         pairs = list(combinations(self.samples, 2))
         return [
             statistics.median((later[1][n] - earlier[1][n]) / (later[0] - earlier[0]) for earlier, later in pairs)
             for n in range(len(self.pids))
         ]
 
-    def table(self, names: Sequence[str]) -> str:
+    def table(self, names: Sequence[str], *, of: str = "streams") -> str:
         """To print."""
-        head = [f"| streams | {' | '.join(f'{name} MiB' for name in names)} |", f"| ---: {'| ---: ' * len(names)}|"]
-        rows = [f"| {n:,} | {' | '.join(f'{size / 2**20:.1f}' for size in sizes)} |" for n, sizes in self.samples]
+        head = [f"| {of} | {' | '.join(f'{name} MiB' for name in names)} |", f"| ---: {'| ---: ' * len(names)}|"]
+        rows = [
+            f"| {n:,.0f} | {' | '.join(f'{size / 2**20:.1f}' for size in sizes)} |"
+            for n, sizes in self.samples[:: max(1, len(self.samples) // 10)]
+        ]
         return "\n".join([*head, *rows])
 
 

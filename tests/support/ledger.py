@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
 from shared.db.log import STATE, Entry
-from shared.machine import CLAIM, COMPLETE, NONE, PROCESSING, RELEASE, REQUEUE
+from shared.machine import CLAIM, COMPLETE, NONE, POSTPONE, PROCESSING, RELEASE, REQUEUE
 from tests.support.history import PROGRESS
 
 CURATE = "curate"
@@ -103,7 +103,7 @@ class Ledger:
         if kind == CLAIM:
             account.attempts += 1
             account.claims += 1
-        elif kind == RELEASE:
+        elif kind in (RELEASE, POSTPONE):
             account.attempts -= 1
             account.releases += 1
         elif kind in (CURATE, REQUEUE) and queue != account.queue_status:

@@ -65,17 +65,31 @@ class Replicas:
 
     async def start(self, replica: Replica) -> None:
         """Starts a service and waits until it is ready."""
-        self._starts += 1
-        environment = {
+        replica.process = await Child(
+            "curation_service",
+            environment=self.environment(replica.back, CURATION_LISTEN=f"{HOST}:{replica.port}", **self._settings),
+            log=self.log_file(f"service-{replica.number}"),
+            ready="ready,",
+        ).__aenter__()
+
+    @staticmethod
+    def environment(back: Proxy, **more: str) -> dict[str, str]:
+        """Of a process on the database behind this proxy."""
+        return {
             **os.environ,
             "PYTHONPATH": str(Path(__file__).resolve().parents[2]),
-            "DATABASE_URL": f"postgresql://postgres@{HOST}:{replica.back.port}/{DATABASE}",
-            "CURATION_LISTEN": f"{HOST}:{replica.port}",
-            **self._settings,
+            "DATABASE_URL": f"postgresql://postgres@{HOST}:{back.port}/{DATABASE}",
+            **more,
         }
-        log = self._folder / f"service-{replica.number}-{self._starts}.log"
-        child = Child("curation_service", environment=environment, log=log, ready="ready,")
-        replica.process = await child.__aenter__()
+
+    def log_file(self, name: str) -> Path:
+        """For the log of one more process."""
+        self._starts += 1
+        return self._folder / f"{name}-{self._starts}.log"
+
+    def back(self) -> Proxy:
+        """A new proxy to PostgreSQL, to be entered while it runs."""
+        return Proxy(Path(parse_qs(urlsplit(self.url).query)["host"][0]) / ".s.PGSQL.5432")
 
     async def kill(self, replica: Replica) -> None:
         """Ends a service as a machine that loses its power does."""
@@ -116,12 +130,12 @@ class Replicas:
             return (await log_identity(connection)).id
 
     async def log(self) -> list[Commit]:
-        """The whole log of the places, in order."""
+        """The whole log of the places, in order; what it says of no item is left out."""
         commits: list[Commit] = []
         async with await psycopg.AsyncConnection.connect(self.url) as connection:
             cursor = await connection.execute(
                 """SELECT position, kind, from_status, to_status, batch, left_batch, cause, items, versions, steps
-                   FROM status_event WHERE resource = %s ORDER BY position, part""",
+                   FROM status_event WHERE resource = %s AND items <> '{}' ORDER BY position, part""",
                 [RESOURCE],
             )
             async for position, kind, before, after, batch, left, cause, items, versions, steps in cursor:
@@ -164,9 +178,8 @@ async def running_replicas(
         await create_database(site.url.replace(f"/{DATABASE}?", "/postgres?"), DATABASE)
         await asyncio.to_thread(migrate, site.url, load_registry())
         keys = await _add_places(site.url, items)
-        sockets = Path(parse_qs(urlsplit(site.url).query)["host"][0]) / ".s.PGSQL.5432"
         for number in range(2):
-            back = await stack.enter_async_context(Proxy(sockets))
+            back = await stack.enter_async_context(site.back())
             port = _free_port()
             front = await stack.enter_async_context(Proxy(port))
             replica = Replica(number, port, front, back)

@@ -82,7 +82,9 @@ class Outcome:
 
 
 @dataclass(slots=True)
-class _Run:
+class Watching:
+    """Who watches a site, and the traffic that they watch."""
+
     site: Replicas
     keys: Sequence[UUID]
     log_id: UUID
@@ -92,8 +94,8 @@ class _Run:
     last: int = 0
     """The position of the last change, once it is made."""
 
-    def everybody(self, copy: int) -> list[Recorder]:
-        """A set of watchers; the last key is in each one's selection."""
+    def everybody(self, copy: int, *, with_the_slowest: bool = True) -> list[Recorder]:
+        """A set of watchers; the last key is in each one's selection. The slowest needs half a minute to catch up."""
         one, other = self.site.ports if copy % 2 else reversed(self.site.ports)
         some = [*map(str, self.keys[:20]), str(self.keys[-1])]
         ids, few = pb.ItemIds(ids=some), Selection(frozenset(some))
@@ -114,7 +116,7 @@ class _Run:
             bare("by a status that changes", Selection(statuses=frozenset({"New"})), filter='status = "New"'),
             bare("without reports", Selection(skip_progress=True), skip_progress=True),
             bare("slow", pause_s=0.05, resume_token=start),
-            bare("very slow", pause_s=0.3, skip_snapshot=True),
+            *([bare("very slow", pause_s=0.3, skip_snapshot=True)] if with_the_slowest else []),
             bare("hopping", hops_after=20, resume_token=start),
             bare("hopping by id", few, hops_after=5, ids=ids),
             AsyncClient(f"client {copy}", self.log_id, one),
@@ -170,9 +172,9 @@ async def run(folder: Path, load: Load, **settings: str) -> Outcome:
     async with running_replicas(folder, items=load.items, **settings) as (site, keys):
         # The last key is the runner's own.
         traffic = Traffic(lambda: site.url, site.ports, keys[:-1], seed=load.seed)
-        run = _Run(site, keys, await site.log_id(), traffic)
+        run = Watching(site, keys, await site.log_id(), traffic)
         run.recorders += [each for copy in range(load.copies) for each in run.everybody(copy)]
-        async with _together(_background(run, load)):
+        async with together(_background(run, load)):
             await _trouble(site, load, faults)
             try:
                 async with asyncio.timeout(SETTLE_S):
@@ -187,7 +189,8 @@ async def run(folder: Path, load: Load, **settings: str) -> Outcome:
 
 
 async def _trouble(site: Replicas, load: Load, counts: Counter[str]) -> None:
-    until_s = asyncio.get_running_loop().time() + load.seconds
+    clock = asyncio.get_running_loop().time
+    until_s = clock() + load.seconds
     if load.fault_pause_s is None:
         await asyncio.sleep(load.seconds)
         return
@@ -195,10 +198,14 @@ async def _trouble(site: Replicas, load: Load, counts: Counter[str]) -> None:
         for seed, (faults, pause_s) in enumerate(
             [(PROCESS_FAULTS, load.fault_pause_s), (NETWORK_FAULTS, load.fault_pause_s / 4)], load.seed
         ):
-            group.create_task(misbehave(site, faults, counts, seed=seed, pause_s=pause_s, until_s=until_s))
+            group.create_task(
+                misbehave(
+                    site, site.replicas, faults, counts, seed=seed, pause_s=pause_s, going=lambda: clock() < until_s
+                )
+            )
 
 
-def _background(run: _Run, load: Load) -> list[Coroutine[Any, Any, None]]:
+def _background(run: Watching, load: Load) -> list[Coroutine[Any, Any, None]]:
     traffic = run.traffic
     return [
         *(traffic.curator(number, load.pause_s) for number in range(load.curators)),
@@ -211,7 +218,7 @@ def _background(run: _Run, load: Load) -> list[Coroutine[Any, Any, None]]:
 
 
 @asynccontextmanager
-async def _together(work: Sequence[Coroutine[Any, Any, None]]) -> AsyncIterator[None]:
+async def together(work: Sequence[Coroutine[Any, Any, None]]) -> AsyncIterator[None]:
     """All of it, until the block is left; the block is left when one of them fails."""
     async with asyncio.TaskGroup() as group:
         tasks = [group.create_task(each) for each in work]

@@ -10,8 +10,9 @@ import asyncio
 import random
 import time
 import uuid
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from itertools import count
+from typing import Any, TypeVar
 from uuid import UUID
 
 import grpc
@@ -35,6 +36,7 @@ from tests.support.history import Event, Write
 from tests.support.recorders import CHANNEL, RESOURCE
 from workflows.places import workflow
 
+T = TypeVar("T")
 TABLE = transition_table(workflow)
 STATUSES = ("New", "Selected", "SelectedForDeepScan", "SelectedForDeepScan", "Maintenance", "Archived", "New")
 CALL_S = 10.0
@@ -48,52 +50,71 @@ DAWDLE_S = (0.02, 0.3)
 class Traffic:
     """The writers; `writes` are the acknowledged ones."""
 
-    def __init__(self, url: Callable[[], str], ports: Sequence[int], items: Sequence[UUID], *, seed: int) -> None:
-        """`url` gives the address of the database; `ports` are those of the services."""
+    def __init__(
+        self, url: Callable[[], str], ports: Sequence[int], items: Sequence[UUID], *, seed: int, cancels: float = 0.0
+    ) -> None:
+        """`url` gives the address of the database; `ports` are those of the services.
+
+        `cancels` is the share of the batches that take items away from workers.
+        """
         self.writes: list[Write] = []
         self.batches: asyncio.Queue[tuple[int, str]] = asyncio.Queue(maxsize=4)
         """Of batches that queued something, as many as are followed: the id, and the token just behind it."""
         self._url, self._ports, self._items = url, ports, items
-        self._dice = random.Random(seed)
+        self._dice, self._cancels = random.Random(seed), cancels
         self._steps = count(1)
         self.busy = True
         """Whether curators go on; workers finish what there is."""
 
     async def curator(self, number: int, pause_s: float) -> None:
         """Sets statuses by batches of some size."""
-        async with grpc.aio.insecure_channel(
-            f"127.0.0.1:{self._ports[number % len(self._ports)]}", options=CHANNEL
-        ) as channel:
+        async with self._channel(number) as channel:
             stub = pb_grpc.CurationServiceStub(channel)
             while self.busy:
                 size = self._dice.choice((1, 3, 10, 30))
-                await self.set_status(stub, self._dice.choice(STATUSES), self._dice.sample(self._items, size))
+                status, keys = self._dice.choice(STATUSES), self._dice.sample(self._items, size)
+                await self.set_status(stub, status, keys, cancel_in_flight=self._dice.random() < self._cancels)
                 await asyncio.sleep(self._dice.uniform(0, 2 * pause_s))
 
     async def set_status(
-        self, stub: pb_grpc.CurationServiceAsyncStub, status: str, keys: Sequence[UUID]
+        self, stub: pb_grpc.CurationServiceAsyncStub, status: str, keys: Sequence[UUID], **fields: Any
     ) -> pb.BatchUpdateStatusResponse:
         """One batch, however often it must be asked for."""
         request = pb.BatchUpdateStatusRequest(
             resource=RESOURCE, status=status, ids=pb.ItemIds(ids=map(str, keys)), allow_partial=True,
-            request_id=str(uuid.uuid4()),
+            request_id=str(uuid.uuid4()), **fields,
         )  # fmt: skip
         began_s = time.monotonic()
-        while True:
-            try:
-                answer = await stub.BatchUpdateStatus(request, timeout=CALL_S)
-                break
-            except grpc.aio.AioRpcError as error:
-                if error.code() not in LOST:
-                    raise
-                await asyncio.sleep(0.05)
-        if answer.batch.changed_count:
-            changed = frozenset(request.ids.ids) - {outcome.item_id for outcome in answer.outcomes}
-            cause = int(answer.batch.batch_id)
-            self.writes.append(Write(began_s, time.monotonic(), cause=cause, items=changed))
-            if answer.batch.queued_count and not self.batches.full():
-                self.batches.put_nowait((cause, answer.resume_token))
+        answer = await outliving(lambda: stub.BatchUpdateStatus(request, timeout=CALL_S))
+        self._batch(began_s, request.ids.ids, answer)
         return answer
+
+    async def retrier(self, pause_s: float) -> None:
+        """Gives what has failed another try."""
+        async with self._channel(0) as channel:
+            stub = pb_grpc.CurationServiceStub(channel)
+            while self.busy:
+                keys = [str(key) for key in self._dice.sample(self._items, len(self._items) // 2)]
+                request = pb.RetryFailedRequest(
+                    resource=RESOURCE, ids=pb.ItemIds(ids=keys), allow_partial=True, request_id=str(uuid.uuid4())
+                )
+                began_s = time.monotonic()
+                answer = await outliving(lambda request=request: stub.RetryFailed(request, timeout=CALL_S))  # type: ignore[misc]
+                self._batch(began_s, keys, answer)
+                await asyncio.sleep(self._dice.uniform(0, 2 * pause_s))
+
+    async def operator(self, pause_s: float) -> None:
+        """Pauses, drains and resumes; at the end everything runs."""
+        async with self._channel(1) as channel:
+            stub = pb_grpc.CurationServiceStub(channel)
+            while self.busy:
+                await asyncio.sleep(self._dice.uniform(0, 2 * pause_s))
+                if self._dice.random() < 0.5:
+                    await outliving(lambda: stub.PauseWorkflow(pb.PauseWorkflowRequest(resource=RESOURCE)))
+                else:
+                    await outliving(lambda: stub.DrainWorkflow(pb.DrainWorkflowRequest(resource=RESOURCE)))
+                await asyncio.sleep(self._dice.uniform(0, 0.5))
+                await outliving(lambda: stub.ResumeWorkflow(pb.ResumeWorkflowRequest(resource=RESOURCE)))
 
     async def worker(self, pause_s: float) -> None:
         """Claims, reports, and ends attempts in all ways, for ever."""
@@ -168,12 +189,38 @@ class Traffic:
         if kept and curated.position is not None:
             self._wrote(began_s, [Event(str(key), row[1] + 1, "curate")])
 
+    def _channel(self, number: int) -> grpc.aio.Channel:
+        port = self._ports[number % len(self._ports)]
+        return grpc.aio.insecure_channel(f"127.0.0.1:{port}", options=CHANNEL)
+
+    def _batch(
+        self, began_s: float, keys: Iterable[str], answer: pb.BatchUpdateStatusResponse | pb.RetryFailedResponse
+    ) -> None:
+        """A batch was acknowledged."""
+        if answer.batch.changed_count:
+            changed = frozenset(keys) - {outcome.item_id for outcome in answer.outcomes}
+            cause = int(answer.batch.batch_id)
+            self.writes.append(Write(began_s, time.monotonic(), cause=cause, items=changed))
+            if answer.batch.queued_count and not self.batches.full():
+                self.batches.put_nowait((cause, answer.resume_token))
+
     def _ending(self, item: Item) -> str:
         return self._dice.choice((FIND_NOTHING, FIND_NOTHING, FAIL, RETRY if item.attempt < 3 else FAIL, RELEASE))
 
     def _wrote(self, began_s: float, events: Sequence[Event]) -> None:
         if events:
             self.writes.append(Write(began_s, time.monotonic(), frozenset(events)))
+
+
+async def outliving(call: Callable[[], Awaitable[T]]) -> T:
+    """What a call answers, however often it must be made; it is made again under its request_id where it has one."""
+    while True:
+        try:
+            return await call()
+        except grpc.aio.AioRpcError as error:
+            if error.code() not in LOST:
+                raise
+            await asyncio.sleep(0.05)
 
 
 def _event(item: Item, more: int, kind: str) -> Event:

@@ -77,6 +77,8 @@ class Reply:
     body: object = None
     status: int = 200
     headers: Mapping[str, str] = field(default_factory=dict)
+    cut: bool = False
+    """The connection ends half-way through the body."""
 
 
 Answer = Callable[[str], Awaitable[Reply]]
@@ -122,8 +124,10 @@ class Api:
                 body = json.dumps(reply.body).encode()
                 headers = {"Content-Length": str(len(body)), **reply.headers}
                 lines = [f"HTTP/1.1 {reply.status} X", *(f"{n}: {v}" for n, v in headers.items()), "", ""]
-                writer.write("\r\n".join(lines).encode() + body)
+                writer.write("\r\n".join(lines).encode() + (body[: len(body) // 2] if reply.cut else body))
                 await writer.drain()
+                if reply.cut:
+                    break
         except (asyncio.IncompleteReadError, ConnectionError):
             pass
         finally:
