@@ -81,6 +81,40 @@ async def test_connections_that_hang_without_a_word_are_given_up_and_the_result_
     assert [row["lookup_status"] for row in rows] == ["completed", "completed"]
 
 
+async def test_a_worker_that_was_cut_off_for_too_long_changes_nothing_and_goes_on(
+    world: World, network: Network
+) -> None:
+    proxy, url = network
+    asked, gate = asyncio.Event(), asyncio.Event()
+
+    async def answer(name: str) -> Reply:
+        if len(world.api.requests) > 1:
+            return Reply({"code": name, "label": "in time"})
+        asked.set()
+        await gate.wait()
+        return Reply({"code": name, "label": "late"})
+
+    world.api.answer = answer
+    await world.queue("one")
+    async with world.worker(database_url=url, beat_s=0.1, expiry_s=1) as cut_off:
+        await cut_off.see(asked.wait())
+        proxy.refuse()
+        waiting = cut_off.probe.expect("waiting for the database", times=2)
+        gate.set()
+        await cut_off.see(waiting)  # with the late result in hand
+        async with world.worker(beat_s=0.1, expiry_s=1) as other:
+            before = await world.ended(other)
+        dropped, lost = cut_off.probe.expect("dropped"), cut_off.probe.expect("session lost")
+        await proxy.accept()
+        assert await cut_off.see(dropped) == 1
+        await cut_off.see(lost)
+        assert await world.gadgets() == before
+        await world.queue("two")
+        rows = await world.ended(cut_off)
+    assert [(row["lookup_status"], row["lookup_attempts"]) for row in rows] == [("completed", 2), ("completed", 1)]
+    assert [row["label"] for row in await world.details()] == ["in time", "in time"]
+
+
 async def test_a_worker_that_cannot_save_claims_no_more_than_its_bound(world: World) -> None:
     world.limit(concurrency=4, timeout_s=60)
     await world.queue(*(f"g{n:03}" for n in range(200)))
