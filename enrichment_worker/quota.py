@@ -26,7 +26,7 @@ class Portion:
     count: int
     """Items, at most."""
     rest_s: float = 0.0
-    """Where the limits gave less than was asked for: there may be more in so long."""
+    """There is nothing to be had that could begin soon, for so long."""
     grant: Grant | None = None
     """The calls that were reserved, where there is a rate."""
     clock_s: tuple[float, float] = (0.0, 0.0)
@@ -56,9 +56,10 @@ class Quota:
         ask = Ask(WHOLE, count, self._interval_s)
         grant = (await reserve(connection, self._api, [ask], horizon_s=HORIZON_S))[WHOLE]
         clock_s = (asked_at_s + grant.waited_s, clock())
-        free, rest_s = grant.calls, 0.0
-        if grant.calls < count:
-            rest_s = max(REST_S_MIN, grant.next_s - HORIZON_S / 2)
+        free, rest_s = grant.calls, REST_S_MIN if grant.calls < count else 0.0
+        if self._interval_s > 0:
+            # What is reserved from now on begins later still: time for several to come together in a claim.
+            rest_s = max(rest_s, grant.next_s - HORIZON_S / 2)
         if self._slots_max is not None:
             used = self._lane.upstream.used
             wanted = {WHOLE: (used + grant.calls, used)}

@@ -178,7 +178,8 @@ class _Context:
 
     def __init__(self, item: Item, bench: Bench) -> None:
         self._item, self._bench = item, bench
-        self._uses = None if bench.gate is None else KeyUses(bench.gate, timeout_s=bench.limits.timeout_s)
+        gate, limits = bench.gate, bench.limits
+        self._uses = None if gate is None else KeyUses(gate, secrets=bench.secrets, timeout_s=limits.timeout_s)
         self.cancelled = False
 
     @property

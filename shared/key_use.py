@@ -13,6 +13,7 @@ from types import TracebackType
 from typing import Protocol
 
 from shared.outcome import asked_s, clean
+from shared.secrets import Secrets
 
 WAIT_PART = 0.25
 """Of an attempt's time, all its waiting together."""
@@ -32,9 +33,9 @@ class Gate(Protocol):
 class KeyUses:
     """Those of one attempt."""
 
-    def __init__(self, gate: Gate, *, timeout_s: float) -> None:
-        """In the event loop of the gate. `timeout_s` is the attempt's time."""
-        self.gate, self.loop = gate, asyncio.get_running_loop()
+    def __init__(self, gate: Gate, *, secrets: Secrets, timeout_s: float) -> None:
+        """In the event loop of the gate. Names hold no `secrets`; `timeout_s` is the attempt's time."""
+        self.gate, self.loop, self._secrets = gate, asyncio.get_running_loop(), secrets
         self.wait_s = min(WAIT_S_MAX, timeout_s * WAIT_PART)
         """How much longer the attempt may wait."""
         self.has_held = False
@@ -42,7 +43,7 @@ class KeyUses:
 
     def use(self, key: str) -> KeyUse:
         """To be entered, by `async with`, or by `with` in a thread. Raises `ValueError`: a key without a name."""
-        if not (name := clean(key)):
+        if not (name := clean(self._secrets.hide(key))):
             raise ValueError("a key needs a name")
         return KeyUse(self, name)
 

@@ -64,10 +64,17 @@ class Calls:
         """The longest way of a call from the beginning of its attempt to the API."""
         return max(arrived_s - began_s for _, began_s, arrived_s in self.times)
 
-    def most_within(self, period_s: float) -> int:
+    def most_arrived(self, period_s: float) -> int:
         """The most calls that arrived within any period of so long."""
-        arrived = sorted(arrived_s for _, _, arrived_s in self.times)
-        return max(sum(start_s <= at_s < start_s + period_s for at_s in arrived) for start_s in arrived)
+        return _most([arrived_s for _, _, arrived_s in self.times], period_s)
+
+    def most_begun(self, period_s: float) -> int:
+        """The most attempts that began within any period of so long."""
+        return _most([began_s for _, began_s, _ in self.times], period_s)
+
+
+def _most(times_s: list[float], period_s: float) -> int:
+    return max(sum(start_s <= at_s < start_s + period_s for at_s in times_s) for start_s in times_s)
 
 
 async def never() -> Reply:

@@ -14,7 +14,7 @@ from dataclasses import replace
 import httpx
 
 from shared.enrichment import Failed, Retry
-from shared.workflow import EnrichmentContext, Item, Limits, Values
+from shared.workflow import EnrichmentContext, Item, Limits, Rate, Values
 from tests.support.worker import GADGETS, enrich
 
 workflow = replace(
@@ -26,6 +26,8 @@ workflow = replace(
         concurrency=int(os.environ.get("GADGETS_CONCURRENCY", "4")),
         backoff_s=float(os.environ.get("GADGETS_BACKOFF_S", "0.01")),
         backoff_max_s=2,
+        concurrency_total=int(os.environ.get("GADGETS_CONCURRENCY_TOTAL", "0")) or None,
+        rate=Rate(calls=float(os.environ["GADGETS_RATE"])) if "GADGETS_RATE" in os.environ else None,
         breaker_failures=None,
     ),
 )
