@@ -91,8 +91,9 @@ class Child:
         assert self._reading is not None, "not started"
         assert self._process is not None
         await asyncio.wait({self._reading})
-        await self._process.wait()
-        return self.failure("ended unasked")
+        code = await self._process.wait()
+        how = f"by {signal.Signals(-code).name}" if code < 0 else f"with exit code {code}"
+        return self.failure(f"ended unasked {how}")
 
     async def stop(self) -> None:
         """Asks the process to end, makes it after `GRACE_S`, and at once when cancelled while it waits."""

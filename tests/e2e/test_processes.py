@@ -44,7 +44,7 @@ async def test_a_child_that_ends_before_it_is_ready_is_told_with_the_end_of_its_
 async def test_the_end_of_a_child_that_nobody_asked_for_is_told(tmp_path: Path) -> None:
     async with child("platform", folder=tmp_path, ready=sys.platform.capitalize()) as ending:
         failure = await ending.ended()
-    assert "platform ended unasked" in str(failure)
+    assert "platform ended unasked with exit code 0" in str(failure)
 
 
 async def test_a_child_that_ignores_sigterm_is_ended_when_the_waiting_is_cancelled(tmp_path: Path) -> None:
@@ -61,4 +61,4 @@ async def test_a_child_that_ignores_sigterm_is_ended_when_the_waiting_is_cancell
     stopping.cancel()
     with pytest.raises(asyncio.CancelledError):
         await stopping
-    assert "ended unasked" in str(await stubborn.ended())
+    assert "ended unasked by SIGKILL" in str(await stubborn.ended())

@@ -39,6 +39,13 @@ async def test_items_queued_later_are_claimed_without_waiting_for_the_poll(world
     assert row["lookup_status"] == "completed"
 
 
+async def test_they_are_claimed_by_the_poll_where_no_notification_is_heard(world: World) -> None:
+    async with world.worker(poll_s=0.02, listen_url="postgresql://127.0.0.1:1/nowhere") as worker:
+        await world.queue("late")
+        (row,) = await world.ended(worker)
+    assert row["lookup_status"] == "completed"
+
+
 async def test_one_refused_row_in_a_full_batch_fails_alone_and_says_why(world: World) -> None:
     async def answer(name: str) -> Reply:
         return Reply({"code": name, "label": "much too long a label" if name == "g333" else "ok", "size": 1})
