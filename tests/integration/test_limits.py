@@ -76,10 +76,10 @@ async def test_ten_workers_on_a_rate_make_no_more_calls_in_any_period_than_one(
     world: World,  # noqa: F811
     calls: Calls,
 ) -> None:
-    rate = Rate(calls=50)
+    rate = Rate(calls=20)  # few enough for a busy machine to exceed, were it let
     world.limit(rate=rate)
-    await world.queue(*[f"gadget-{n}" for n in range(120)])
     async with workers(world, TEN) as running:
+        await world.queue(*[f"gadget-{n}" for n in range(50)])
         rows = await all_ended(world, running)
     assert {row["lookup_status"] for row in rows} == {"completed"}
     assert len(calls.times) == len(rows)
@@ -98,8 +98,8 @@ async def test_all_workers_together_run_no_more_at_once_than_the_limit_and_as_ma
 
     calls.then = answer
     world.limit(concurrency_total=5)
-    await world.queue(*[f"gadget-{n}" for n in range(50)])
     async with workers(world, 3) as running:
+        await world.queue(*[f"gadget-{n}" for n in range(50)])
         rows = await all_ended(world, running)
     assert {row["lookup_status"] for row in rows} == {"completed"}
     assert calls.most_at_once == 5
@@ -190,8 +190,8 @@ async def test_a_key_is_used_as_often_as_allowed_by_all_workers_and_others_do_no
 ) -> None:
     rate = Rate(calls=10)
     world.limit(key_rate=rate, concurrency=4)
-    await world.queue(*[f"busy-{n}" for n in range(15)], *[f"other{n}-x" for n in range(20)])
     async with workers(world, 3) as running:
+        await world.queue(*[f"busy-{n}" for n in range(15)], *[f"other{n}-x" for n in range(20)])
         rows = await all_ended(world, running)
     assert {(row["lookup_status"], row["lookup_attempts"]) for row in rows} == {("completed", 1)}
     busy = replace(keyed, times=[call for call in keyed.times if call[0].startswith("busy")])
@@ -213,8 +213,8 @@ async def test_of_one_key_no_more_are_used_at_once_than_allowed_by_all_workers(
 
     keyed.then = answer
     world.limit(key_concurrency=2)
-    await world.queue(*[f"host-{n}" for n in range(12)])
     async with workers(world, 3) as running:
+        await world.queue(*[f"host-{n}" for n in range(12)])
         rows = await all_ended(world, running)
     assert {(row["lookup_status"], row["lookup_attempts"]) for row in rows} == {("completed", 1)}
     assert keyed.most_at_once == 2
