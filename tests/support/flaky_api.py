@@ -6,8 +6,10 @@ from __future__ import annotations
 
 import asyncio
 import random
+import time
 import zlib
 from collections import Counter
+from dataclasses import dataclass
 
 from tests.support.worker import Api, Reply
 
@@ -18,7 +20,7 @@ PASSING = {
     "500": 0.02,
     "503": 0.02,
     "429": 0.003,
-    "slow": 0.04,
+    "slow": 0.2,
     "hung": 0.004,
     "cut off": 0.02,
     "cut off amid the body": 0.01,
@@ -26,7 +28,18 @@ PASSING = {
 """What happens to any call, and how often."""
 STATUSES = {"access refused": 403, "no such id": 400, "nothing to be found": 404, "500": 500, "503": 503, "429": 429}
 LATENCY_S = (0.02, 0.2)
-SLOW_S = (0.3, 2.0)
+SLOW_S = (0.5, 5.0)
+
+
+@dataclass(slots=True)
+class Call:
+    """One call that came in."""
+
+    place: str
+    at_s: float
+    """When, since 1970."""
+    is_answered: bool = False
+    """Whether it got details of the place."""
 
 
 class FlakyApi:
@@ -34,10 +47,8 @@ class FlakyApi:
 
     def __init__(self, api: Api, *, seed: int) -> None:
         self._dice = random.Random(seed)
-        self.calls: list[str] = []
-        """The place of each call; its number is its index."""
-        self.answered: set[int] = set()
-        """The calls that got details of their place."""
+        self.calls: list[Call] = []
+        """What a call is answered names its number, which is its index here."""
         self.faults: Counter[str] = Counter()
         self.is_down = False
         """Every call gets a 503."""
@@ -50,11 +61,12 @@ class FlakyApi:
 
     def counts(self) -> Counter[str]:
         """Calls by place."""
-        return Counter(self.calls)
+        return Counter(call.place for call in self.calls)
 
     async def _answer(self, path: str) -> Reply:
         place, number = path.removeprefix(PATH), len(self.calls)
-        self.calls.append(place)
+        call = Call(place, time.time())
+        self.calls.append(call)
         fault = self._fault(place)
         if fault is not None:
             self.faults[fault] += 1
@@ -72,7 +84,7 @@ class FlakyApi:
             return Reply({}, STATUSES[fault], {"Retry-After": "1"} if fault == "429" else {})
         if fault == "unreadable":
             return Reply("<html>")
-        self.answered.add(number)
+        call.is_answered = True
         found = {"displayName": {"text": str(number)}, "location": {"latitude": 1.0, "longitude": 2.0}}
         return Reply(found, cut=fault == "cut off amid the body")
 

@@ -6,8 +6,9 @@ So a value that was saved twice, or by somebody whose item it no longer was, is 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import TypeAlias
 
 from shared.db.engine import Connection
 from tests.support.flaky_api import FlakyApi
@@ -23,9 +24,16 @@ END $$;
 CREATE TRIGGER note_receipt AFTER INSERT OR UPDATE ON local_businesses FOR EACH ROW EXECUTE FUNCTION note_receipt();
 """
 _COMPLETED = """
-SELECT e.xid::text, s.external_id
-FROM status_event e CROSS JOIN LATERAL unnest(e.items) AS i (item) JOIN places_staging s ON s.id::text = i.item
-WHERE e.resource = 'places' AND e.kind = 'complete'"""
+WITH told AS (
+    SELECT e.kind, e.xid::text AS xid, e.at, i.item, i.version
+    FROM status_event e CROSS JOIN LATERAL unnest(e.items, e.versions) AS i (item, version)
+    WHERE e.resource = 'places' AND e.kind IN ('claim', 'complete')
+)
+SELECT done.xid, s.external_id, extract(epoch FROM claimed.at)::float8
+FROM told done
+JOIN told claimed ON claimed.kind = 'claim' AND claimed.item = done.item AND claimed.version = done.version - 1
+JOIN places_staging s ON s.id::text = done.item
+WHERE done.kind = 'complete'"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +46,10 @@ class Receipt:
     """The number of the call that brought it."""
 
 
+Completed: TypeAlias = Mapping[tuple[str, str], float]
+"""By transaction and place, when the item was claimed under the version that was completed."""
+
+
 async def note(connection: Connection) -> None:
     """From now on."""
     await connection.execute(NOTED)
@@ -47,29 +59,33 @@ async def unreceipted(connection: Connection, api: FlakyApi, ledger: Ledger) -> 
     """What is wrong with what was saved, and with the number of calls that were made."""
     cursor = await connection.execute("SELECT xid::text, place_id, name FROM receipt")
     receipts = [Receipt(*row) for row in await cursor.fetchall()]
-    completed = Counter((xid, place) for xid, place in await (await connection.execute(_COMPLETED)).fetchall())
+    cursor = await connection.execute(_COMPLETED)
+    completed = {(xid, place): claimed_s for xid, place, claimed_s in await cursor.fetchall()}
     keys = dict(await (await connection.execute("SELECT external_id, id::text FROM places_staging")).fetchall())
-    return [*_saved(receipts, completed), *_brought(receipts, api), *_called(api, keys, ledger)]
+    return [*_saved(receipts, completed), *_brought(receipts, completed, api), *_called(api, keys, ledger)]
 
 
-def _saved(receipts: list[Receipt], completed: Counter[tuple[str, str]]) -> Iterator[str]:
+def _saved(receipts: Sequence[Receipt], completed: Completed) -> Iterator[str]:
     """Saved by the transaction that completed the item, and by no other; once."""
     saved = Counter((receipt.xid, receipt.place) for receipt in receipts)
-    for (xid, place), count in (saved - completed).items():
-        yield f"transaction {xid} saved {place} {count} times more than it completed it"
-    for (xid, place), count in (completed - saved).items():
-        yield f"transaction {xid} completed {place} {count} times more than it saved it"
+    for (xid, place), count in saved.items():
+        if (xid, place) not in completed or count > 1:
+            yield f"transaction {xid} saved {place} {count} times, and completed it: {(xid, place) in completed}"
+    for xid, place in completed.keys() - saved.keys():
+        yield f"transaction {xid} completed {place}, and did not save it"
 
 
-def _brought(receipts: list[Receipt], api: FlakyApi) -> Iterator[str]:
-    """Each value is what one call for this place was answered, and no answer was saved twice."""
+def _brought(receipts: Sequence[Receipt], completed: Completed, api: FlakyApi) -> Iterator[str]:
+    """Each value is what a call for its place, made under this claim, was answered; no answer is saved twice."""
     for receipt in receipts:
-        number = int(receipt.call)
-        if number not in api.answered or api.calls[number] != receipt.place:
-            yield f"{receipt} is no answer of the API"
-    for call, count in Counter(receipt.call for receipt in receipts).items():
+        call = api.calls[int(receipt.call)]
+        if not call.is_answered or call.place != receipt.place:
+            yield f"{receipt} is no answer of the API: {call}"
+        if call.at_s < completed.get((receipt.xid, receipt.place), 0.0):
+            yield f"{receipt} was brought by {call}, before the item was claimed under the version that was completed"
+    for number, count in Counter(receipt.call for receipt in receipts).items():
         if count > 1:
-            yield f"the answer to call {call} was saved {count} times"
+            yield f"the answer to call {number} was saved {count} times"
 
 
 def _called(api: FlakyApi, keys: Mapping[str, str], ledger: Ledger) -> Iterator[str]:
