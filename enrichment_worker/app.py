@@ -72,7 +72,7 @@ async def run_worker(settings: WorkerSettings, registry: Registry, environment: 
         DatabaseUnfit: the database is too old, a standby, or not migrated.
         UnknownResource: the settings name a resource that no workflow has.
         WorkflowError: an enricher cannot be loaded.
-        EnrichersStuck: as many enrichers as may run at once do not end.
+        EnrichersStuck: too many enrichers do not end.
     """
     workflows = chosen(settings, registry)
     ready = DatabaseReady(url=settings.database_url, workflows=workflows, timeout_s=settings.start_timeout_s)

@@ -31,6 +31,10 @@ MERCY_S = 3.0
 """So long may an enricher take to end after it was told to."""
 
 
+STUCK_MIN = 4
+"""So many attempts may be stuck in any case before the process ends."""
+
+
 class EnrichersStuck(ProcessError):
     """As many attempts are stuck as there are places. What they hold is only freed by a new process."""
 
@@ -163,7 +167,7 @@ class Runner(Part):
             if place.until_s <= now_s:
                 self._give_up(place)
                 self._open()
-        if self._lane.stuck >= self._lane.concurrency:
+        if self._lane.stuck >= max(STUCK_MIN, self._lane.concurrency):
             raise EnrichersStuck(f"{self._lane.stuck} enrichers of {self._lane.workflow.resource} do not end")
 
     def _give_up(self, place: _Place, outcome: AttemptOutcome | None = None) -> None:

@@ -69,12 +69,12 @@ async def test_a_stuck_enricher_is_timed_out_and_its_place_given_to_others(world
     assert "stuck" not in {row["code"] for row in await world.details()}, "what it returned at last came too late"
 
 
-async def test_a_worker_all_of_whose_enrichers_are_stuck_ends_loudly(world: World, stubborn: Stubborn) -> None:
+async def test_a_worker_with_too_many_stuck_enrichers_ends_loudly(world: World, stubborn: Stubborn) -> None:
     world.limit(concurrency=2, timeout_s=0.1)
-    await world.queue("stuck 1", "stuck 2")
+    await world.queue("stuck 1", "stuck 2", "stuck 3", "stuck 4")
     try:
         async with world.worker() as worker:
-            with pytest.raises(EnrichersStuck, match="2 enrichers of gadgets do not end"):
+            with pytest.raises(EnrichersStuck, match="4 enrichers of gadgets do not end"):
                 await worker.died()
     finally:
         stubborn.let.set()
