@@ -1,4 +1,4 @@
-"""An item's history is a chain through the log: an index over the keys of every entry took a fifth of a large batch."""
+"""An item's history is a chain through the log: an index over the keys of every entry took a tenth of a large batch."""
 
 from __future__ import annotations
 
