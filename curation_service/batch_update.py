@@ -27,6 +27,9 @@ from shared.errors import FieldViolation, InvalidRequest, ItemsRefused, Outcome,
 from shared.machine import UNCHANGED
 from shared.table import TransitionTable
 
+FEW = 100
+"""Keys of a call for which planning takes longer than changing them."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BatchAnswer:
@@ -70,7 +73,8 @@ class BatchUpdates:
         """
         # A request_id names what was done; with `validate_only` nothing is: the real call may follow under the same.
         request_id = None if command.validate_only else command.request_id
-        async with self._database.autocommit() as connection:
+        few = isinstance(command.selection, Keys) and len(command.selection.keys) <= FEW
+        async with self._database.autocommit(planned_once=few) as connection:
             await _check_there(connection, command)
             try:
                 return await self._carry_out(connection, command, request_id)

@@ -29,6 +29,8 @@ from shared.errors import DatabaseUnavailable, LogRewound
 
 log = logging.getLogger(__name__)
 
+LOOK_PAUSE_S = 0.001
+"""Between looks, at least: what is committed in so short a time is read together."""
 UNSAFE_PAUSE_S = (0.002, 0.1)
 """Between looks at a transaction that keeps the horizon back: the first pause, doubled up to the last."""
 
@@ -68,6 +70,7 @@ class DatabaseTail(Tail):
                         await look.prepare()
                     while True:
                         await self._step(connection, look)
+                        await asyncio.sleep(LOOK_PAUSE_S)
                         async for _ in connection.notifies(timeout=self._pause_s(), stop_after=1):
                             pass
             except LogRewound as error:

@@ -8,14 +8,15 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager
+from select import select
 from typing import Any, Self, TypeAlias
 
 import psycopg
 from psycopg.conninfo import conninfo_to_dict
-from sqlalchemy import exc
+from sqlalchemy import event, exc
 from sqlalchemy.engine import make_url
 from sqlalchemy.ext.asyncio import AsyncConnection as CoreConnection
-from sqlalchemy.ext.asyncio import create_async_engine
+from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
 from shared.errors import DatabaseUnavailable
 
@@ -40,6 +41,9 @@ REACH: Mapping[str, Any] = {
 }
 """How long a server may be out of reach, its machine or the network between gone without a word: libpq's own names, of
 which the last one is in milliseconds. Where somebody still answers for it, each caller has its own bound."""
+
+PLANNED_ONCE = "-c plan_cache_mode=force_generic_plan -c enable_seqscan=off"
+"""One plan for every call: by index, also where it is made while the table is still empty."""
 
 
 class Database:
@@ -69,18 +73,27 @@ class Database:
         self.url = driver_url(url)
         """A libpq address, for connections of one's own (LISTEN, the worker's pinned ones)."""
         idle_ms = int(idle_in_transaction_s * 1000)
-        self._engine = create_async_engine(
-            make_url(self.url).set(drivername="postgresql+psycopg"),
-            pool_size=pool_size,
-            max_overflow=0,
-            pool_timeout=pool_timeout_s,
-            pool_pre_ping=True,
-            connect_args={
-                "application_name": name,
-                "options": f"{SESSION_OPTIONS} -c idle_in_transaction_session_timeout={idle_ms}",
-                "prepare_threshold": prepare_threshold,
-                **REACH,
-            },
+
+        def engine(size: int, more_options: str = "", **options: Any) -> AsyncEngine:
+            made = create_async_engine(
+                make_url(self.url).set(drivername="postgresql+psycopg"),
+                pool_size=size,
+                max_overflow=0,
+                pool_timeout=pool_timeout_s,
+                connect_args={
+                    "application_name": name,
+                    "options": f"{SESSION_OPTIONS} -c idle_in_transaction_session_timeout={idle_ms} {more_options}",
+                    "prepare_threshold": prepare_threshold,
+                    **REACH,
+                },
+                **options,
+            )
+            event.listen(made.sync_engine, "checkout", _refuse_if_cut)
+            return made
+
+        self._engine = engine(pool_size)
+        self._planned_once = engine(
+            max(1, pool_size // 2), PLANNED_ONCE, isolation_level="AUTOCOMMIT", pool_reset_on_return=None
         )
 
     async def __aenter__(self) -> Self:
@@ -88,6 +101,7 @@ class Database:
 
     async def __aexit__(self, *_: object) -> None:
         await self._engine.dispose()
+        await self._planned_once.dispose()
 
     @asynccontextmanager
     async def core(self, *, isolation: str | None = None) -> AsyncIterator[CoreConnection]:
@@ -106,13 +120,21 @@ class Database:
                     yield connection
 
     @asynccontextmanager
-    async def autocommit(self) -> AsyncIterator[Connection]:
+    async def autocommit(self, *, planned_once: bool = False) -> AsyncIterator[Connection]:
         """The psycopg connection without a transaction: each statement is one, and takes one round trip.
+
+        Args:
+            planned_once: for statements on a few rows, where planning would take longer than running; half as many
+                connections more are kept for them.
 
         Raises:
             DatabaseUnavailable: as `core`.
         """
         with database_errors():
+            if planned_once:
+                async with self._planned_once.connect() as connection:
+                    yield await driver_connection(connection)
+                return
             async with self._engine.connect() as connection:
                 await connection.execution_options(isolation_level="AUTOCOMMIT")
                 yield await driver_connection(connection)
@@ -122,6 +144,15 @@ class Database:
         """The same as `core`, as the psycopg connection that the hot statements take."""
         async with self.core() as connection:
             yield await driver_connection(connection)
+
+
+def _refuse_if_cut(driver: Any, *_: object) -> None:
+    """Has the pool connect anew where the server ended a connection that waited: its socket then has something to read.
+
+    A statement to find out would be one more round trip for each use.
+    """
+    if driver.driver_connection.closed or select([driver.driver_connection.fileno()], [], [], 0)[0]:
+        raise exc.DisconnectionError("the server ended this connection")
 
 
 async def driver_connection(connection: CoreConnection) -> Connection:

@@ -283,7 +283,7 @@ async def test_a_deadline_that_passes_in_the_transaction_lets_go_of_rows_and_req
 
 async def test_a_full_pool_is_told_from_a_mistake_and_changes_nothing(database_url: str) -> None:
     async with (
-        running_service(database_url, pool_size=2, pool_timeout_s=0.05) as service,
+        running_service(database_url, pool_size=4, pool_timeout_s=0.05) as service,
         Database(database_url) as own,
     ):
         await add_parcels(own, {})
