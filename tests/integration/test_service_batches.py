@@ -15,6 +15,7 @@ from shared.db.engine import Database
 from shared.db.log import log_identity
 from shared.db.token import decode_token
 from tests.support.batches import everything, parcel_id, update, with_version
+from tests.support.log import cut
 from tests.support.service import (
     RunningService,
     add_parcels,
@@ -315,3 +316,12 @@ async def test_a_call_that_is_cancelled_while_it_waits_changes_nothing(service: 
             await call
         await somebody_waits_for_a_lock(service.database, waiting=False)
     assert await everything(service.database) == before
+
+
+async def test_connections_that_were_cut_while_nobody_used_them_cost_no_call(service: RunningService) -> None:
+    await add_parcels(service.database, {})
+    for status in ("Selected", "New"):
+        assert (await service.stub.BatchUpdateStatus(update(status, 1))).batch.changed_count == 1
+        assert len((await service.stub.ListItems(pb.ListItemsRequest(resource="parcels"))).items) == 1
+        async with Database(service.database.url, name="a test") as own:
+            await cut(own, "curation service")
