@@ -20,10 +20,10 @@ LOCK := $(BIN)/uv pip compile pyproject.toml --group build --universal --python-
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup run test lint format generate verify breaking bench chaos containers lock clean
+.PHONY: help setup run test lint format generate verify breaking bench bench-quick chaos containers lock clean
 
 help: ## What there is
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 setup: $(VENV)/.installed ## Install everything into .venv, from the lock
 
@@ -81,8 +81,11 @@ breaking: setup ## The API breaks nobody who uses the one of BASE (default: orig
 		git archive "$(BASE)" protos | tar -x -C "$$before" && $(BIN)/buf breaking protos --against "$$before/protos"; \
 	else echo "no earlier API to compare with"; fi
 
-bench: setup ## Measure the streams beside their raw floors, in the same run: some minutes
-	@for name in latency fanout memory log backbone; do $(BIN)/python -m benchmarks.watch_$$name || exit 1; done
+bench: setup ## Measure everything beside its raw floor and other queues, which it installs into .cache: half an hour
+	$(BIN)/python -m benchmarks.all
+
+bench-quick: setup ## The drain and a batch update beside their floors: a minute
+	$(BIN)/python -m benchmarks.quick
 
 chaos: SECONDS ?= 180
 chaos: setup ## Kill, freeze and cut off everything, SECONDS for each test, and check that nothing is lost: minutes

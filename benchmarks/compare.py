@@ -44,6 +44,12 @@ def row_of_seconds(name: str, floor: list[float], ours: list[float], *, goal: fl
     return Row(name, statistics.median(floor) * 1e3, statistics.median(ours) * 1e3, ratio, goal)
 
 
+def row_of_rates(name: str, floor: list[float], ours: list[float], *, goal: float) -> Row:
+    """A row of two lists of rates, of which more is better."""
+    ratio = statistics.median(value / base for base, value in zip(floor, ours, strict=True))
+    return Row(name, statistics.median(floor), statistics.median(ours), ratio, goal)
+
+
 def print_table(title: str, rows: list[Row], *, unit: str) -> None:
     """Prints the rows as a table in Markdown."""
     print(f"\n| {title} | floor, {unit} | ours, {unit} | ratio | goal | met |\n| --- | --- | --- | --- | --- | --- |")  # noqa: T201

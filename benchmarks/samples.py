@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from dataclasses import replace
 
 import psycopg
@@ -49,6 +50,8 @@ at_once = Workflow(
 """Its enricher does nothing, so that what is measured is the worker."""
 slowly = replace(at_once, enricher="benchmarks.samples:find_slowly", limits=Limits(concurrency=400))
 """Its enricher waits, as for an external API."""
+telling = replace(at_once, enricher="benchmarks.samples:find_when")
+"""Its enricher finds when it was called."""
 FOUND = {"name": "a name", "latitude": 48.1, "longitude": 11.6, "raw": {"a": 1}}
 CALL_S = 0.2
 QUEUED_AT_ONCE = 100_000
@@ -65,6 +68,11 @@ async def find_slowly(item: Item, _: EnrichmentContext) -> Values:
     return {"sample": item.key, **FOUND}
 
 
+async def find_when(item: Item, _: EnrichmentContext) -> Values:
+    """Finds the time of the call, by a clock that all processes of the machine share."""
+    return {"sample": item.key, "latitude": time.monotonic()}
+
+
 async def fill(url: str, count: int) -> None:
     """So many new samples in tables made anew; nothing of earlier ones is left."""
     async with await psycopg.AsyncConnection.connect(url, autocommit=True) as connection:
@@ -79,11 +87,12 @@ async def fill(url: str, count: int) -> None:
         await connection.execute("VACUUM ANALYZE samples")
 
 
-async def queue(url: str) -> int:
-    """Sets the trigger status on every sample, in batches of 100,000 as users may. Returns how many."""
+async def queue(url: str, *, limit: int | None = None) -> int:
+    """Sets the trigger status on new samples, in batches of 100,000 as users may. Returns how many."""
     connection, table = await connect(url, name="benchmark", autocommit=False), transition_table(at_once)
     try:
-        keys = [key for (key,) in await (await connection.execute("SELECT id FROM samples")).fetchall()]
+        found = await connection.execute("SELECT id FROM samples WHERE status = 'New' LIMIT %s", [limit])
+        keys = [key for (key,) in await found.fetchall()]
         for start in range(0, len(keys), QUEUED_AT_ONCE):
             some = keys[start : start + QUEUED_AT_ONCE]
             call = CurateCall(trigger=curate_trigger("Scan"), keys=some, batch=NewBatch(status="Scan"))

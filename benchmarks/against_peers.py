@@ -1,0 +1,80 @@
+"""A drain beside those of other queues, in one run, by turns, on one PostgreSQL.
+
+`python -m benchmarks.against_peers [--items 100000] [--rounds 3]`. No-op jobs of graphile-worker and pgqueuer beside
+our whole job; then the whole job written in a handler of each queue in Python: status row, upsert, status row. Peers
+are installed into `.cache/peers`; those that cannot be are left out. Slow ones get fewer items.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import sys
+from dataclasses import dataclass
+from statistics import median
+
+from benchmarks.bed import database
+from benchmarks.drain import drain
+from benchmarks.peer_runs import PeerMissing, Peers, install
+
+
+@dataclass(frozen=True, slots=True)
+class Rival:
+    """One peer at one kind of work."""
+
+    name: str
+    script: str
+    mode: str
+    share: float
+    """Of our items, so that it takes as long."""
+    goal: float
+    """So many times its rate is ours to be."""
+
+
+RIVALS = (
+    Rival("graphile-worker, no-op", "graphile.mjs", "drain", 1.0, 1.0),
+    Rival("pgqueuer, no-op", "pgqueuer_peer.py", "noop", 0.5, 1.5),
+    Rival("pgqueuer, whole job", "pgqueuer_peer.py", "job", 0.05, 10.0),
+    Rival("Oban for Python, whole job", "oban_peer.py", "job", 0.04, 10.0),
+    Rival("DBOS, whole job", "dbos_peer.py", "job", 0.02, 10.0),
+)
+
+
+async def main(items: int, rounds: int) -> None:
+    """Prints the table."""
+    peers = await install()
+    ours: list[float] = []
+    theirs: dict[str, list[float]] = {}
+    async with database(durable=True) as url:
+        for number in range(rounds):
+            ours.append((await drain(url, items)).per_s)
+            for rival in RIVALS:
+                await _measure(peers, url, rival, items, theirs)
+            print(f"  round {number + 1}: ours {ours[-1]:,.0f}/s", *_last(theirs), sep="   ", flush=True)  # noqa: T201
+    print(f"\n| | a second | ours, {median(ours):,.0f} | goal | met |\n| --- | ---: | ---: | ---: | --- |")  # noqa: T201
+    for rival in RIVALS:
+        if rates := theirs.get(rival.name):
+            times = median(our / rate for our, rate in zip(ours, rates, strict=True))
+            met = "yes" if times >= rival.goal else "no"
+            print(f"| {rival.name} | {median(rates):,.0f} | {times:.2f} times | {rival.goal:g} | {met} |")  # noqa: T201
+
+
+async def _measure(peers: Peers, url: str, rival: Rival, items: int, into: dict[str, list[float]]) -> None:
+    try:
+        found = await peers.run(url, rival.script, rival.mode, int(items * rival.share))
+    except PeerMissing as error:
+        print(f"left out: {rival.name}: {error}", file=sys.stderr)  # noqa: T201
+    else:
+        into.setdefault(rival.name, []).append(found["per_s"])
+
+
+def _last(theirs: dict[str, list[float]]) -> list[str]:
+    return [f"{name} {rates[-1]:,.0f}" for name, rates in theirs.items()]
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--items", type=int, default=100_000)
+    parser.add_argument("--rounds", type=int, default=3)
+    options = parser.parse_args()
+    asyncio.run(main(options.items, options.rounds))

@@ -1,0 +1,55 @@
+// graphile-worker: `node graphile.mjs drain|pickup COUNT`, with PEER_URL, from a folder with node_modules.
+// drain: no-op jobs a second with its fastest settings. pickup: ms from the answer of addJob to the task's first line,
+// one at a time, an idle worker that batches nothing.
+import { createRequire } from "node:module";
+const load = createRequire(`${process.cwd()}/`);
+const { Logger, makeWorkerUtils, run } = load("graphile-worker");
+const pg = load("pg");
+
+const [mode, count] = [process.argv[2], Number(process.argv[3])];
+const connectionString = process.env.PEER_URL;
+const logger = new Logger(() => () => {});
+const now = () => performance.now();
+const pause = (ms) => new Promise((resolve) => setTimeout(resolve, ms));
+
+const client = new pg.Client(connectionString);
+await client.connect();
+await client.query("DROP SCHEMA IF EXISTS graphile_worker CASCADE");
+const utils = await makeWorkerUtils({ connectionString, logger });
+await utils.migrate();
+
+async function drain() {
+  for (let added = 0; added < count; added += 5000) {
+    const size = Math.min(5000, count - added);
+    await utils.addJobs(Array.from({ length: size }, () => ({ identifier: "nothing", payload: {} })));
+  }
+  await client.query("VACUUM ANALYZE");
+  let done = 0;
+  const worker = { connectionString, concurrentJobs: 4, maxPoolSize: 5 };
+  const batched = { localQueue: { size: 2000 }, completeJobBatchDelay: 0, failJobBatchDelay: 0 };
+  const began = now();
+  await run({ preset: { worker: { ...worker, ...batched } }, logger, taskList: { nothing: async () => void done++ } });
+  while (done < count) await pause(5);
+  const left = "SELECT EXISTS (SELECT FROM graphile_worker._private_jobs) AS left";
+  while ((await client.query(left)).rows[0].left) await pause(5);
+  return { per_s: count / ((now() - began) / 1000) };
+}
+
+async function pickup() {
+  let began;
+  const taskList = { look: async () => began(now()) };
+  await run({ preset: { worker: { connectionString, concurrentJobs: 24, maxPoolSize: 25 } }, logger, taskList });
+  await pause(500);
+  const took = [];
+  for (let n = 0; n < count; n++) {
+    const started = new Promise((resolve) => (began = resolve));
+    await utils.addJob("look", {});
+    const committed = now();
+    took.push((await started) - committed);
+    await pause(100);
+  }
+  return { ms: took };
+}
+
+console.log(JSON.stringify(await (mode === "drain" ? drain() : pickup())));
+process.exit(0);
