@@ -4,12 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import pytest
-
 from tests.support.worker_run import WorkerLoad, run_workers
 
 
-@pytest.mark.timeout(300)
 async def test_nothing_is_lost_or_doubled_whatever_dies(postgres_folder: Path) -> None:
     load = WorkerLoad(seconds=6, kills=6, postgres_kills=1, workers=2, items=200)
     outcome = await run_workers(postgres_folder / "workers", load)

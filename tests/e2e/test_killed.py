@@ -98,7 +98,6 @@ def told(updates: Sequence[Update]) -> dict[str, list[int]]:
     return versions
 
 
-@pytest.mark.timeout(120)
 async def test_items_of_a_killed_worker_are_enriched_by_another_and_the_stream_outlives_the_service(site: Site) -> None:
     service, worker = await site.start("curation_service"), await site.start("enrichment_worker")
     updates: list[Update] = []
@@ -138,7 +137,6 @@ async def test_items_of_a_killed_worker_are_enriched_by_another_and_the_stream_o
     assert found[0][0] == found[0][1] != 0
 
 
-@pytest.mark.timeout(120)
 async def test_a_call_whose_service_is_killed_is_repeated_under_its_request_id_and_done_once(site: Site) -> None:
     service = await site.start("curation_service")
     request_id = str(uuid4())

@@ -16,7 +16,7 @@ LEAK_BYTES = 4_096
 """What a stream that leaks leaves at least: those of gRPC's known leaks are several times this."""
 
 
-@pytest.mark.timeout(120)
+@pytest.mark.timeout(400)
 async def test_a_thousand_streams_that_were_left_leave_the_service_and_the_client_as_they_were(
     postgres_folder: Path,
 ) -> None:

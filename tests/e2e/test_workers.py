@@ -6,8 +6,6 @@ import asyncio
 import signal
 from typing import Any
 
-import pytest
-
 from tests.support.eventually import eventually, eventually_async
 from tests.support.worker import Reply, World, details
 from tests.support.worker_site import WorkerSite
@@ -117,7 +115,6 @@ async def test_a_frozen_worker_that_comes_back_late_changes_nothing_and_goes_on(
     assert [row["label"] for row in await world.details()] == ["in time", "after"]
 
 
-@pytest.mark.timeout(120)
 async def test_an_item_that_kills_its_workers_ends_as_failed_and_takes_no_other_along(
     world: World, workers: WorkerSite
 ) -> None:
@@ -153,7 +150,6 @@ async def test_an_enricher_that_blocks_the_event_loop_past_the_expiry_is_not_res
     assert "taken for dead" not in blocked.log
 
 
-@pytest.mark.timeout(120)
 async def test_a_worker_that_is_blocked_for_good_ends_by_itself_and_says_where(
     world: World, workers: WorkerSite
 ) -> None:

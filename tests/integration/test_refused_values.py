@@ -105,7 +105,6 @@ def strict_world(world: World, database_url: str) -> World:
     return world
 
 
-@pytest.mark.timeout(120)
 async def test_of_a_batch_each_item_that_is_refused_fails_with_its_reason_and_all_others_are_saved(
     strict_world: World,
 ) -> None:

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
 from typing import Any
 
-from tests.support.service import WAIT_S
+from tests.support.eventually import eventually_async
 from tests.support.worker import Reply, World, details
 
 
@@ -17,16 +16,21 @@ async def test_three_workers_share_the_queue_and_call_for_each_item_once(world: 
         await shared.wait()
         return await details(name)
 
-    async def until(holds: Callable[[list[Any]], bool], column: str) -> None:
-        while not holds([row[column] for row in await world.gadgets()]):
-            pass
+    async def values(column: str) -> set[Any]:
+        return {row[column] for row in await world.gadgets()}
+
+    async def all_have_some() -> bool:
+        return len(await values("lookup_worker") - {None}) == 3
+
+    async def all_are_done() -> bool:
+        return await values("lookup_status") == {"completed"}
 
     world.api.answer = once_all_have_some
     names = [f"g{n}" for n in range(400)]
     await world.queue(*names)
-    async with world.worker(), world.worker(), world.worker(), asyncio.timeout(WAIT_S):
-        await until(lambda workers: len({*workers} - {None}) == 3, "lookup_worker")
+    async with world.worker(), world.worker(), world.worker():
+        await eventually_async(all_have_some)
         shared.set()
-        await until(lambda statuses: {*statuses} == {"completed"}, "lookup_status")
+        await eventually_async(all_are_done)
     assert sorted(world.api.requests) == sorted(names)
     assert {row["version"] for row in await world.gadgets()} == {3}

@@ -21,6 +21,5 @@ def bench(database_url: str) -> Iterator[Bench]:
         yield running
 
 
-@pytest.mark.timeout(240)
 def test_nothing_is_lost_or_doubled_by_any_schedule(bench: Bench) -> None:
     run_schedules(bench, examples=EXAMPLES)

@@ -29,9 +29,10 @@ from shared.db.engine import Database
 from shared.lifecycle import Part
 from shared.registry import Registry
 from shared.workflow import Workflow
+from tests.support.eventually import DEADLINE_S
 from tests.support.parcels import PARCELS, parcels
 
-WAIT_S = 20
+WAIT_S = DEADLINE_S
 CLIENT_OPTIONS = (("grpc.max_send_message_length", -1), ("grpc.max_receive_message_length", -1))
 """What is too big is for the server to say."""
 
