@@ -66,22 +66,31 @@ class Child:
         return None if self._process is None else self._process.returncode
 
     async def __aenter__(self) -> Self:
-        """Raises `ChildFailed` when it ends before it is ready, or takes too long."""
+        """Starts it, and waits until it is ready. Raises `ChildFailed` as `ready` does."""
+        await self.start()
+        try:
+            await self.ready()
+        except BaseException:
+            await self.stop()
+            raise
+        return self
+
+    async def start(self) -> None:
+        """Starts it; `stop` must follow."""
         self.log.parent.mkdir(parents=True, exist_ok=True)
         # A session of its own: Ctrl-C in the terminal is for `curation up`, which then asks its children to end.
         self._process = await asyncio.create_subprocess_exec(
             *self._command, env=self._environment, stdin=DEVNULL, stdout=PIPE, stderr=STDOUT, start_new_session=True
         )
         self._reading = asyncio.create_task(self._read(self._process), name=f"log of {self.name}")
-        try:
-            waited_for: set[asyncio.Future[Any]] = {self._ready_line, self._reading}
-            await asyncio.wait(waited_for, timeout=READY_TIMEOUT_S, return_when=asyncio.FIRST_COMPLETED)
-            if not self._ready_line.done():
-                raise self.failure("did not get ready")
-        except BaseException:
-            await self.stop()
-            raise
-        return self
+
+    async def ready(self) -> None:
+        """Waits until it says so. Raises `ChildFailed` when it ends before that, or takes too long."""
+        assert self._reading is not None, "not started"
+        waited_for: set[asyncio.Future[Any]] = {self._ready_line, self._reading}
+        await asyncio.wait(waited_for, timeout=READY_TIMEOUT_S, return_when=asyncio.FIRST_COMPLETED)
+        if not self._ready_line.done():
+            raise self.failure("did not get ready")
 
     async def __aexit__(self, *_: object) -> None:
         await self.stop()

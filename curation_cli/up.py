@@ -71,9 +71,13 @@ async def started(place: Place) -> AsyncIterator[Running]:
         environment = {**place.environment, "DATABASE_URL": url, "CURATION_LISTEN": address}
         service = Child("curation_service", environment=environment, log=logs / "service.log", ready=READY)
         worker = Child("enrichment_worker", environment=environment, log=logs / "worker.log", ready=READY)
-        children = [await stack.enter_async_context(child) for child in (service, worker)]
+        children = (service, worker)
+        for child in children:
+            await child.start()
+            stack.push_async_callback(child.stop)
+        await asyncio.gather(*(child.ready() for child in children))
         await _wait_until_serving(address)
-        yield Running(database_url=url, address=address, children=tuple(children))
+        yield Running(database_url=url, address=address, children=children)
 
 
 READY = " ready, "
