@@ -40,6 +40,8 @@ class Hand:
     process: Fork | None = None
     """While it is ready."""
     is_told_to_stop: bool = False
+    is_over: bool = False
+    """It is not started again."""
 
 
 class Crew:
@@ -67,6 +69,7 @@ class Crew:
             hand.process = None
             if code != -signal.SIGKILL and not hand.is_told_to_stop:
                 self.unasked.append(f"a worker ended with {code}: {process.tail}")
+        hand.is_over = True
 
     async def ready(self, hand: Hand) -> Fork:
         """Its process, once it is ready."""
@@ -83,11 +86,10 @@ class Crew:
     async def stop(self) -> None:
         """Tells all to stop, and waits until they have."""
         self._is_over = True
-        for hand in self.hands:
-            process = await self.ready(hand)
-            self.send(hand, process, signal.SIGCONT)
-            self.send(hand, process, signal.SIGTERM)
-        while any(hand.process for hand in self.hands):  # noqa: ASYNC110 - they end one after the other
+        while not all(hand.is_over for hand in self.hands):
+            for hand in self.hands:
+                if hand.process is not None and not hand.is_told_to_stop:
+                    self.send(hand, hand.process, signal.SIGTERM)
             await asyncio.sleep(0.02)
 
 
