@@ -13,7 +13,7 @@ from typing import Any
 import psycopg
 from sqlalchemy import Table
 
-from shared.db.engine import driver_url
+from shared.db.engine import database_errors, driver_url
 from shared.db.models import machinery
 from shared.db.statement import table_name
 from shared.errors import DatabaseUnavailable, DatabaseUnfit
@@ -62,7 +62,7 @@ class DatabaseReady(Part):
         await self.stopping.wait()
 
     def _check(self) -> None:
-        with connect_checked(self._url) as connection:
+        with database_errors(), connect_checked(self._url) as connection:
             check_tables(connection, [*machinery.tables.values(), *self._tables])
             check_rights(connection, machinery.tables.values())
 

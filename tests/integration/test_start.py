@@ -233,18 +233,37 @@ def ready(url: str, timeout_s: float) -> DatabaseReady:
     return DatabaseReady(url=url, workflows=load_registry().values(), timeout_s=timeout_s)
 
 
-async def test_a_database_that_comes_later_is_waited_for(database_url: str, caplog: pytest.LogCaptureFixture) -> None:
+@asynccontextmanager
+async def proxied(database_url: str) -> AsyncIterator[tuple[Proxy, str]]:
+    """A proxy to the database, and the address of the database behind it."""
     url = make_url(database_url)
     folder = url.query.get("host")
     async with Proxy(Path(str(folder)) / SOCKET_NAME if folder else url.port or 5432) as proxy:
-        proxy.refuse()
         near = url.set(host="127.0.0.1", port=proxy.port, query={})
-        part = ready(near.render_as_string(hide_password=False), 30)
+        yield proxy, near.render_as_string(hide_password=False)
+
+
+async def test_a_database_that_comes_later_is_waited_for(database_url: str, caplog: pytest.LogCaptureFixture) -> None:
+    async with proxied(database_url) as (proxy, url):
+        proxy.refuse()
+        part = ready(url, 30)
         starting = asyncio.create_task(part.__aenter__())
         await eventually(lambda: "waiting for the database" in caplog.text)
         await proxy.accept()
         await starting
         await part.stop()
+
+
+@pytest.mark.parametrize("answer_bytes", [100, 520, 600, 700])
+async def test_so_is_one_that_goes_while_it_is_looked_at(
+    answer_bytes: int, database_url: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with proxied(database_url) as (proxy, url):
+        proxy.cut_after(answer_bytes)
+        async with ready(url, 30) as part:
+            assert "waiting for the database" in caplog.text
+            assert not part.stopping.is_set()
+            assert proxy.accepted_count == 2
 
 
 async def test_who_waits_for_a_database_stops_when_asked(caplog: pytest.LogCaptureFixture) -> None:

@@ -13,6 +13,7 @@ import os
 import select
 import signal
 import sys
+import traceback
 from asyncio.subprocess import PIPE, Process
 from collections.abc import Mapping
 from pathlib import Path
@@ -153,6 +154,8 @@ def _fork(environment: Mapping[str, str], log: str) -> int:
         os.environ.clear()
         os.environ.update(environment)
         code = run_program("enrichment_worker", WorkerSettings, run)
+    except BaseException:  # noqa: BLE001 - as the interpreter would
+        traceback.print_exc()
     finally:
         sys.stdout.flush()
         sys.stderr.flush()
