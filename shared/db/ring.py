@@ -11,6 +11,8 @@ from shared.db.log import Entry
 
 SLACK = 1.1
 """The memory may exceed its bound by so much: then it is cut back at once, not a little with each entry."""
+ENTRY_WEIGHT = 8
+"""An entry takes as much memory, beside its items, as so many of them: 1,050 bytes and 140 for each item."""
 ITEMS_AT_ONCE = 2_500
 """What a watcher gets at once, in items: one that is blocked half-way holds no more of what has left the memory."""
 
@@ -30,10 +32,10 @@ class Ring:
     """Entries in (floor, position], the oldest of which make room for the newest."""
 
     def __init__(self, *, items_max: int) -> None:
-        """`items_max` bounds it, in items of entries; an entry without items counts as one."""
+        """`items_max` bounds it, in items of entries; an entry itself counts as `ENTRY_WEIGHT` more."""
         self._items_max = items_max
         self._entries: list[Entry] = []
-        self._items = 0
+        self._weight = 0
         self.floor = 0
         """Who is before this one must read the table."""
         self.position = 0
@@ -42,15 +44,15 @@ class Ring:
     def begin(self, position: int) -> None:
         """Says where the log is; nothing before that is in memory."""
         self._entries.clear()
-        self._items = 0
+        self._weight = 0
         self.floor = self.position = position
 
     def add(self, reading: Reading) -> None:
         """Adds what follows."""
         self._entries.extend(reading.entries)
-        self._items += sum(map(_weight, reading.entries))
+        self._weight += sum(map(_weight, reading.entries))
         self.position = reading.position
-        if self._items > self._items_max * SLACK:
+        if self._weight > self._items_max * SLACK:
             self._cut()
 
     def read(self, after: int) -> Reading:
@@ -58,7 +60,7 @@ class Ring:
         start = bisect_right(self._entries, after, key=_position)
         end, items = start, 0
         while end < len(self._entries) and items < ITEMS_AT_ONCE:
-            items += _weight(self._entries[end])
+            items += len(self._entries[end].items) or 1
             end += 1
         if end == len(self._entries):
             return Reading(self._entries[start:], max(after, self.position))
@@ -68,8 +70,8 @@ class Ring:
 
     def _cut(self) -> None:
         gone = 0
-        while self._items > self._items_max and gone < len(self._entries):
-            self._items -= _weight(self._entries[gone])
+        while self._weight > self._items_max and gone < len(self._entries):
+            self._weight -= _weight(self._entries[gone])
             gone += 1
         # What is left of a transaction whose first entries are gone lies at the floor: nobody is given a half.
         self.floor = self._entries[gone - 1].position
@@ -77,4 +79,4 @@ class Ring:
 
 
 def _weight(entry: Entry) -> int:
-    return len(entry.items) or 1
+    return ENTRY_WEIGHT + len(entry.items)

@@ -145,7 +145,7 @@ async def test_many_writers_at_once_lose_no_version(database: Database) -> None:
 
 
 async def test_who_is_behind_the_memory_reads_the_table(database: Database) -> None:
-    async with tailing(database, items_max=3) as tail:
+    async with tailing(database, items_max=20) as tail:
         start = tail.position
         for turn in range(4):
             last = await update(database, ("Selected", "New")[turn % 2], 1, 2)

@@ -12,6 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from shared.db.engine import connect
+from shared.db.ring import ENTRY_WEIGHT
+from shared.db.tail import ITEMS_MAX
 from tests.support.crew import running_crew
 from tests.support.leaks import Held
 from tests.support.recorders import BareStream
@@ -27,6 +29,12 @@ WAYS: Sequence[dict[str, Any]] = (
     {"filter": 'status = "New"'},
 )
 """To watch."""
+_FILL = """
+INSERT INTO status_event (position, part, resource, kind, from_status, to_status, from_queue, to_queue,
+                          items, versions, attempts, steps, fractions)
+SELECT nextval('status_event_position'), 1, 'places', 'progress', 'New', 'New', 'processing', 'processing',
+       ARRAY[%(key)s::text], ARRAY[1], ARRAY[1], ARRAY['before'], ARRAY[0.5]
+FROM generate_series(1, %(count)s)"""
 SAMPLES = 60
 WARM_SHARE = 0.2
 """Of the run, before the first sample: pools fill, caches too."""
@@ -90,6 +98,9 @@ async def soak(folder: Path, load: SoakLoad) -> SoakOutcome:
         pids = [replica.process.pid for replica in site.replicas if replica.process is not None]
         pids += [(await crew.ready(hand)).pid for hand in crew.hands]
         held, sizes = Held(pids), Sizes()
+        async with await connect(site.url, name="soak") as connection:
+            # So that what services remember of the log is full from the beginning, and grows no more.
+            await connection.execute(_FILL, {"key": str(keys[0]), "count": ITEMS_MAX // ENTRY_WEIGHT})
         async with together(_background(watching, load)):
             await _look(site, held, sizes, load)
             traffic.busy = False

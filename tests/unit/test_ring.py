@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from shared.db.log import Entry
-from shared.db.ring import ITEMS_AT_ONCE, Reading, Ring
+from shared.db.ring import ENTRY_WEIGHT, ITEMS_AT_ONCE, Reading, Ring
 from tests.support.entries import entry
 
 
@@ -31,19 +31,19 @@ def test_it_gives_what_follows_a_position() -> None:
 
 
 def test_what_has_no_room_raises_the_floor() -> None:
-    kept = ring(*(entry(n, 4) for n in range(11, 31)), items_max=40)
+    kept = ring(*(entry(n, 4) for n in range(11, 31)), items_max=10 * (ENTRY_WEIGHT + 4))
     assert kept.floor > 10
     assert positions(kept.read(kept.floor).entries) == list(range(kept.floor + 1, 31))
-    assert 4 * len(kept.read(kept.floor).entries) <= 44
+    assert len(kept.read(kept.floor).entries) <= 11
 
 
-def test_entries_without_items_take_room_too() -> None:
-    kept = ring(*(entry(n, 0) for n in range(11, 111)), items_max=20)
-    assert len(kept.read(kept.floor).entries) <= 22
+def test_small_entries_take_as_much_memory_as_some_items_each() -> None:
+    kept = ring(*(entry(n, 1) for n in range(11, 111)), items_max=90)
+    assert len(kept.read(kept.floor).entries) <= 11
 
 
 def test_a_transaction_is_dropped_as_a_whole() -> None:
-    kept = ring(entry(11, 4), entry(12, 4), entry(12, 4), entry(13, 4), items_max=9)
+    kept = ring(entry(11, 4), entry(12, 4), entry(12, 4), entry(13, 4), items_max=25)
     assert kept.floor == 12
     assert positions(kept.read(12).entries) == [13]
 
