@@ -130,6 +130,8 @@ async def test_what_is_refused_of_a_shared_key_leaves_what_the_others_found(stri
         rows = await strict_world.ended(worker)
     assert [row["lookup_status"] for row in rows] == ["completed", "failed"]
     assert [(row["code"], row["size"]) for row in await strict_world.rows("strict", "code")] == [("shared", 1)]
+    (session,) = await strict_world.rows("worker_session", "id")
+    assert (session["done"], session["failed"]) == (1, 1)
 
 
 async def test_a_target_that_is_gone_ends_the_worker_and_fails_no_item(strict_world: World) -> None:
