@@ -27,6 +27,9 @@ CLAIM_SIZE_MAX = 1000
 """Beyond a thousand the planner misjudges the arrays, and other workers would wait."""
 RESTART_S = 1.0
 """For so long a claim starts where the last one ended; then at the front, for what came back to an earlier turn."""
+RESTART_SHARE = 0.05
+"""Claims from the front take no more of the time than this: while an old transaction is open, each walks over all that
+was claimed since."""
 PROBE_SPARE_S = 15.0
 """A probe is taken for lost, and another one made, so long after its attempt should have ended."""
 BREATH_S = 0.02
@@ -107,7 +110,8 @@ class Claimer(Part):
         """Returns what could be had, and how much of it was."""
         lane, session, now_s = self._lane, self._session.id, asyncio.get_running_loop().time()
         if now_s >= self._restart_at_s:
-            self._turn, self._restart_at_s = -inf, now_s + RESTART_S
+            self._turn = -inf
+        from_front = self._turn == -inf
         is_alone = not (self._in_doubt or probe or self._quota.is_limited)
         async with self._pinned.autocommit() if is_alone else self._pinned.transaction() as connection:
             if self._in_doubt:
@@ -129,6 +133,9 @@ class Claimer(Part):
                 lease_s = lane.workflow.limits.timeout_s + PROBE_SPARE_S
                 await begin_probe(connection, lane.upstream.api, lease_s=lease_s)
         self._in_doubt = False
+        if from_front:
+            ended_s = asyncio.get_running_loop().time()
+            self._restart_at_s = ended_s + max(RESTART_S, (ended_s - now_s) / RESTART_SHARE)
         self._hold(portion, claimed, probe=probe)
         self._probe.mark("claimed", claimed.items)
         return portion, len(claimed.items)

@@ -152,7 +152,8 @@ class Lane:
         """Their results are committed: there is room for others."""
         holds = [(item.key, item.version) for item in items]
         self.held.difference_update(holds)
-        self.lost.difference_update(holds)
+        if self.lost:
+            self.lost.difference_update(holds)
         self._settled += len(items)
         self._measure(now_s)
         self.work.ring()

@@ -45,9 +45,9 @@ _SECRET = re.compile(
 _BEARER = re.compile(r"\b(?P<name>bearer|basic)\s+[\w.~+/=-]{8,}", re.IGNORECASE)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(slots=True, kw_only=True)
 class AttemptOutcome:
-    """How one attempt ended."""
+    """How one attempt ended. Not frozen, as `Result` is not."""
 
     trigger: Trigger
     """What becomes of the item."""

@@ -23,9 +23,9 @@ from shared.table import TransitionTable
 from shared.workflow import Item, ItemKey, Values, Workflow
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Result:
-    """How one attempt ended."""
+    """How one attempt ended. Not frozen: there is one for each item, and that takes three times as long to make."""
 
     item: Item
     """The item as it was claimed; its version is the fence."""
