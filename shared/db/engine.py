@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager
-from select import select
+from select import POLLIN, poll
 from typing import Any, Self, TypeAlias
 
 import psycopg
@@ -24,11 +24,13 @@ Connection: TypeAlias = psycopg.AsyncConnection[Any]
 """A psycopg connection inside a transaction."""
 
 SESSION_OPTIONS = (
-    "-c plan_cache_mode=force_custom_plan -c jit=off -c timezone=UTC -c random_page_cost=1.1 -c work_mem=32MB"
+    "-c plan_cache_mode=force_custom_plan -c jit=off -c random_page_cost=1.1 -c work_mem=32MB -c timezone=UTC "
+    "-c datestyle=ISO -c client_encoding=UTF8 -c default_transaction_isolation=read\\ committed"
 )
 """A generic plan guesses ten rows for an array of any length; a custom plan sees its true length. Rows are found by key
-as on a disk without moving parts, not by reading the whole table; what judging 100,000 rows needs stays in memory."""
-
+as on a disk without moving parts, not by reading the whole table; what judging 100,000 rows needs stays in memory.
+What a database or a role may have set otherwise is set back: how texts and times are written, and that who waited for a
+row sees it as it is then, instead of failing."""
 
 KEEPALIVE_OPTIONS = "-c tcp_keepalives_idle=5 -c tcp_keepalives_interval=2 -c tcp_keepalives_count=3"
 """For who holds locks: one whose machine is gone gives them up within seconds."""
@@ -151,8 +153,14 @@ def _refuse_if_cut(driver: Any, *_: object) -> None:
 
     A statement to find out would be one more round trip for each use.
     """
-    if driver.driver_connection.closed or select([driver.driver_connection.fileno()], [], [], 0)[0]:
+    if driver.driver_connection.closed or _has_something_to_read(driver.driver_connection.fileno()):
         raise exc.DisconnectionError("the server ended this connection")
+
+
+def _has_something_to_read(file: int) -> bool:
+    asked = poll()  # unlike `select`, it takes files above the 1,023rd: a service has one for each client
+    asked.register(file, POLLIN)
+    return bool(asked.poll(0))
 
 
 async def driver_connection(connection: CoreConnection) -> Connection:

@@ -1,0 +1,73 @@
+"""What connections rely on, whatever a database was told to do by default and however many files are open."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import resource
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import psycopg
+import pytest
+from psycopg import sql
+
+from curation.v1 import curation_pb2 as pb
+from shared.db.engine import Database
+from tests.support.service import RunningService, add_parcels, running_service
+
+DEFAULTS = [
+    ("default_transaction_isolation", "repeatable read"),
+    ("default_transaction_isolation", "serializable"),
+    ("datestyle", "SQL, DMY"),
+    ("client_encoding", "LATIN1"),
+]
+
+
+@pytest.mark.parametrize(("name", "value"), DEFAULTS)
+async def test_defaults_of_the_database_are_set_back(database_url: str, name: str, value: str) -> None:
+    async with await psycopg.AsyncConnection.connect(database_url, autocommit=True) as connection:
+        database = sql.Identifier(connection.info.dbname)
+        await connection.execute(sql.SQL("ALTER DATABASE {} SET {} = {}").format(database, sql.SQL(name), value))
+    async with running_service(database_url) as service:
+        keys = await add_parcels(service.database, *[{"name": "Łódź"}] * 8)
+        # Whoever waits for the rows sees what the one before left.
+        await asyncio.gather(*(_update(service, keys, status) for status in ("Selected", "Archived") * 4))
+        shown = await service.stub.GetItem(pb.GetItemRequest(resource="parcels", id=str(keys[0])))
+        assert {event.reason for event in shown.history} == {"żółć"}
+
+
+async def test_the_pool_works_with_files_above_the_1023rd(database_url: str) -> None:
+    with many_open_files(1_050):
+        async with Database(database_url) as database:
+            async with database.core() as connection:
+                await connection.exec_driver_sql("SELECT 1")
+            async with database.autocommit(planned_once=True) as few:
+                await few.execute("SELECT 1")
+
+
+async def _update(service: RunningService, keys: list[uuid.UUID], status: str) -> None:
+    await service.stub.BatchUpdateStatus(
+        pb.BatchUpdateStatusRequest(
+            resource="parcels",
+            ids=pb.ItemIds(ids=[str(key) for key in keys]),
+            status=status,
+            reason="żółć",
+            allow_partial=True,
+        )
+    )
+
+
+@contextmanager
+def many_open_files(count: int) -> Iterator[None]:
+    """So many more than there are."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, min(hard, count + 1_000)), hard))
+    files = [os.open(os.devnull, os.O_RDONLY) for _ in range(count)]
+    try:
+        yield
+    finally:
+        for file in files:
+            os.close(file)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
