@@ -9,7 +9,7 @@ import asyncio
 import os
 import signal
 from collections.abc import AsyncIterator, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
@@ -81,7 +81,8 @@ class Crew:
         """A signal, if it is still that process."""
         if hand.process is process and process.exit_code is None:
             hand.is_told_to_stop |= number == signal.SIGTERM
-            os.kill(process.pid, number)
+            with suppress(ProcessLookupError):  # it has ended a moment ago
+                os.kill(process.pid, number)
 
     async def stop(self) -> None:
         """Tells all to stop, and waits until they have."""
