@@ -31,10 +31,12 @@ WAYS: Sequence[dict[str, Any]] = (
 """To watch."""
 _FILL = """
 INSERT INTO status_event (position, part, resource, kind, from_status, to_status, from_queue, to_queue,
-                          items, versions, attempts, steps, fractions)
-SELECT nextval('status_event_position'), 1, 'places', 'progress', 'New', 'New', 'processing', 'processing',
-       ARRAY[%(key)s::text], ARRAY[1], ARRAY[1], ARRAY['before'], ARRAY[0.5]
-FROM generate_series(1, %(count)s)"""
+                          batch, worker, items, versions, attempts, errors, run_ats)
+SELECT nextval('status_event_position'), 1, 'places', 'retry', 'SelectedForDeepScan', 'SelectedForDeepScan',
+       'processing', 'queued', n, n, ARRAY[%(key)s::text], ARRAY[n], ARRAY[n], ARRAY['places API answered 503 ' || n],
+       ARRAY[now()]
+FROM generate_series(1000, 1000 + %(count)s) n"""
+"""As large as entries of one item are."""
 SAMPLES = 60
 WARM_SHARE = 0.2
 """Of the run, before the first sample: pools fill, caches too."""
