@@ -20,7 +20,7 @@ LOCK := $(BIN)/uv pip compile pyproject.toml --group build --universal --python-
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup run test lint format generate verify breaking bench bench-quick chaos containers lock clean
+.PHONY: help setup run test lint format generate verify breaking bench bench-quick chaos soak containers lock clean
 
 help: ## What there is
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -90,6 +90,10 @@ bench-quick: setup ## The drain and a batch update beside their floors: a minute
 chaos: SECONDS ?= 180
 chaos: setup ## Kill, freeze and cut off everything, SECONDS for each test, and check that nothing is lost: minutes
 	$(BIN)/pytest tests/chaos --chaos=$(SECONDS)
+
+containers: setup ## Build the images, start docker-compose.yml, try it and take it down: needs Docker or Podman
+	@test -n "$(COMPOSE)" || { echo "no compose here: install Docker or Podman, or name it: make containers COMPOSE=..." >&2; exit 1; }
+	$(BIN)/pytest tests/containers --compose="$(COMPOSE)"
 
 soak: SECONDS ?= 3600
 soak: setup ## Steady traffic for SECONDS, an hour by default: memory stays flat, tables as large as their rows need

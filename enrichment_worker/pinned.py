@@ -1,6 +1,6 @@
 """One connection of a part's own, kept for its life and made anew when PostgreSQL was away.
 
-Claims and completions each have one: on a single connection they would wait for one another, which halves the worker.
+Claims have one and commits of results two: on a single one they would wait for one another, which halves the worker.
 """
 
 from __future__ import annotations
