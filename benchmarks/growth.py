@@ -40,17 +40,22 @@ Work = Callable[[], Awaitable[None]]
 
 async def main(sizes: Sequence[int], rounds: int) -> None:
     """Prints the table."""
-    async with AsyncExitStack() as stack:
-        works = {size: await stack.enter_async_context(_works(size)) for size in sizes}
-        measures = {(name, size): _timed(work) for size, named in works.items() for name, work in named.items()}
-        taken = await interleave(rounds, {f"{name}/{size}": measure for (name, size), measure in measures.items()})
+    costs = await measured(sizes, rounds)
     print(f"\n| work | {' | '.join(f'{size:,} rows, ms' for size in sizes)} | ratio | goal | met |")  # noqa: T201
     print(f"| --- {'| ---: ' * len(sizes)}| ---: | ---: | --- |")  # noqa: T201
-    for name in works[sizes[0]]:
-        costs = [median(taken[f"{name}/{size}"]) * 1e3 for size in sizes]
-        ratio = costs[-1] / costs[0]
-        values = " | ".join(f"{cost:.2f}" for cost in costs)
+    for name, by_size in costs.items():
+        ratio = by_size[-1] / by_size[0]
+        values = " | ".join(f"{cost:.2f}" for cost in by_size)
         print(f"| {name} | {values} | {ratio:.2f} | {GOAL} | {'yes' if ratio <= GOAL else 'no'} |")  # noqa: T201
+
+
+async def measured(sizes: Sequence[int], rounds: int) -> dict[str, list[float]]:
+    """Medians in milliseconds, for each kind of work by size."""
+    async with AsyncExitStack() as stack:
+        works = {size: await stack.enter_async_context(_works(size)) for size in sizes}
+        measures = {f"{name}/{size}": _timed(work) for size, named in works.items() for name, work in named.items()}
+        taken = await interleave(rounds, measures)
+    return {name: [median(taken[f"{name}/{size}"]) * 1e3 for size in sizes] for name in works[sizes[0]]}
 
 
 @asynccontextmanager

@@ -22,7 +22,7 @@ from typing import Any, NamedTuple
 import grpc.aio
 import psycopg
 
-from benchmarks.bed import RESOURCE, Bed, database, service, stub
+from benchmarks.bed import RESOURCE, database, service, stub
 from benchmarks.watch_entries import APPEND
 from curation.v1 import curation_pb2 as pb
 from curation.v1 import curation_pb2_grpc as pb_grpc
@@ -42,8 +42,7 @@ class Pace(NamedTuple):
 
 async def main(pace: Pace, *, durable: bool) -> None:
     """Prints the two rows."""
-    async with database(durable=durable) as url, service(url) as bed, _relay() as port:
-        took = await _measured(bed, port, pace)
+    took = await measured(pace, durable=durable)
     print(f"{pace.commits_per_s} commits/s of {pace.items} events, {ROUNDS} turns of {pace.seconds / ROUNDS:g} s each")  # noqa: T201
     for name, values in took.items():
         cuts = statistics.quantiles(values, n=1000)
@@ -89,9 +88,12 @@ async def serve_relay() -> None:
     await server.wait_for_termination()
 
 
-async def _measured(bed: Bed, relay_port: int, pace: Pace) -> dict[str, list[float]]:
+async def measured(pace: Pace, *, durable: bool) -> dict[str, list[float]]:
     """What each took, in seconds: by turns, so that none takes the processor from another."""
     async with (
+        database(durable=durable) as url,
+        service(url) as bed,
+        _relay() as relay_port,
         bed.channel() as channel,
         replace(bed, port=relay_port).channel() as relay_channel,
         await psycopg.AsyncConnection.connect(bed.url, autocommit=True) as listening,
