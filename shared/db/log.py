@@ -161,7 +161,7 @@ async def read_history(connection: Connection, key: str, *, last: int | None, li
     cursor = await connection.execute(
         f"""/* read_history */
             WITH RECURSIVE chain (position, part, earlier, n) AS (
-                SELECT NULL::bigint, NULL::smallint, %(last)s::bigint, 0
+                SELECT NULL::bigint, NULL::integer, %(last)s::bigint, 0
                 UNION ALL
                 SELECT e.position, e.part, e.earlier[array_position(e.items, %(key)s)], c.n + 1
                 FROM chain c JOIN status_event e ON e.position = c.earlier AND %(key)s = ANY(e.items)

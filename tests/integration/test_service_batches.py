@@ -325,3 +325,14 @@ async def test_connections_that_were_cut_while_nobody_used_them_cost_no_call(ser
         assert len((await service.stub.ListItems(pb.ListItemsRequest(resource="parcels"))).items) == 1
         async with Database(service.database.url, name="a test") as own:
             await cut(own, "curation service")
+
+
+async def test_items_that_more_batches_queued_than_a_smallint_counts_change_together(service: RunningService) -> None:
+    count = 33_000
+    async with service.database.core() as connection:
+        await connection.exec_driver_sql(
+            "INSERT INTO parcels (name, status, scan_batch)"
+            f" SELECT 'p', 'Selected', n FROM generate_series(1, {count}) n"
+        )
+    request = pb.BatchUpdateStatusRequest(resource="parcels", filter='status = "Selected"', status="Archived")
+    assert (await service.stub.BatchUpdateStatus(request)).batch.changed_count == count
