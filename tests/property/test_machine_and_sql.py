@@ -226,15 +226,19 @@ async def _requeue(world: World, connection: Connection, step: Requeue) -> None:
 async def _claim(world: World, connection: Connection, step: Claim, now: datetime) -> None:
     queued = [key for key, item in world.items.items() if item.queue_status == "queued"]
     times = {key: world.items[key].run_at for key in queued}
-    late = sorted((at, 0.0, key) for key, at in times.items() if at is not None and at <= now)
-    next_ = sorted((now, world.items[key].turn, key) for key, at in times.items() if at is None)
-    due = (late + next_)[: step.limit]
+    # What was rescued at once has the same time: which of it comes first, nothing says.
+    late = {key: (at, 0.0, 0) for key, at in times.items() if at is not None and at <= now}
+    next_ = {key: (now, world.items[key].turn, key) for key, at in times.items() if at is None}
+    claimed = await claim(connection, CRATES, TABLE, session=world.session, limit=step.limit)
+    keys = [item.key for item in claimed.items]
+    assert (
+        sorted((late | next_)[key] for key in keys) == [*sorted(late.values()), *sorted(next_.values())][: step.limit]
+    )
     for key in set(world.items) - set(queued):
         assert world.fire(key, CLAIM, Facts()) != CHANGED
-    for *_, key in due:
+    for key in keys:
         assert world.fire(key, CLAIM, Facts(worker=world.session)) == CHANGED
-    claimed = await claim(connection, CRATES, TABLE, session=world.session, limit=step.limit)
-    wanted = sorted((key, world.items[key].version, world.items[key].attempts) for *_, key in due)
+    wanted = sorted((key, world.items[key].version, world.items[key].attempts) for key in keys)
     assert sorted((item.key, item.version, item.attempt) for item in claimed.items) == wanted
 
 

@@ -168,12 +168,18 @@ class PlainClient(Recorder):
         try:
             await asyncio.shield(watching)
         finally:
+            self._over.set()
             self._client.close()
             await watching
 
     def _watch(self) -> None:
-        for update in self._client.watch(RESOURCE, **self._fields):
-            take(self, update)
+        try:
+            for update in self._client.watch(RESOURCE, **self._fields):
+                take(self, update)
+        except ValueError:
+            # gRPC's way to say that the channel was closed, by `run`, before the watch began anew.
+            if not self._over.is_set():
+                raise
 
 
 def begin(recorder: Recorder, fields: Mapping[str, Any]) -> None:
