@@ -139,9 +139,10 @@ def clean(message: str) -> str:
 
 
 def _worst(outcomes: list[AttemptOutcome]) -> AttemptOutcome:
-    """Of several errors at once: one that cannot pass decides, else the longest wait."""
+    """Of several errors at once: one that cannot pass decides, else the longest wait. What one asks of all holds."""
     order = {"find_nothing": 0, "postpone": 1, "retry": 2, "fail": 3}
-    return max(outcomes, key=lambda outcome: (order[outcome.trigger], outcome.delay_s))
+    worst = max(outcomes, key=lambda outcome: (order[outcome.trigger], outcome.delay_s))
+    return replace(worst, hold_s=max((o.hold_s for o in outcomes if o.hold_s is not None), default=None))
 
 
 def _may_pass(error: Exception) -> bool:

@@ -127,6 +127,11 @@ def test_of_several_errors_at_once_one_that_cannot_pass_decides() -> None:
     assert outcome(ExceptionGroup("", [ExceptionGroup("", [Skip("none")])])).trigger == "find_nothing"
 
 
+def test_what_one_of_several_errors_asks_of_all_workers_holds_though_another_decides() -> None:
+    both = outcome(ExceptionGroup("", [answered(404), answered(429, retry_after="30")]))
+    assert (both.trigger, both.hold_s) == ("fail", 30.0)
+
+
 @pytest.mark.parametrize(
     "message",
     [
