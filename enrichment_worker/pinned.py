@@ -14,7 +14,7 @@ from typing import Self
 import psycopg
 
 from enrichment_worker.refusal import is_refusal
-from shared.db.engine import KEEPALIVE_OPTIONS, Connection, connect
+from shared.db.engine import KEEPALIVE_OPTIONS, Connection, connect, is_outdated
 from shared.errors import DatabaseUnavailable
 
 log = logging.getLogger(__name__)
@@ -106,6 +106,8 @@ class Pinned:
         if not isinstance(error, psycopg.Error):
             return True
         if self._connection is None or self._connection.closed or error.sqlstate == READ_ONLY:
+            return True
+        if is_outdated(error):
             return True
         return isinstance(error, psycopg.OperationalError) and not is_refusal(error)
 

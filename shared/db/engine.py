@@ -13,6 +13,7 @@ from typing import Any, Self, TypeAlias
 
 import psycopg
 from psycopg.conninfo import conninfo_to_dict
+from psycopg.errors import FeatureNotSupported
 from sqlalchemy import event, exc
 from sqlalchemy.engine import make_url
 from sqlalchemy.ext.asyncio import AsyncConnection as CoreConnection
@@ -114,12 +115,11 @@ class Database:
         Raises:
             DatabaseUnavailable: no server, or no connection free in time.
         """
-        with database_errors():
-            async with self._engine.connect() as connection:
-                if isolation is not None:
-                    connection = await connection.execution_options(isolation_level=isolation)
-                async with connection.begin():
-                    yield connection
+        async with _connected(self._engine) as connection:
+            if isolation is not None:
+                connection = await connection.execution_options(isolation_level=isolation)
+            async with connection.begin():
+                yield connection
 
     @asynccontextmanager
     async def autocommit(self, *, planned_once: bool = False) -> AsyncIterator[Connection]:
@@ -132,20 +132,28 @@ class Database:
         Raises:
             DatabaseUnavailable: as `core`.
         """
-        with database_errors():
-            if planned_once:
-                async with self._planned_once.connect() as connection:
-                    yield await driver_connection(connection)
-                return
-            async with self._engine.connect() as connection:
+        async with _connected(self._planned_once if planned_once else self._engine) as connection:
+            if not planned_once:
                 await connection.execution_options(isolation_level="AUTOCOMMIT")
-                yield await driver_connection(connection)
+            yield await driver_connection(connection)
 
     @asynccontextmanager
     async def transaction(self) -> AsyncIterator[Connection]:
         """The same as `core`, as the psycopg connection that the hot statements take."""
         async with self.core() as connection:
             yield await driver_connection(connection)
+
+
+@asynccontextmanager
+async def _connected(engine: AsyncEngine) -> AsyncIterator[CoreConnection]:
+    with database_errors():
+        async with engine.connect() as connection:
+            try:
+                yield connection
+            except (psycopg.Error, exc.DBAPIError) as error:
+                if is_outdated(error):
+                    await connection.invalidate()
+                raise
 
 
 def _refuse_if_cut(driver: Any, *_: object) -> None:
@@ -206,6 +214,12 @@ def driver_url(url: str) -> str:
     return plain
 
 
+def is_outdated(error: Exception) -> bool:
+    """Whether a table has got columns of other types since a statement was prepared: only a new connection helps."""
+    cause = error.orig if isinstance(error, exc.DBAPIError) else error
+    return isinstance(cause, FeatureNotSupported) and cause.diag.source_function == "RevalidateCachedQuery"
+
+
 @contextmanager
 def database_errors() -> Iterator[None]:
     """Turns "PostgreSQL is not there", in any of its forms, into `DatabaseUnavailable`; lets the rest pass."""
@@ -213,7 +227,11 @@ def database_errors() -> Iterator[None]:
         yield
     except exc.TimeoutError as error:
         raise DatabaseUnavailable("no database connection was free in time") from error
-    except exc.DBAPIError as error:
+    except (exc.DBAPIError, FeatureNotSupported) as error:
+        if is_outdated(error):
+            raise DatabaseUnavailable("a table was changed meanwhile") from error
+        if not isinstance(error, exc.DBAPIError):
+            raise
         if error.connection_invalidated or isinstance(error.orig, psycopg.OperationalError):
             raise DatabaseUnavailable("the database cannot be reached") from error
         raise

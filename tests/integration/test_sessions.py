@@ -9,6 +9,7 @@ import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+import grpc
 import psycopg
 import pytest
 from psycopg import sql
@@ -16,6 +17,7 @@ from psycopg import sql
 from curation.v1 import curation_pb2 as pb
 from shared.db.engine import Database
 from tests.support.service import RunningService, add_parcels, running_service
+from tests.support.worker import World
 
 DEFAULTS = [
     ("default_transaction_isolation", "repeatable read"),
@@ -45,6 +47,33 @@ async def test_the_pool_works_with_files_above_the_1023rd(database_url: str) -> 
                 await connection.exec_driver_sql("SELECT 1")
             async with database.autocommit(planned_once=True) as few:
                 await few.execute("SELECT 1")
+
+
+async def test_a_source_whose_columns_get_other_types_costs_a_try_not_the_service(service: RunningService) -> None:
+    await add_parcels(service.database, {})
+    request, refusals = pb.ListItemsRequest(resource="parcels"), []
+    for _ in range(12):  # until it is prepared, and planned once
+        await service.stub.ListItems(request)
+    async with await psycopg.AsyncConnection.connect(service.database.url) as connection:
+        await connection.execute("ALTER TABLE parcels ALTER COLUMN size TYPE bigint")
+    for _ in range(12):
+        try:
+            answer = await service.stub.ListItems(request)
+        except grpc.aio.AioRpcError as error:
+            refusals.append(error.code())
+    assert len(answer.items) == 1
+    assert refusals == [grpc.StatusCode.UNAVAILABLE]
+
+
+async def test_a_source_whose_columns_get_other_types_does_not_end_a_worker(world: World) -> None:
+    async with world.worker() as worker:
+        for column_type in ("varchar(99)", "text"):
+            await world.queue("a", "b")
+            await world.ended(worker)
+            async with world.transaction() as connection:
+                await connection.execute(f"ALTER TABLE gadgets ALTER COLUMN name TYPE {column_type}")
+        await world.queue("c")
+        assert {row["lookup_status"] for row in await world.ended(worker)} == {"completed"}
 
 
 async def _update(service: RunningService, keys: list[uuid.UUID], status: str) -> None:
