@@ -11,7 +11,7 @@ LIFECYCLE := docs/reference/lifecycle.md
 # What `make breaking` compares the API with: any commit, branch or tag.
 BASE ?= $(shell { git rev-parse --verify --quiet origin/main || git rev-parse --verify --quiet HEAD; } 2>/dev/null)
 # Tests run in so many processes, each with a PostgreSQL of its own.
-PROCESSES ?= 3
+PROCESSES ?= 2
 # How compose is called here, whichever engine it drives.
 COMPOSE ?= $(shell for compose in "docker compose" docker-compose podman-compose; do \
 	$$compose version >/dev/null 2>&1 && echo $$compose && break; done)
