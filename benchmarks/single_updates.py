@@ -13,11 +13,7 @@ import os
 import random
 import re
 import statistics
-import sys
 import time
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
-from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -26,6 +22,7 @@ import grpc.aio
 import psycopg
 from sqlalchemy import make_url
 
+from benchmarks.bare import bare_server
 from benchmarks.bed import RESOURCE, Bed, add_places, database, place_ids, service, stub
 from benchmarks.compare import interleave
 from curation.v1 import curation_pb2 as pb
@@ -46,7 +43,11 @@ STATUSES = ("Selected", "Archived")
 
 async def main(clients: int, seconds: float, rounds: int) -> None:
     """Prints the table."""
-    async with database(durable=True) as url, service(url) as bed, _echo() as port:
+    async with (
+        database(durable=True) as url,
+        service(url) as bed,
+        bare_server("benchmarks.single_updates:Echo") as echo,
+    ):
         await add_places(url, 1, ROWS)
         with TemporaryDirectory(prefix="curation-") as folder:
             script = Path(folder) / "update.sql"
@@ -56,7 +57,7 @@ async def main(clients: int, seconds: float, rounds: int) -> None:
                 {
                     "pgbench": lambda: _pgbench(url, script, clients, seconds),
                     "pgbench, as many connections as the service": lambda: _pgbench(url, script, CONNECTIONS, seconds),
-                    "grpc.aio": lambda: _calls(replace(bed, port=port), clients, seconds),
+                    "grpc.aio": lambda: _calls(echo, clients, seconds),
                     "service": lambda: _calls(bed, clients, seconds),
                 },
             )
@@ -141,36 +142,10 @@ class Echo(pb_grpc.CurationServiceServicer):
         return pb.BatchUpdateStatusResponse(batch=pb.Batch(batch_id="1", changed_count=1), resume_token="x" * 60)
 
 
-@asynccontextmanager
-async def _echo() -> AsyncIterator[int]:
-    """The bare server in a process of its own; gives its port."""
-    process = await asyncio.create_subprocess_exec(
-        sys.executable, "-m", "benchmarks.single_updates", "--echo", stdout=asyncio.subprocess.PIPE
-    )
-    assert process.stdout is not None
-    yield int(await process.stdout.readline())
-    process.terminate()
-    await process.wait()
-
-
-async def serve_echo() -> None:
-    """The bare server."""
-    server = grpc.aio.server()
-    pb_grpc.add_CurationServiceServicer_to_server(Echo(), server)  # type: ignore[abstract] # one method is called
-    port = server.add_insecure_port("127.0.0.1:0")
-    await server.start()
-    print(port, flush=True)  # noqa: T201
-    await server.wait_for_termination()
-
-
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--clients", type=int, default=32)
     parser.add_argument("--seconds", type=float, default=5.0)
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--echo", action="store_true", help="be the bare server")
     options = parser.parse_args()
-    if options.echo:
-        asyncio.run(serve_echo())
-    else:
-        asyncio.run(main(options.clients, options.seconds, options.rounds))
+    asyncio.run(main(options.clients, options.seconds, options.rounds))

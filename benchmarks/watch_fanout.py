@@ -9,7 +9,6 @@ A single watcher of large entries is faster than PostgreSQL writes them: there t
 from __future__ import annotations
 
 import asyncio
-import sys
 import time
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
@@ -17,6 +16,7 @@ from typing import Any
 
 import grpc.aio
 
+from benchmarks.bare import bare_server
 from benchmarks.bed import RESOURCE, Bed, database, service, stub
 from benchmarks.watch_entries import append
 from curation.v1 import curation_pb2 as pb
@@ -50,13 +50,7 @@ class Alone(pb_grpc.CurationServiceServicer):
 async def main() -> None:
     """Prints a row for each case."""
     async with AsyncExitStack() as stack:
-        alone = await asyncio.create_subprocess_exec(
-            sys.executable, "-m", "benchmarks.watch_fanout", "alone", stdout=asyncio.subprocess.PIPE
-        )
-        stack.push_async_callback(alone.wait)
-        stack.callback(alone.terminate)
-        assert alone.stdout is not None
-        floor = Bed("", int(await alone.stdout.readline()), alone.pid)
+        floor = await stack.enter_async_context(bare_server("benchmarks.watch_fanout:Alone"))
         bed = await stack.enter_async_context(service(await stack.enter_async_context(database())))
         print(" watchers per entry   alone events/s   service events/s   messages/s  ratio")  # noqa: T201
         for watchers, items, entries in CASES:
@@ -112,15 +106,5 @@ async def _token(bed: Bed) -> str:
     return token
 
 
-async def serve_alone() -> None:
-    """The server to compare with."""
-    server = grpc.aio.server()
-    pb_grpc.add_CurationServiceServicer_to_server(Alone(), server)  # type: ignore[abstract] # one method is called
-    port = server.add_insecure_port("127.0.0.1:0")
-    await server.start()
-    print(port, flush=True)  # noqa: T201
-    await server.wait_for_termination()
-
-
 if __name__ == "__main__":
-    asyncio.run(serve_alone() if "alone" in sys.argv else main())
+    asyncio.run(main())

@@ -12,16 +12,13 @@ import argparse
 import asyncio
 import itertools
 import statistics
-import sys
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Sequence
-from contextlib import asynccontextmanager
-from dataclasses import replace
 from typing import Any, NamedTuple
 
-import grpc.aio
 import psycopg
 
+from benchmarks.bare import bare_server
 from benchmarks.bed import RESOURCE, database, service, stub
 from benchmarks.watch_entries import APPEND
 from curation.v1 import curation_pb2 as pb
@@ -66,36 +63,14 @@ class Relay(pb_grpc.CurationServiceServicer):
                 yield pb.WatchStatusResponse(resume_token=notice.payload)
 
 
-@asynccontextmanager
-async def _relay() -> AsyncIterator[int]:
-    """The bare server in a process of its own; gives its port."""
-    process = await asyncio.create_subprocess_exec(
-        sys.executable, "-m", "benchmarks.watch_latency", "--relay", stdout=asyncio.subprocess.PIPE
-    )
-    assert process.stdout is not None
-    yield int(await process.stdout.readline())
-    process.terminate()
-    await process.wait()
-
-
-async def serve_relay() -> None:
-    """The bare server."""
-    server = grpc.aio.server()
-    pb_grpc.add_CurationServiceServicer_to_server(Relay(), server)  # type: ignore[abstract] # one method is called
-    port = server.add_insecure_port("127.0.0.1:0")
-    await server.start()
-    print(port, flush=True)  # noqa: T201
-    await server.wait_for_termination()
-
-
 async def measured(pace: Pace, *, durable: bool) -> dict[str, list[float]]:
     """What each took, in seconds: by turns, so that none takes the processor from another."""
     async with (
         database(durable=durable) as url,
         service(url) as bed,
-        _relay() as relay_port,
+        bare_server("benchmarks.watch_latency:Relay") as relay,
         bed.channel() as channel,
-        replace(bed, port=relay_port).channel() as relay_channel,
+        relay.channel() as relay_channel,
         await psycopg.AsyncConnection.connect(bed.url, autocommit=True) as listening,
         await psycopg.AsyncConnection.connect(bed.url) as writing,
     ):
@@ -174,9 +149,5 @@ if __name__ == "__main__":
     parser.add_argument(
         "--durable", action=argparse.BooleanOptionalAction, default=True, help="commits wait for the disk"
     )
-    parser.add_argument("--relay", action="store_true", help="be the bare server")
     options = parser.parse_args()
-    if options.relay:
-        asyncio.run(serve_relay())
-    else:
-        asyncio.run(main(Pace(options.commits, options.items, options.seconds), durable=options.durable))
+    asyncio.run(main(Pace(options.commits, options.items, options.seconds), durable=options.durable))

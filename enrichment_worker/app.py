@@ -168,7 +168,7 @@ def worker_parts(settings: WorkerSettings, workflows: Sequence[Workflow], means:
         Rescuer(lanes=lanes, pinned=claims, expiry_s=settings.expiry_s, random=random, probe=probe),
         Listener(
             lanes=lanes,
-            on_state=switch.news.ring,
+            on_state=switch.ring,
             on_taken=canceller.ring,
             url=settings.direct_url,
             random=random,

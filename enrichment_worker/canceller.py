@@ -8,19 +8,16 @@ worker whose items take less than that asks nothing.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 from psycopg import sql
 
-from enrichment_worker.bell import Bell
 from enrichment_worker.lane import Hold, Lane
-from enrichment_worker.pinned import Pinned
+from enrichment_worker.patrol import Patrol
 from enrichment_worker.runner import Runner
 from shared.db.engine import Connection
 from shared.db.statement import item_names
 from shared.errors import DatabaseUnavailable
-from shared.lifecycle import Part
-from shared.probe import Probe
 from shared.workflow import Workflow
 
 log = logging.getLogger(__name__)
@@ -28,46 +25,26 @@ log = logging.getLogger(__name__)
 VERSIONS = sql.SQL("/* versions */ SELECT s.{key}, s.version FROM {source} s WHERE s.{key} = ANY(%s::{key_type}[])")
 
 
-class Canceller(Part):
+class Canceller(Patrol):
     """Looks which of the items that the process holds are lost."""
 
-    def __init__(
-        self,
-        *,
-        lanes: Sequence[Lane],
-        runners: Sequence[Runner],
-        pinned: Pinned,
-        poll_s: float,
-        random: Callable[[], float],
-        probe: Probe | None = None,
-    ) -> None:
-        """`runners` are those of the lanes, in the same order."""
-        super().__init__()
-        self._lanes, self._runners, self._pinned = lanes, runners, pinned
-        self._poll_s, self._random, self._probe = poll_s, random, probe or Probe()
-        self._seen: list[set[Hold]] = [set() for _ in lanes]
-        self._is_told = False
-        self._bell = Bell()
+    _is_told = False
 
     def ring(self) -> None:
         """Items may have been lost, whenever they were claimed: looks at all of them, at once."""
         self._is_told = True
-        self._bell.ring()
-
-    async def stop(self) -> None:
-        """Looks no more."""
-        self._bell.ring()
-        await super().stop()
+        super().ring()
 
     async def _run(self) -> None:
         self.ready()
+        seen: list[set[Hold]] = [set() for _ in self._lanes]
         while not self.stopping.is_set():
             try:
-                await self._bell.wait(self._poll_s * (0.75 + self._random() / 2))
+                await self._rest()
                 everything, self._is_told = self._is_told, False
                 for n, lane in enumerate(self._lanes):
-                    asked = set(lane.held) if everything else self._seen[n] & lane.held
-                    self._seen[n] = set(lane.held)
+                    asked = set(lane.held) if everything else seen[n] & lane.held
+                    seen[n] = set(lane.held)
                     if asked:
                         await self._look(lane, self._runners[n], asked)
             except DatabaseUnavailable:

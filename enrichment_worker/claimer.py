@@ -11,6 +11,7 @@ from collections.abc import Callable
 from math import inf
 
 from enrichment_worker.lane import Lane
+from enrichment_worker.patrol import about
 from enrichment_worker.pinned import Pinned
 from enrichment_worker.quota import Portion, Quota
 from enrichment_worker.session import Session
@@ -96,7 +97,7 @@ class Claimer(Part):
             return
         await self.pause(BREATH_S)
         if not self.stopping.is_set():
-            await self._lane.work.wait(self._poll_s * (0.75 + self._random() / 2))
+            await self._lane.work.wait(about(self._poll_s, self._random))
 
     async def _wait_for_api(self) -> None:
         """One item, of all workers, is tried while the API is down; no other one is claimed."""

@@ -10,6 +10,7 @@ import logging
 from collections.abc import Callable, Sequence
 
 from enrichment_worker.bell import Bell
+from enrichment_worker.patrol import about
 from enrichment_worker.pinned import Pinned
 from enrichment_worker.upstream import PROBE_S_MAX, Findings, Upstream
 from shared.db.api_states import (
@@ -66,7 +67,7 @@ class Reporter(Part):
                 for upstream in self._upstreams:
                     await self._report(upstream)
                 if clock() >= sweep_at_s:
-                    sweep_at_s = clock() + SWEEP_S * (0.75 + self._random() / 2)
+                    sweep_at_s = clock() + about(SWEEP_S, self._random)
                     async with self._pinned.transaction() as connection:
                         await sweep(connection)
             except DatabaseUnavailable:

@@ -6,6 +6,7 @@ import logging
 from collections.abc import Callable, Sequence
 
 from enrichment_worker.lane import Lane
+from enrichment_worker.patrol import about
 from enrichment_worker.pinned import Pinned
 from shared.db.sessions import is_server_new, rescue
 from shared.errors import DatabaseUnavailable
@@ -38,7 +39,7 @@ class Rescuer(Part):
                 if await self._may_judge():
                     for lane in self._lanes:
                         await self._rescue(lane)
-                await self.pause(self._expiry_s / 3 * (0.75 + self._random() / 2))
+                await self.pause(about(self._expiry_s / 3, self._random))
             except DatabaseUnavailable:
                 # While PostgreSQL was away nobody could beat: give everybody the time to, or all would rescue all.
                 await self.pause(self._expiry_s)

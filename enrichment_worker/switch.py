@@ -6,52 +6,24 @@ That nobody claims meanwhile, the claim itself sees to. Told by a notification; 
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
 
-from enrichment_worker.bell import Bell
-from enrichment_worker.lane import Lane
-from enrichment_worker.pinned import Pinned
-from enrichment_worker.runner import Runner
+from enrichment_worker.patrol import Patrol
 from shared.db.api_states import read_apis
 from shared.db.workflow_states import read_draining
 from shared.errors import DatabaseUnavailable
-from shared.lifecycle import Part
-from shared.probe import Probe
 
 log = logging.getLogger(__name__)
 
 
-class Switch(Part):
+class Switch(Patrol):
     """Looks which workflows drain, and which external APIs are held or down."""
-
-    def __init__(
-        self,
-        *,
-        lanes: Sequence[Lane],
-        runners: Sequence[Runner],
-        pinned: Pinned,
-        poll_s: float,
-        random: Callable[[], float],
-        probe: Probe | None = None,
-    ) -> None:
-        """`runners` are those of the lanes, in the same order."""
-        super().__init__()
-        self._lanes, self._runners, self._pinned = lanes, runners, pinned
-        self._poll_s, self._random, self._probe = poll_s, random, probe or Probe()
-        self.news = Bell()
-        """Rung when a workflow was paused or resumed."""
-
-    async def stop(self) -> None:
-        """Looks no more."""
-        self.news.ring()
-        await super().stop()
 
     async def _run(self) -> None:
         self.ready()
         while not self.stopping.is_set():
             try:
                 await self._look()
-                await self.news.wait(self._poll_s * (0.75 + self._random() / 2))
+                await self._rest()
             except DatabaseUnavailable:
                 await self.pause(self._pinned.backoff_s)
 

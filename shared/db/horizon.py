@@ -21,6 +21,7 @@ FROM status_event_position"""
 """The highest position drawn so far, and then a bound: an id above all that drew one up to there. The position is read
 before the id is drawn: a row is fetched before what is made of it. An id is drawn only when there are new positions:
 never more often than others write."""
+_ASK = NOTE.format(newest="%s")
 
 
 class Horizon:
@@ -53,7 +54,7 @@ class Horizon:
 
     async def note(self, connection: Connection) -> None:
         """Asks for `NOTE`."""
-        row = await (await connection.execute(NOTE.format(newest="%s"), (self.newest,))).fetchone()
+        row = await (await connection.execute(_ASK, (self.newest,))).fetchone()
         assert row is not None
         self.noted(*row)
 

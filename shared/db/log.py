@@ -45,6 +45,7 @@ SELECT pg_snapshot_xmin(pg_current_snapshot())::text::bigint, l.* FROM (VALUES (
     ) e WHERE e.size <= {READ_BYTES} OR e.position = e.first ORDER BY e.position, e.part
 ) l ON true"""  # noqa: S608 # our own names
 """What `read_log` reads, and beside it the oldest transaction under way: all of those before it is in what is seen."""
+_READ = LOOK.format(after="%(after)s", through="%(through)s", limit="%(limit)s")
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,8 +144,7 @@ async def read_log(connection: Connection, *, after: int, through: int, limit: i
 
     Fewer when they are large: no more than `READ_BYTES` of keys, as the table holds them, or one transaction.
     """
-    statement = LOOK.format(after="%(after)s", through="%(through)s", limit="%(limit)s")
-    cursor = await connection.execute(statement, {"after": after, "through": through, "limit": limit})
+    cursor = await connection.execute(_READ, {"after": after, "through": through, "limit": limit})
     return looked_up(await cursor.fetchall())[1]
 
 

@@ -44,19 +44,9 @@ from shared.machine import (
 )
 from shared.registry import Registry
 from shared.table import transition_table
-from shared.workflow import Curation, Item, Limits, QueueColumns, Workflow, item_columns
+from shared.workflow import Item, Limits, Workflow, item_columns
+from tests.support.barrels import CURATION, QUEUE
 
-CURATION = Curation(
-    initial="New",
-    transitions={
-        "New": ("Scan", "Weigh", "Archived"),
-        "Scan": ("New", "Weigh", "Archived"),
-        "Weigh": ("Scan", "Archived"),
-        "Archived": ("New",),
-    },
-    triggers=frozenset({"Scan", "Weigh"}),
-)
-QUEUE = QueueColumns.named("check")
 METADATA = MetaData()
 CRATES = Workflow(
     resource="crates",

@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import TypeAlias, TypeVar
 
-from tests.support.proxy import Direction
+from tests.support.proxy import Direction, Proxy
 from tests.support.replicas import Replica, Replicas
 
 S = TypeVar("S")
@@ -16,6 +16,8 @@ V = TypeVar("V")
 Fault: TypeAlias = Callable[[S, V, random.Random], Awaitable[None]]
 """Done to one of a site; what it does is over when it returns."""
 ReplicaFault: TypeAlias = Fault[Replicas, Replica]
+STALLS: Sequence[Sequence[Direction]] = ((), (Direction.ANSWERS,), (Direction.REQUESTS,))
+"""Directions; none is both."""
 
 
 async def service_killed(site: Replicas, replica: Replica, dice: random.Random) -> None:
@@ -42,40 +44,60 @@ async def postgres_restarted(site: Replicas, _: Replica, dice: random.Random) ->
     await site.start_postgres()
 
 
-async def clients_cut(_: Replicas, replica: Replica, __: random.Random) -> None:
-    replica.front.cut()
+ProxyOf: TypeAlias = Callable[[S, V], Proxy]
+"""Which of the proxies a fault is of."""
 
 
-async def clients_cut_amid_an_answer(_: Replicas, replica: Replica, dice: random.Random) -> None:
-    replica.front.cut_after(dice.randrange(1, 20_000))
+def cut(proxy_of: ProxyOf[S, V]) -> Fault[S, V]:
+    """Connections are cut."""
+
+    async def fault(site: S, victim: V, _: random.Random) -> None:
+        proxy_of(site, victim).cut()
+
+    return fault
 
 
-async def clients_stalled(_: Replicas, replica: Replica, dice: random.Random) -> None:
-    replica.front.stall(*dice.choice(((), (Direction.ANSWERS,), (Direction.REQUESTS,))))
-    await moment(dice)
-    replica.front.resume()
+def cut_amid_an_answer(proxy_of: ProxyOf[S, V], bytes_max: int) -> Fault[S, V]:
+    """Connections are cut after so many bytes of answers, or fewer."""
+
+    async def fault(site: S, victim: V, dice: random.Random) -> None:
+        proxy_of(site, victim).cut_after(dice.randrange(1, bytes_max))
+
+    return fault
 
 
-async def clients_refused(_: Replicas, replica: Replica, dice: random.Random) -> None:
-    replica.front.refuse()
-    await moment(dice)
-    await replica.front.accept()
+def stalled(
+    proxy_of: ProxyOf[S, V], ways: Sequence[Sequence[Direction]] = STALLS, *, for_s: float = 1.5
+) -> Fault[S, V]:
+    """Connections let nothing through for a moment, in one or both directions."""
+
+    async def fault(site: S, victim: V, dice: random.Random) -> None:
+        proxy = proxy_of(site, victim)
+        proxy.stall(*dice.choice(ways))
+        await moment(dice, for_s)
+        proxy.resume()
+
+    return fault
 
 
-async def database_cut(_: Replicas, replica: Replica, __: random.Random) -> None:
-    replica.back.cut()
+def refused(proxy_of: ProxyOf[S, V]) -> Fault[S, V]:
+    """Connections are cut, and refused for a moment."""
+
+    async def fault(site: S, victim: V, dice: random.Random) -> None:
+        proxy = proxy_of(site, victim)
+        proxy.refuse()
+        await moment(dice)
+        await proxy.accept()
+
+    return fault
 
 
-async def database_stalled(_: Replicas, replica: Replica, dice: random.Random) -> None:
-    replica.back.stall(*dice.choice(((), (Direction.ANSWERS,), (Direction.REQUESTS,))))
-    await moment(dice)
-    replica.back.resume()
+def _front(_: Replicas, replica: Replica) -> Proxy:
+    return replica.front
 
 
-async def database_refused(_: Replicas, replica: Replica, dice: random.Random) -> None:
-    replica.back.refuse()
-    await moment(dice)
-    await replica.back.accept()
+def _back(_: Replicas, replica: Replica) -> Proxy:
+    return replica.back
 
 
 PROCESS_FAULTS: Mapping[str, ReplicaFault] = {
@@ -85,13 +107,13 @@ PROCESS_FAULTS: Mapping[str, ReplicaFault] = {
     "PostgreSQL restarted": postgres_restarted,
 }
 NETWORK_FAULTS: Mapping[str, ReplicaFault] = {
-    "clients cut": clients_cut,
-    "clients cut amid an answer": clients_cut_amid_an_answer,
-    "clients stalled": clients_stalled,
-    "clients refused": clients_refused,
-    "database connections cut": database_cut,
-    "database connections stalled": database_stalled,
-    "database connections refused": database_refused,
+    "clients cut": cut(_front),
+    "clients cut amid an answer": cut_amid_an_answer(_front, 20_000),
+    "clients stalled": stalled(_front),
+    "clients refused": refused(_front),
+    "database connections cut": cut(_back),
+    "database connections stalled": stalled(_back),
+    "database connections refused": refused(_back),
 }
 
 
@@ -115,5 +137,5 @@ async def misbehave(
                 await asyncio.sleep(dice.uniform(0.5, 1.5) * pause_s)
 
 
-async def moment(dice: random.Random) -> None:
-    await asyncio.sleep(dice.uniform(0.1, 1.5))
+async def moment(dice: random.Random, seconds_max: float = 1.5) -> None:
+    await asyncio.sleep(dice.uniform(0.1, seconds_max))

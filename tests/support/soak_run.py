@@ -131,13 +131,7 @@ async def _look(site: Replicas, held: Held, sizes: Sizes, load: SoakLoad) -> Non
 
 
 def _watcher(watching: Watching, number: int) -> Forgetful:
-    fields: list[dict[str, Any]] = [
-        {},
-        {"skip_snapshot": True},
-        {"filter": 'country = "DE"'},
-        {"filter": 'status = "New"'},
-    ]
-    return Forgetful(f"watcher {number}", watching.log_id, watching.site.ports, **fields[number % len(fields)])
+    return Forgetful(f"watcher {number}", watching.log_id, watching.site.ports, **WAYS[number % len(WAYS)])
 
 
 def _background(watching: Watching, load: SoakLoad) -> list[Coroutine[Any, Any, None]]:

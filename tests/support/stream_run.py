@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import AsyncIterator, Coroutine, Sequence
+from collections.abc import AsyncIterator, Coroutine, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -77,8 +77,7 @@ class Outcome:
             **{f"- {name}": number for name, number in sorted(self.faults.items())},
             "violations": len(self.violations),
         }
-        lines = [f"| {name} | {number:,} |" for name, number in rows.items()]
-        return "\n".join(["| what | count |", "| --- | ---: |", *lines])
+        return table_of(rows)
 
 
 @dataclass(slots=True)
@@ -215,6 +214,12 @@ def _background(run: Watching, load: Load) -> list[Coroutine[Any, Any, None]]:
         *(run.follower(number) for number in range(load.followers)),
         *(recorder.run() for recorder in run.recorders),
     ]
+
+
+def table_of(counts: Mapping[str, int]) -> str:
+    """As Markdown has it."""
+    lines = [f"| {name} | {number:,} |" for name, number in counts.items()]
+    return "\n".join(["| what | count |", "| --- | ---: |", *lines])
 
 
 @asynccontextmanager

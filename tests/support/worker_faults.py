@@ -8,8 +8,8 @@ import signal
 from collections.abc import Mapping
 
 from tests.support.crew import EXPIRY_S, Crew, Hand
-from tests.support.faults import Fault, moment
-from tests.support.proxy import Direction
+from tests.support.faults import Fault, cut, cut_amid_an_answer, moment, refused, stalled
+from tests.support.proxy import Proxy
 
 CrewFault = Fault[Crew, Hand]
 
@@ -42,42 +42,6 @@ async def frozen_for_too_long(crew: Crew, hand: Hand, dice: random.Random) -> No
     await _freeze(crew, hand, EXPIRY_S * dice.uniform(1.2, 2.0))
 
 
-async def database_cut(_: Crew, hand: Hand, __: random.Random) -> None:
-    hand.back.cut()
-
-
-async def database_cut_amid_an_answer(_: Crew, hand: Hand, dice: random.Random) -> None:
-    hand.back.cut_after(dice.randrange(1, 5_000))
-
-
-async def database_stalled(_: Crew, hand: Hand, dice: random.Random) -> None:
-    hand.back.stall(*dice.choice(((), (Direction.ANSWERS,), (Direction.REQUESTS,))))
-    await asyncio.sleep(dice.uniform(0.1, 2 * EXPIRY_S))
-    hand.back.resume()
-
-
-async def database_refused(_: Crew, hand: Hand, dice: random.Random) -> None:
-    hand.back.refuse()
-    await moment(dice)
-    await hand.back.accept()
-
-
-async def api_cut(crew: Crew, _: Hand, __: random.Random) -> None:
-    crew.front.cut()
-
-
-async def api_stalled(crew: Crew, _: Hand, dice: random.Random) -> None:
-    crew.front.stall()
-    await moment(dice)
-    crew.front.resume()
-
-
-async def api_refused(crew: Crew, _: Hand, dice: random.Random) -> None:
-    crew.front.refuse()
-    await moment(dice)
-    await crew.front.accept()
-
-
 async def api_down(crew: Crew, _: Hand, dice: random.Random) -> None:
     crew.api.is_down = True
     await moment(dice)
@@ -91,20 +55,28 @@ async def _freeze(crew: Crew, hand: Hand, seconds: float) -> None:
     crew.send(hand, process, signal.SIGCONT)
 
 
+def _back(_: Crew, hand: Hand) -> Proxy:
+    return hand.back
+
+
+def _api(crew: Crew, _: Hand) -> Proxy:
+    return crew.front
+
+
 KILLS: Mapping[str, CrewFault] = {"worker killed (-9)": killed}
 CREW_FAULTS: Mapping[str, CrewFault] = {
     "worker stopped in order": stopped,
     "worker stopped by two signals": stopped_at_once,
     "worker frozen": frozen,
     "worker frozen for longer than it may be silent": frozen_for_too_long,
-    "worker's database connections cut": database_cut,
-    "worker's database connections cut amid an answer": database_cut_amid_an_answer,
-    "worker's database connections stalled": database_stalled,
-    "worker's database connections refused": database_refused,
+    "worker's database connections cut": cut(_back),
+    "worker's database connections cut amid an answer": cut_amid_an_answer(_back, 5_000),
+    "worker's database connections stalled": stalled(_back, for_s=2 * EXPIRY_S),
+    "worker's database connections refused": refused(_back),
 }
 API_FAULTS: Mapping[str, CrewFault] = {
-    "API connections cut": api_cut,
-    "API connections stalled": api_stalled,
-    "API connections refused": api_refused,
+    "API connections cut": cut(_api),
+    "API connections stalled": stalled(_api, [()]),
+    "API connections refused": refused(_api),
     "API down": api_down,
 }

@@ -23,7 +23,7 @@ from tests.support.ledger import Ledger
 from tests.support.promises import check
 from tests.support.receipts import note, unreceipted
 from tests.support.replicas import Replicas, running_replicas
-from tests.support.stream_run import Watching, together
+from tests.support.stream_run import Watching, table_of, together
 from tests.support.traffic import Traffic
 from tests.support.worker_faults import API_FAULTS, CREW_FAULTS, KILLS
 from workflows.places import workflow
@@ -99,8 +99,7 @@ class WorkerOutcome:
             **{f"- {name}": number for name, number in sorted(self.faults.items())},
             "violations": len(self.violations),
         }
-        lines = [f"| {name} | {number:,} |" for name, number in rows.items()]
-        return "\n".join(["| what | count |", "| --- | ---: |", *lines])
+        return table_of(rows)
 
 
 _ENDS = (RELEASE, POSTPONE, RESCUE, RETRY, COMPLETE, FIND_NOTHING, FAIL)
