@@ -84,8 +84,7 @@ class ProgressTurns:
 
     def __init__(self, meter: BatchMeter, errands: Errands) -> None:
         self._meter, self._errands = meter, errands
-        self._told_s = float("-inf")
-        self._changed_s = asyncio.get_running_loop().time()
+        self._told_s = self._changed_s = float("-inf")
         self._stale = True
 
     @property
@@ -97,6 +96,10 @@ class ProgressTurns:
         """Raises `UnknownBatch`."""
         await self._errands.run(self._meter.measure)
 
+    def outdate(self) -> None:
+        """Something has changed, or may have: numbers from before do not do any longer."""
+        self._stale, self._changed_s = True, asyncio.get_running_loop().time()
+
     async def due(self, *, changed: bool, position: int) -> pb.BatchProgress | None:
         """The numbers, when something changed and the last ones are old enough.
 
@@ -104,7 +107,7 @@ class ProgressTurns:
         """
         now_s = asyncio.get_running_loop().time()
         if changed:
-            self._stale, self._changed_s = True, now_s
+            self.outdate()
         if now_s < self.due_s:
             return None
         measured = await self._errands.run(self._meter.measure)

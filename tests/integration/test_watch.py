@@ -13,7 +13,8 @@ import pytest
 from sqlalchemy import text
 
 from curation.v1 import curation_pb2 as pb
-from curation_service.snapshot import CHUNK_SIZE
+from curation_service.snapshot import CHUNK_SIZE, Snapshot, Snapshots
+from curation_service.watch_request import WatchRequest
 from shared.db.claim import claim
 from shared.db.curate import CurateCall, curate
 from shared.db.engine import Connection, connect
@@ -307,6 +308,27 @@ async def test_a_batch_is_told_in_numbers_and_ends_the_stream_when_done(service:
 async def test_a_batch_that_is_done_already_ends_its_stream_at_once(service: RunningService) -> None:
     await add_parcels(service.database, {})
     batch = (await update(service, "Selected", 1)).batch.batch_id
+    async with watching(service, batch_id=batch, end_when_done=True) as stream:
+        await stream.to_the_end()
+        assert stream.messages[-1].progress.done
+
+
+async def test_a_batch_that_is_done_while_a_snapshot_of_it_is_taken_ends_its_stream(
+    service: RunningService, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await add_parcels(service.database, {})
+    batch = (await update(service, "Scan", 1)).batch.batch_id
+    taken = Snapshots.taken
+
+    @asynccontextmanager
+    async def taken_late(snapshots: Snapshots, watch: WatchRequest) -> AsyncIterator[Snapshot]:
+        await claim_and_finish(service, 1)
+        async with taken(snapshots, watch) as snapshot:
+            yield snapshot
+
+    monkeypatch.setattr(Snapshots, "taken", taken_late)
+    # So that the numbers from before the snapshot are still new enough behind it.
+    monkeypatch.setattr("curation_service.progress.INTERVAL_S", 2.0)
     async with watching(service, batch_id=batch, end_when_done=True) as stream:
         await stream.to_the_end()
         assert stream.messages[-1].progress.done
