@@ -141,7 +141,7 @@ class Watching:
     async def settle(self) -> None:
         """Lets the workers finish, makes one last change that concerns everybody, and waits until all have it."""
         self.traffic.busy = False
-        while await self.site.unfinished() or not self.traffic.batches.empty():  # noqa: ASYNC110
+        while self.traffic.writers or await self.site.unfinished() or not self.traffic.batches.empty():  # noqa: ASYNC110
             await asyncio.sleep(0.1)
         async with grpc.aio.insecure_channel(f"127.0.0.1:{self.site.ports[0]}", options=CHANNEL) as channel:
             stub = pb_grpc.CurationServiceStub(channel)

@@ -65,12 +65,14 @@ class Traffic:
         self._steps = count(1)
         self.busy = True
         """Whether curators go on; workers finish what there is."""
+        self.writers: set[asyncio.Task[Any]] = set()
+        """Who has not noticed yet that it is over: one of their changes may still be on its way."""
 
     async def curator(self, number: int, pause_s: float) -> None:
         """Sets statuses by batches of some size."""
         async with self._channel(number) as channel:
             stub = pb_grpc.CurationServiceStub(channel)
-            while self.busy:
+            while self._writing():
                 size = self._dice.choice((1, 3, 10, 30))
                 status, keys = self._dice.choice(STATUSES), self._dice.sample(self._items, size)
                 await self.set_status(stub, status, keys, cancel_in_flight=self._dice.random() < self._cancels)
@@ -93,7 +95,7 @@ class Traffic:
         """Gives what has failed another try."""
         async with self._channel(0) as channel:
             stub = pb_grpc.CurationServiceStub(channel)
-            while self.busy:
+            while self._writing():
                 keys = [str(key) for key in self._dice.sample(self._items, len(self._items) // 2)]
                 request = pb.RetryFailedRequest(
                     resource=RESOURCE, ids=pb.ItemIds(ids=keys), allow_partial=True, request_id=str(uuid.uuid4())
@@ -132,7 +134,7 @@ class Traffic:
         """Changes an item, leaves its transaction open while others commit, and commits it, or not."""
 
         async def dawdle(connection: Connection) -> None:
-            while self.busy:
+            while self._writing():
                 await self._dawdle(connection)
                 await asyncio.sleep(self._dice.uniform(0, 2 * pause_s))
 
@@ -188,6 +190,16 @@ class Traffic:
             await asyncio.sleep(self._dice.uniform(*DAWDLE_S))
         if kept and curated.position is not None:
             self._wrote(began_s, [Event(str(key), row[1] + 1, "curate")])
+
+    def _writing(self) -> bool:
+        """Whether the task that asks goes on; it is among the writers for as long as it does."""
+        task = asyncio.current_task()
+        assert task is not None
+        if self.busy:
+            self.writers.add(task)
+        else:
+            self.writers.discard(task)
+        return self.busy
 
     def _channel(self, number: int) -> grpc.aio.Channel:
         port = self._ports[number % len(self._ports)]
