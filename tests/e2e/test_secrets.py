@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 
+from tests.support.eventually import eventually_async
 from tests.support.worker import Reply, World
 from tests.support.worker_site import WorkerSite
 
@@ -24,7 +25,11 @@ TOLD = (
 
 
 async def test_a_key_is_in_no_error_event_log_or_number(world: World, workers: WorkerSite) -> None:
+    async def has_progress() -> bool:
+        return any(event["kind"] == "progress" for event in await world.rows("status_event", "position"))
+
     async def answer(name: str) -> Reply:
+        await eventually_async(has_progress)
         return Reply({"key": KEY}, {"refused": 403, "down": 503}[name])
 
     world.api.answer = answer
