@@ -6,7 +6,7 @@ import asyncio
 import os
 import socket
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from hashlib import md5
@@ -18,7 +18,7 @@ import grpc.aio
 import psycopg
 
 from curation.v1 import curation_pb2_grpc as pb_grpc
-from shared.db.embedded import EmbeddedPostgres, create_database
+from shared.db.embedded import NO_SETTINGS, EmbeddedPostgres, create_database
 from shared.db.migrate import migrate
 from shared.registry import load_registry
 
@@ -53,9 +53,9 @@ class Bed:
 
 
 @asynccontextmanager
-async def database(*, durable: bool = False) -> AsyncIterator[str]:
-    """A migrated database; gives its address."""
-    settings = SETTINGS if durable else SETTINGS | FAST
+async def database(*, durable: bool = False, more: Mapping[str, str] = NO_SETTINGS) -> AsyncIterator[str]:
+    """A migrated database, with `more` settings of PostgreSQL; gives its address."""
+    settings = {**SETTINGS, **({} if durable else FAST), **more}
     with TemporaryDirectory(prefix="curation-") as folder:
         Path(folder).chmod(0o755)  # noqa: ASYNC240 - PostgreSQL does not run as root, and must reach its folder
         async with EmbeddedPostgres(Path(folder) / "postgres", settings=settings) as server:

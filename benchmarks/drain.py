@@ -51,12 +51,13 @@ async def drain(url: str, count: int, **settings: str) -> Drain:
             return Drain(count / (ended_s - began_s), running.cpu_s - before_s, running.memory_peak_bytes)
 
 
-async def completed(connection: psycopg.AsyncConnection[object], count: int) -> float | None:
-    """The database's time at which so many had been completed, in seconds; None until then."""
+async def completed(connection: psycopg.AsyncConnection[object], count: int, *, since: int = 0) -> float | None:
+    """The database's time at which so many had been completed since a position of the log; None until then."""
     row = await (
         await connection.execute(
             """SELECT sum(cardinality(items)), extract(epoch FROM max(at))::float8
-               FROM status_event WHERE kind IN ('complete', 'find_nothing', 'fail')"""
+               FROM status_event WHERE position > %s AND kind IN ('complete', 'find_nothing', 'fail')""",
+            [since],
         )
     ).fetchone()
     assert isinstance(row, tuple)

@@ -1,8 +1,11 @@
-"""What one claim, batch update and page of a list cost in tables of ten thousand rows, a million, and ten million.
+"""What a claim, a batch update, a page of a list and a read of the log cost however much there is.
 
-`python -m benchmarks.growth [--rows 10000 1000000 10000000] [--rounds 30]`: by turns in one run, of rows at
-random, or those whose turn it is. The first two are rolled back, so that the table stays as it is. The goal is at most
-1.2 times the smallest table's time.
+`python -m benchmarks.growth [--rows 10000 1000000 10000000] [--entries] [--rounds 20] [--buffers 1024MB]`: tables, or
+with `--entries 10000 1000000 100000000` logs, each on a server of its own, by turns in one run, medians. What changes
+something is rolled back, so that all stays as it is. The goal is at most 1.2 times the smallest one's time.
+
+A batch is of pages of the list that were just shown, as people choose, or of rows anywhere in the table. What is queued
+are pages, too. Filling ten million rows takes 12 GB of disk and three minutes, a hundred million entries 30 GB and ten.
 """
 
 from __future__ import annotations
@@ -12,99 +15,177 @@ import asyncio
 import random
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
+from functools import partial
 from statistics import median
 from uuid import UUID
 
-import psycopg
-
-from benchmarks.bed import RESOURCE, add_places, database, place_ids, service, stub
+from benchmarks.bed import RESOURCE, database, place_ids, service, stub
+from benchmarks.big import add_many_entries, add_many_places
 from benchmarks.compare import Measure, interleave
 from curation.v1 import curation_pb2 as pb
 from shared.db.claim import claim
 from shared.db.curate import CurateCall, NewBatch, curate
-from shared.db.engine import connect
+from shared.db.database_tail import DatabaseTail
+from shared.db.embedded import NO_SETTINGS
+from shared.db.engine import Connection, connect
 from shared.machine import curate_trigger
 from shared.registry import load_registry
 from shared.table import transition_table
 
 GOAL = 1.2
 SOME = 1_000
-"""Items of a batch, and of a claim."""
+"""Items of a batch, and of a claim; entries of a read."""
+PAGE = 100
 QUEUED = 5_000
 """Of each table, so that only the table grows."""
-QUEUE = """UPDATE places_staging
-SET status = 'SelectedForDeepScan', deep_scan_status = 'queued', deep_scan_turn = random() WHERE random() < %s"""
-Work = Callable[[], Awaitable[None]]
+ROWS = (10_000, 1_000_000, 10_000_000)
+WORKFLOW = load_registry()[RESOURCE]
+TABLE = transition_table(WORKFLOW)
+Work = Callable[[], Awaitable[float]]
+"""Does it once, and says how many seconds it took."""
+Bench = Callable[[int], AbstractAsyncContextManager[Mapping[str, Work]]]
+"""What is measured of a size, by name."""
 
 
-async def main(sizes: Sequence[int], rounds: int) -> None:
-    """Prints the table."""
-    costs = await measured(sizes, rounds)
-    print(f"\n| work | {' | '.join(f'{size:,} rows, ms' for size in sizes)} | ratio | goal | met |")  # noqa: T201
-    print(f"| --- {'| ---: ' * len(sizes)}| ---: | ---: | --- |")  # noqa: T201
-    for name, by_size in costs.items():
-        ratio = by_size[-1] / by_size[0]
-        values = " | ".join(f"{cost:.2f}" for cost in by_size)
-        print(f"| {name} | {values} | {ratio:.2f} | {GOAL} | {'yes' if ratio <= GOAL else 'no'} |")  # noqa: T201
+async def main(sizes: Sequence[int], entries: Sequence[int], rounds: int, settings: Mapping[str, str]) -> None:
+    """Prints a table for each."""
+    for unit, of_sizes, bench in (("rows", sizes, of_rows), ("entries", entries, of_entries)):
+        if not of_sizes:
+            continue
+        costs = await measured(of_sizes, rounds, partial(bench, settings=settings))
+        print(f"\n| work | {' | '.join(f'{size:,} {unit}, ms' for size in of_sizes)} | ratio | goal | met |")  # noqa: T201
+        print(f"| --- {'| ---: ' * len(of_sizes)}| ---: | ---: | --- |")  # noqa: T201
+        for name, by_size in costs.items():
+            ratio = by_size[-1] / by_size[0]
+            values = " | ".join(f"{cost:.2f}" for cost in by_size)
+            print(f"| {name} | {values} | {ratio:.2f} | {GOAL} | {'yes' if ratio <= GOAL else 'no'} |")  # noqa: T201
 
 
-async def measured(sizes: Sequence[int], rounds: int) -> dict[str, list[float]]:
+async def measured(sizes: Sequence[int], rounds: int, bench: Bench) -> dict[str, list[float]]:
     """Medians in milliseconds, for each kind of work by size."""
     async with AsyncExitStack() as stack:
-        works = {size: await stack.enter_async_context(_works(size)) for size in sizes}
-        measures = {f"{name}/{size}": _timed(work) for size, named in works.items() for name, work in named.items()}
-        taken = await interleave(rounds, measures)
-    return {name: [median(taken[f"{name}/{size}"]) * 1e3 for size in sizes] for name in works[sizes[0]]}
+        works: dict[int, Mapping[str, Work]] = {}
+        for size in sizes:
+            began_s = time.monotonic()
+            works[size] = await stack.enter_async_context(bench(size))
+            print(f"  {size:,} made in {time.monotonic() - began_s:.0f} s", flush=True)  # noqa: T201
+        names = list(works[sizes[0]])
+        # The sizes of one work after another: what a machine is busy with meanwhile meets all of them.
+        measures: dict[str, Measure] = {f"{name}/{size}": works[size][name] for name in names for size in sizes}
+        taken = await interleave(rounds, measures, warm_up=3)
+    return {name: [median(taken[f"{name}/{size}"]) * 1e3 for size in sizes] for name in names}
 
 
 @asynccontextmanager
-async def _works(size: int) -> AsyncIterator[Mapping[str, Work]]:
-    """What is done to a table of this size, by name."""
-    workflow = load_registry()[RESOURCE]
-    table = transition_table(workflow)
-    async with database() as url, service(url) as bed, bed.channel() as channel:
-        await add_places(url, 1, size)
-        async with await psycopg.AsyncConnection.connect(url, autocommit=True) as setting_up:
-            await setting_up.execute(QUEUE, (QUEUED / size,))
-            await setting_up.execute("VACUUM ANALYZE places_staging")
+async def of_rows(size: int, *, settings: Mapping[str, str] = NO_SETTINGS) -> AsyncIterator[Mapping[str, Work]]:
+    """What is done to a table of so many rows."""
+    async with database(more=settings) as url, service(url) as bed, bed.channel() as channel:
+        await add_many_places(url, size)
         async with await connect(url, name="benchmark", autocommit=False) as connection:
-            some = [UUID(key) for n in random.sample(range(1, size + 1), SOME) for key in place_ids(n, n)]
+            for _ in range(0, QUEUED, SOME):
+                queued = await _curate(connection, "SelectedForDeepScan", await _shown(connection))
+                await connection.commit()
+                assert queued > 0
 
-            async def curate_some() -> None:
-                batch = NewBatch(status="Archived")
-                call = CurateCall(trigger=curate_trigger("Archived"), keys=some, batch=batch, allow_partial=True)
-                assert (await curate(connection, workflow, table, call)).changed > 0
-                await connection.rollback()
+            async def curate_pages() -> float:
+                return await _archive(connection, await _shown(connection))
 
-            async def claim_some() -> None:
-                claimed = await claim(connection, workflow, table, session=1, limit=SOME)
+            async def curate_anywhere() -> float:
+                numbers = random.sample(range(1, size + 1), SOME)
+                return await _archive(connection, [UUID(key) for n in numbers for key in place_ids(n, n)])
+
+            async def claim_some() -> float:
+                began_s = time.perf_counter()
+                claimed = await claim(connection, WORKFLOW, TABLE, session=1, limit=SOME)
+                taken_s = time.perf_counter() - began_s
                 assert len(claimed.items) == SOME
                 await connection.rollback()
+                return taken_s
 
-            async def list_some() -> None:
-                request = pb.ListItemsRequest(resource=RESOURCE, filter='status = "New"', page_size=100)
-                assert len((await stub(channel).ListItems(request)).items) == 100
+            async def list_some() -> float:
+                began_s = time.perf_counter()
+                request = pb.ListItemsRequest(resource=RESOURCE, filter='status = "New"', page_size=PAGE)
+                assert len((await stub(channel).ListItems(request)).items) == PAGE
+                return time.perf_counter() - began_s
 
             yield {
-                f"batch update of {SOME:,}": curate_some,
+                f"batch update of {SOME:,}, pages that were shown": curate_pages,
+                f"batch update of {SOME:,}, anywhere": curate_anywhere,
                 f"claim of {SOME:,}": claim_some,
-                "page of 100": list_some,
+                f"page of {PAGE}": list_some,
             }
 
 
-def _timed(work: Work) -> Measure:
-    async def measure() -> float:
-        began_s = time.perf_counter()
-        await work()
-        return time.perf_counter() - began_s
+@asynccontextmanager
+async def of_entries(size: int, *, settings: Mapping[str, str] = NO_SETTINGS) -> AsyncIterator[Mapping[str, Work]]:
+    """What is done beside a log of so many entries."""
+    async with database(more=settings) as url:
+        await add_many_places(url, ROWS[0])
+        start = await add_many_entries(url, size)
+        async with (
+            await connect(url, name="benchmark", autocommit=False) as connection,
+            DatabaseTail(url=url, direct_url=url, items_max=0) as tail,
+        ):
 
-    return measure
+            async def read_newest() -> float:
+                return await _read(tail, start + size - SOME)
+
+            async def read_older() -> float:
+                return await _read(tail, start + random.randrange(size - SOME))  # noqa: S311
+
+            async def append() -> float:
+                return await _archive(connection, await _shown(connection))
+
+            yield {
+                f"tail, the newest {SOME:,} entries": read_newest,
+                f"tail, {SOME:,} entries from anywhere": read_older,
+                f"batch update of {SOME:,}": append,
+            }
+
+
+async def _shown(connection: Connection) -> list[UUID]:
+    """The keys of some pages of the list, which are in memory as they were shown."""
+    keys: list[UUID] = []
+    for _ in range(SOME // PAGE):
+        found = await connection.execute(
+            """SELECT * FROM places_staging
+               WHERE id >= gen_random_uuid() AND deep_scan_status IS NULL ORDER BY id LIMIT %s""",
+            [PAGE],
+        )
+        keys += [row[0] for row in await found.fetchall()]
+    await connection.rollback()
+    return list(dict.fromkeys(keys))
+
+
+async def _curate(connection: Connection, status: str, keys: Sequence[UUID]) -> int:
+    call = CurateCall(trigger=curate_trigger(status), keys=keys, batch=NewBatch(status=status), allow_partial=True)
+    return (await curate(connection, WORKFLOW, TABLE, call)).changed
+
+
+async def _archive(connection: Connection, keys: Sequence[UUID]) -> float:
+    """Seconds for a thousand."""
+    began_s = time.perf_counter()
+    changed = await _curate(connection, "Archived", keys)
+    taken_s = time.perf_counter() - began_s
+    await connection.rollback()
+    return taken_s / changed * SOME
+
+
+async def _read(tail: DatabaseTail, position: int) -> float:
+    began_s, seen = time.perf_counter(), 0
+    while seen < SOME:
+        reading = await tail.read(position)
+        seen, position = seen + len(reading.entries), reading.position
+    return (time.perf_counter() - began_s) / seen * SOME
 
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--rows", type=int, nargs="+", default=[10_000, 1_000_000])
-    parser.add_argument("--rounds", type=int, default=30)
+    parser.add_argument("--rows", type=int, nargs="*", default=ROWS)
+    parser.add_argument("--entries", type=int, nargs="*", default=[])
+    parser.add_argument("--rounds", type=int, default=20)
+    parser.add_argument("--buffers", help="shared_buffers of the servers; as they are where it is left out")
     options = parser.parse_args()
-    asyncio.run(main(options.rows, options.rounds))
+    given = {"shared_buffers": options.buffers} if options.buffers else {}
+    asyncio.run(main(options.rows, options.entries, options.rounds, given))

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Sequence
 from dataclasses import replace
+from uuid import UUID
 
 import psycopg
 from sqlalchemy import Column, DateTime, Float, MetaData, Table, Text, Uuid, func, text
@@ -26,7 +28,6 @@ samples = Table(
     Column("id", Uuid, primary_key=True, server_default=text("gen_random_uuid()")),
     Column("payload", JSONB, nullable=False),
     *item_columns(curation, QueueColumns.named("scan")),
-    postgresql_with={"fillfactor": 70},
 )
 sample_facts = Table(
     "sample_facts",
@@ -87,17 +88,22 @@ async def fill(url: str, count: int) -> None:
         await connection.execute("VACUUM ANALYZE samples")
 
 
-async def queue(url: str, *, limit: int | None = None) -> int:
-    """Sets the trigger status on new samples, in batches of 100,000 as users may. Returns how many."""
+async def queue(url: str, keys: Sequence[UUID] | None = None, *, limit: int | None = None) -> int:
+    """Sets the trigger status on samples, new ones unless keys are given, in batches of 100,000 as users may.
+
+    Returns the position in the log of the last batch.
+    """
     connection, table = await connect(url, name="benchmark", autocommit=False), transition_table(at_once)
+    position = 0
     try:
-        found = await connection.execute("SELECT id FROM samples WHERE status = 'New' LIMIT %s", [limit])
-        keys = [key for (key,) in await found.fetchall()]
+        if keys is None:
+            found = await connection.execute("SELECT id FROM samples WHERE status = 'New' LIMIT %s", [limit])
+            keys = [key for (key,) in await found.fetchall()]
         for start in range(0, len(keys), QUEUED_AT_ONCE):
             some = keys[start : start + QUEUED_AT_ONCE]
             call = CurateCall(trigger=curate_trigger("Scan"), keys=some, batch=NewBatch(status="Scan"))
-            await curate(connection, at_once, table, call)
+            position = (await curate(connection, at_once, table, call)).position or position
             await connection.commit()
-        return len(keys)
+        return position
     finally:
         await connection.close()

@@ -23,6 +23,7 @@ from urllib.parse import quote
 import psycopg
 from psycopg import sql
 
+from shared.db.embedded_settings import server_settings
 from shared.db.embedded_site import Site, find_site
 from shared.errors import DatabaseUnavailable
 
@@ -183,6 +184,7 @@ def _start(site: Site, settings: Mapping[str, str]) -> subprocess.Popen[bytes]:
         "port": "5432",
         "timezone": "UTC",
         "log_timezone": "UTC",
+        **server_settings(),
         **settings,
     }
     command: list[str | Path] = [

@@ -23,6 +23,7 @@ from sqlalchemy.schema import sort_tables
 from shared.db.engine import database_errors, driver_url
 from shared.db.partitions import keep_partitions
 from shared.db.readiness import connect_checked
+from shared.db.storage import set_storage
 from shared.errors import DatabaseUnfit, WorkflowError
 from shared.program import run_program
 from shared.registry import Registry, load_registry
@@ -36,7 +37,8 @@ LOCK_KEY = 0x63757261
 def migrate(url: str, registry: Registry) -> None:
     """Creates what is missing; doing it again changes nothing. Never drops or alters what a workflow's author owns.
 
-    To a table that is there, only columns of the machinery that a later version brought are added.
+    To a table that is there, only columns of the machinery that a later version brought are added, and to a source the
+    storage parameters that nobody has set.
 
     Raises:
         DatabaseUnavailable: the database cannot be reached.
@@ -62,6 +64,7 @@ def _migrate(connection: Connection, registry: Registry) -> None:
     keep_partitions(driver, retention_days=None)
     for workflow in registry.values():
         _create_tables(connection, workflow)
+        set_storage(connection, workflow.source)
 
 
 def alembic_config(connection: Connection) -> Config:

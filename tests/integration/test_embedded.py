@@ -17,6 +17,7 @@ import psycopg
 import pytest
 
 from shared.db.embedded import EmbeddedPostgres
+from shared.db.embedded_settings import server_settings
 from shared.db.embedded_site import SHARED_PLACE, SOCKET_PATH_BYTES_MAX, find_site, wheel_programs
 from shared.errors import DatabaseUnavailable
 
@@ -77,6 +78,14 @@ async def test_it_makes_its_folder_keeps_its_data_and_stops_on_leaving(folder: P
         assert await ask(server.url, "SELECT number FROM kept") == 7
         assert await ask(server.url, "SHOW server_encoding") == "UTF8"
         assert await ask(server.url, "SHOW fsync") == "off"
+
+
+async def test_its_buffers_are_a_share_of_the_memory_unless_it_is_told_otherwise(folder: Path) -> None:
+    async with EmbeddedPostgres(folder, settings=SETTINGS) as server:
+        size = "SELECT pg_size_bytes(current_setting('shared_buffers'))"
+        assert await ask(server.url, size) == int(server_settings()["shared_buffers"].removesuffix("MB")) * 2**20
+    async with EmbeddedPostgres(folder, settings=SETTINGS | {"shared_buffers": "16MB"}) as server:
+        assert await ask(server.url, "SHOW shared_buffers") == "16MB"
 
 
 async def test_it_listens_on_no_network_and_only_its_user_can_reach_its_socket(folder: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -15,6 +16,7 @@ from sqlalchemy.pool import NullPool
 
 from shared.db.migrate import migrate
 from shared.db.models import Xid8, machinery
+from shared.db.storage import SETTINGS, set_storage
 from shared.errors import DatabaseUnavailable, WorkflowError
 from shared.registry import Registry, load_registry
 from shared.workflow import Curation, QueueColumns, Workflow, item_columns
@@ -50,6 +52,14 @@ def columns(url: str, table: str) -> set[str]:
     with connected(url) as connection:
         statement = "SELECT column_name FROM information_schema.columns WHERE table_name = :table"
         return set(connection.scalars(text(statement), {"table": table}))
+
+
+def storage(url: str, table: str) -> dict[str, str]:
+    """Its storage parameters."""
+    with connected(url) as connection:
+        statement = """SELECT coalesce(jsonb_object_agg(option_name, option_value), '{}')
+                       FROM pg_class, pg_options_to_table(reloptions) WHERE oid = CAST(:table AS regclass)"""
+        return dict(connection.scalar(text(statement), {"table": table}))
 
 
 def execute(url: str, statement: str) -> None:
@@ -116,6 +126,43 @@ def test_a_table_with_more_columns_than_declared_is_left_as_it_is(empty_database
     execute(empty_database_url, "CREATE TABLE shop_scan (shop_id integer PRIMARY KEY, found text, note text)")
     migrate(empty_database_url, Registry(shops()))
     assert columns(empty_database_url, "shop_scan") == {"shop_id", "found", "note"}
+
+
+def test_a_source_is_vacuumed_early_and_has_room_on_its_pages(empty_database_url: str) -> None:
+    migrate(empty_database_url, Registry(shops()))
+    assert storage(empty_database_url, "shop") == SETTINGS
+    assert storage(empty_database_url, "shop_scan") == {}
+
+
+def test_storage_parameters_that_the_owner_of_a_source_has_set_are_left_as_they_are(empty_database_url: str) -> None:
+    migrate(empty_database_url, Registry(shops()))
+    execute(empty_database_url, "ALTER TABLE shop RESET (autovacuum_vacuum_cost_delay), SET (fillfactor = 90)")
+    migrate(empty_database_url, Registry(shops()))
+    assert storage(empty_database_url, "shop") == SETTINGS | {"fillfactor": "90"}
+
+
+def test_the_partitions_of_a_source_are_vacuumed_early_too(empty_database_url: str) -> None:
+    workflow = shops()
+    with connected(empty_database_url) as connection:
+        workflow.source.dialect_options["postgresql"]["partition_by"] = "HASH (id)"
+        workflow.source.create(connection)
+        connection.execute(text('CREATE TABLE "shop 0" PARTITION OF shop FOR VALUES WITH (MODULUS 1, REMAINDER 0)'))
+    migrate(empty_database_url, Registry(workflow))
+    assert storage(empty_database_url, '"shop 0"') == SETTINGS
+
+
+def test_a_source_of_another_owner_keeps_its_storage_parameters(empty_database_url: str) -> None:
+    migrate(empty_database_url, Registry(shops()))
+    parameters = ", ".join(SETTINGS)
+    execute(empty_database_url, f"ALTER TABLE shop RESET ({parameters})")
+    role = f"other_{uuid.uuid4().hex}"
+    with connected(empty_database_url) as connection:
+        connection.execute(text(f"CREATE ROLE {role}"))
+        connection.execute(text(f"SET ROLE {role}"))
+        set_storage(connection, shops().source)
+        connection.execute(text("RESET ROLE"))
+        connection.execute(text(f"DROP ROLE {role}"))
+    assert storage(empty_database_url, "shop") == {}
 
 
 def test_a_database_that_is_not_there_is_said_to_be_unavailable(empty_database_url: str) -> None:

@@ -38,8 +38,6 @@ local_businesses = Table(
     Column("business_status", Text),
     Column("rating", Float),
     *item_columns(curation, queue),
-    # Room on each page for the next version of its rows: transitions that touch no index then stay on the page.
-    postgresql_with={"fillfactor": 70},
 )
 """What Google Places says of a place; filled by the enrichment of places."""
 

@@ -37,7 +37,5 @@ places_staging = Table(
     Column("time_zone", Text, nullable=False),
     Column("imported_at", DateTime(timezone=True), nullable=False, server_default=func.now()),
     *item_columns(curation, queue),
-    # Room on each page for the next version of its rows: transitions that touch no index then stay on the page.
-    postgresql_with={"fillfactor": 70},
 )
 """Places as they were imported; `external_id` is Google's place id."""

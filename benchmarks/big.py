@@ -1,0 +1,88 @@
+"""Large tables and logs in minutes: rows first and their indexes after them, by a connection for each core."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import psycopg
+
+from benchmarks.bed import PLACES
+
+PORTION = 500_000
+"""Rows of a statement."""
+INDEXES = """
+SELECT format('ALTER TABLE %%s DROP CONSTRAINT %%I', conrelid::regclass, conname),
+       format('ALTER TABLE %%s ADD CONSTRAINT %%I %%s', conrelid::regclass, conname, pg_get_constraintdef(oid))
+FROM pg_constraint WHERE conrelid = %(table)s::regclass AND contype IN ('p', 'u')
+UNION ALL
+SELECT format('DROP INDEX %%s', indexrelid::regclass), pg_get_indexdef(indexrelid)
+FROM pg_index
+WHERE indrelid = %(table)s::regclass AND NOT EXISTS (SELECT FROM pg_constraint WHERE conindid = indexrelid)
+"""
+"""How each index of a table is dropped, and made again."""
+ENTRIES = """
+INSERT INTO status_event (position, part, resource, kind, from_status, to_status, from_queue, to_queue, batch, worker,
+                          items, versions, attempts)
+SELECT last_value + n, 1, 'places', 'claim', 'SelectedForDeepScan', 'SelectedForDeepScan', 'queued', 'processing',
+       n / 1000, 1, ARRAY[md5(n::text)::uuid::text], ARRAY[3], ARRAY[1]
+FROM status_event_position, generate_series(%s::int, %s::int) n
+"""
+"""Of one item each: as many as there can be."""
+FILLED = "SELECT setval('status_event_position', last_value + %s), last_value FROM status_event_position"
+
+
+async def add_many_places(url: str, count: int) -> None:
+    """The places of the numbers up to `count`, to a table without any."""
+    async with _connection(url) as connection:
+        async with _without_indexes(connection, "places_staging"):
+            await _by_portions(url, PLACES, count)
+        await _settle(connection, "places_staging")
+
+
+async def add_many_entries(url: str, count: int) -> int:
+    """Entries behind those of the log. Returns the position that they follow."""
+    async with _connection(url) as connection:
+        await _by_portions(url, ENTRIES, count)
+        row = await (await connection.execute(FILLED, [count])).fetchone()
+        assert row is not None
+        await _settle(connection, "status_event")
+        return int(row[1])
+
+
+@asynccontextmanager
+async def _connection(url: str) -> AsyncIterator[psycopg.AsyncConnection[tuple[str | int, ...]]]:
+    async with await psycopg.AsyncConnection.connect(url, autocommit=True) as connection:
+        await connection.execute("SET maintenance_work_mem = '1GB'")
+        yield connection
+
+
+@asynccontextmanager
+async def _without_indexes(
+    connection: psycopg.AsyncConnection[tuple[str | int, ...]], table: str
+) -> AsyncIterator[None]:
+    indexes = await (await connection.execute(INDEXES, {"table": table})).fetchall()
+    for drop, _ in indexes:
+        await connection.execute(str(drop).encode())
+    yield
+    for _, make in indexes:
+        await connection.execute(str(make).encode())
+
+
+async def _by_portions(url: str, statement: str, count: int) -> None:
+    firsts = iter(range(1, count + 1, PORTION))
+
+    async def some() -> None:
+        async with _connection(url) as connection:
+            for first in firsts:
+                await connection.execute(statement.encode(), (first, min(first + PORTION - 1, count)))
+
+    await asyncio.gather(*(some() for _ in range(os.cpu_count() or 1)))
+
+
+async def _settle(connection: psycopg.AsyncConnection[tuple[str | int, ...]], table: str) -> None:
+    """Nothing of the filling is left to be done while something is measured."""
+    await connection.execute(f"VACUUM (ANALYZE) {table}".encode())
+    await connection.execute("CHECKPOINT")
