@@ -9,13 +9,13 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import sys
 from dataclasses import dataclass
 from statistics import median
 
 from benchmarks.bed import database
 from benchmarks.drain import drain
 from benchmarks.peer_runs import PeerMissing, Peers, install
+from benchmarks.report import at_least, doing, table
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,20 +50,22 @@ async def main(items: int, rounds: int) -> None:
             ours.append((await drain(url, items)).per_s)
             for rival in RIVALS:
                 await _measure(peers, url, rival, items, theirs)
-            print(f"  round {number + 1}: ours {ours[-1]:,.0f}/s", *_last(theirs), sep="   ", flush=True)  # noqa: T201
-    print(f"\n| | a second | ours, {median(ours):,.0f} | goal | met |\n| --- | ---: | ---: | ---: | --- |")  # noqa: T201
-    for rival in RIVALS:
-        if rates := theirs.get(rival.name):
-            times = median(our / rate for our, rate in zip(ours, rates, strict=True))
-            met = "yes" if times >= rival.goal else "no"
-            print(f"| {rival.name} | {median(rates):,.0f} | {times:.2f} times | {rival.goal:g} | {met} |")  # noqa: T201
+            doing("   ".join([f"  round {number + 1}: ours {ours[-1]:,.0f}/s", *_last(theirs)]))
+    measured = [rival for rival in RIVALS if rival.name in theirs]
+    table(
+        ("", "items/s"),
+        [("ours", f"{median(ours):,.0f}"), *((each.name, f"{median(theirs[each.name]):,.0f}") for each in measured)],
+    )
+    for rival in measured:
+        times = median(our / rate for our, rate in zip(ours, theirs[rival.name], strict=True))
+        at_least(rival.name, times, rival.goal, " times")
 
 
 async def _measure(peers: Peers, url: str, rival: Rival, items: int, into: dict[str, list[float]]) -> None:
     try:
         found = await peers.run(url, rival.script, rival.mode, int(items * rival.share))
     except PeerMissing as error:
-        print(f"left out: {rival.name}: {error}", file=sys.stderr)  # noqa: T201
+        doing(f"left out: {rival.name}: {error}")
     else:
         into.setdefault(rival.name, []).append(found["per_s"])
 

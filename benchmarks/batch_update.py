@@ -15,7 +15,7 @@ from collections.abc import Sequence
 import psycopg
 
 from benchmarks.bed import RESOURCE, Bed, add_places, database, place_ids, service, stub
-from benchmarks.compare import Row, interleave, print_table, row_of_seconds
+from benchmarks.compare import Row, interleave, print_rows, row_of_seconds
 from curation.v1 import curation_pb2 as pb
 
 GOAL = 0.6
@@ -36,7 +36,7 @@ async def main(sizes: Sequence[int], rounds: int) -> None:
     async with database(durable=True) as url, service(url) as bed:
         await add_places(url, 1, max(100_000, 2 * max(sizes)))
         rows = [await measured(bed, status, size, rounds) for size in sizes for status in FLOORS]
-    print_table("BatchUpdateStatus, beside the bare UPDATE", rows, unit="ms")
+    print_rows(rows, unit="ms")
 
 
 async def measured(bed: Bed, status: str, size: int, rounds: int) -> Row:

@@ -6,6 +6,8 @@ import statistics
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 
+from benchmarks.report import at_least, table
+
 Measure = Callable[[], Awaitable[float]]
 """Does the work once, and returns the seconds it took, or how much of it was done in a second."""
 
@@ -20,11 +22,6 @@ class Row:
     ratio: float
     """At which share of the floor's speed ours is."""
     goal: float
-
-    @property
-    def met(self) -> bool:
-        """Whether the goal is reached."""
-        return self.ratio >= self.goal
 
 
 async def interleave(rounds: int, measures: Mapping[str, Measure], *, warm_up: int = 1) -> dict[str, list[float]]:
@@ -50,9 +47,11 @@ def row_of_rates(name: str, floor: list[float], ours: list[float], *, goal: floa
     return Row(name, statistics.median(floor), statistics.median(ours), ratio, goal)
 
 
-def print_table(title: str, rows: list[Row], *, unit: str) -> None:
-    """Prints the rows as a table in Markdown."""
-    print(f"\n| {title} | floor, {unit} | ours, {unit} | ratio | goal | met |\n| --- | --- | --- | --- | --- | --- |")  # noqa: T201
+def print_rows(rows: list[Row], *, unit: str) -> None:
+    """Prints the rows as a table, and whether they reach their goals."""
+    table(
+        ("", f"floor, {unit}", f"ours, {unit}", "ratio"),
+        ((row.name, f"{row.floor:,.1f}", f"{row.ours:,.1f}", f"{row.ratio:.2f}") for row in rows),
+    )
     for row in rows:
-        met = "yes" if row.met else "no"
-        print(f"| {row.name} | {row.floor:,.1f} | {row.ours:,.1f} | {row.ratio:.2f} | {row.goal:g} | {met} |")  # noqa: T201
+        at_least(row.name, row.ratio, row.goal)

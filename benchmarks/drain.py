@@ -18,11 +18,13 @@ from sqlalchemy import make_url
 
 from benchmarks import floor_drain
 from benchmarks.bed import database
+from benchmarks.report import at_least, doing, table
 from benchmarks.samples import fill, queue
 from benchmarks.worker import pause, worker
 from shared.db.embedded import create_database
 
 POLL_S = 0.1
+GOAL = 0.8
 """How often it is asked whether the drain has ended; when it did, the log says."""
 
 
@@ -74,13 +76,14 @@ async def main(count: int, rounds: int) -> None:
         for _ in range(rounds):
             floors.append(await asyncio.to_thread(floor_drain.drain, other, count))
             drains.append(await drain(url, count))
-            print(f"  floor {floors[-1]:8,.0f}/s   worker {drains[-1].per_s:8,.0f}/s", flush=True)  # noqa: T201
+            doing(f"  floor {floors[-1]:8,.0f}/s   worker {drains[-1].per_s:8,.0f}/s")
     ours, floor = median(d.per_s for d in drains), median(floors)
     cpu_us, memory_mib = median(d.cpu_s for d in drains) / count * 1e6, max(d.memory_bytes for d in drains) / 2**20
-    print(  # noqa: T201
-        f"{count:,} items, medians of {rounds}: {ours:,.0f}/s, {ours / floor:.2f} of the floor's {floor:,.0f}/s;"
-        f" the worker's process {cpu_us:.0f} us of a core for each, {memory_mib:.0f} MiB at most"
+    table(
+        (f"{count:,} items, medians of {rounds}", "items/s", "us of a core an item", "MiB at most"),
+        (("raw floor", f"{floor:,.0f}", "", ""), ("worker", f"{ours:,.0f}", f"{cpu_us:.0f}", f"{memory_mib:.0f}")),
     )
+    at_least("of the floor", ours / floor, GOAL)
 
 
 if __name__ == "__main__":

@@ -23,6 +23,7 @@ from uuid import UUID
 from benchmarks.bed import RESOURCE, database, place_ids, service, stub
 from benchmarks.big import add_many_entries, add_many_places
 from benchmarks.compare import Measure, interleave
+from benchmarks.report import at_most, doing, result, table
 from curation.v1 import curation_pb2 as pb
 from shared.db.claim import claim
 from shared.db.curate import CurateCall, NewBatch, curate
@@ -54,12 +55,13 @@ async def main(sizes: Sequence[int], entries: Sequence[int], rounds: int, settin
         if not of_sizes:
             continue
         costs = await measured(of_sizes, rounds, partial(bench, settings=settings))
-        print(f"\n| work | {' | '.join(f'{size:,} {unit}, ms' for size in of_sizes)} | ratio | goal | met |")  # noqa: T201
-        print(f"| --- {'| ---: ' * len(of_sizes)}| ---: | ---: | --- |")  # noqa: T201
+        table(
+            ("", *(f"{size:,} {unit}, ms" for size in of_sizes)),
+            ((name, *(f"{cost:.2f}" for cost in by_size)) for name, by_size in costs.items()),
+        )
         for name, by_size in costs.items():
-            ratio = by_size[-1] / by_size[0]
-            values = " | ".join(f"{cost:.2f}" for cost in by_size)
-            print(f"| {name} | {values} | {ratio:.2f} | {GOAL} | {'yes' if ratio <= GOAL else 'no'} |")  # noqa: T201
+            at_most(name, by_size[-1] / by_size[0], GOAL, " times")
+        result("")
 
 
 async def measured(sizes: Sequence[int], rounds: int, bench: Bench) -> dict[str, list[float]]:
@@ -69,7 +71,7 @@ async def measured(sizes: Sequence[int], rounds: int, bench: Bench) -> dict[str,
         for size in sizes:
             began_s = time.monotonic()
             works[size] = await stack.enter_async_context(bench(size))
-            print(f"  {size:,} made in {time.monotonic() - began_s:.0f} s", flush=True)  # noqa: T201
+            doing(f"  {size:,} made in {time.monotonic() - began_s:.0f} s")
         names = list(works[sizes[0]])
         # The sizes of one work after another: what a machine is busy with meanwhile meets all of them.
         measures: dict[str, Measure] = {f"{name}/{size}": works[size][name] for name in names for size in sizes}

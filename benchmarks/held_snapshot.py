@@ -11,11 +11,13 @@ import argparse
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from statistics import median
 
 import psycopg
 
 from benchmarks.bed import database
 from benchmarks.drain import completed
+from benchmarks.report import at_least, doing, table
 from benchmarks.samples import fill, queue
 from benchmarks.worker import pause, worker
 
@@ -64,8 +66,9 @@ async def rates_of_log(connection: psycopg.AsyncConnection[object], began_s: flo
 
 async def main(count: int, rounds: int) -> None:
     """Prints the table."""
-    print("| snapshot | items/s | of each 100,000 | last to first |\n| --- | ---: | --- | ---: |", flush=True)  # noqa: T201
+    rows: list[tuple[str, ...]] = []
     ratios: list[float] = []
+    declines: list[float] = []
     async with database(durable=True) as url:
         for _ in range(rounds):
             whole: dict[bool, float] = {}
@@ -73,9 +76,13 @@ async def main(count: int, rounds: int) -> None:
                 each = await rates(url, count, hold=hold)
                 whole[hold] = len(each) / sum(1 / rate for rate in each)
                 name, listed = "held" if hold else "none", ", ".join(f"{rate:,.0f}" for rate in each)
-                print(f"| {name} | {whole[hold]:,.0f} | {listed} | {each[-1] / each[0]:.2f} |", flush=True)  # noqa: T201
+                rows.append((name, listed, f"{whole[hold]:,.0f}", f"{each[-1] / each[0]:.2f}"))
+                doing("   ".join(rows[-1]))
             ratios.append(whole[True] / whole[False])
-    print("\nheld to none: " + ", ".join(f"{ratio:.2f}" for ratio in ratios))  # noqa: T201
+            declines.append(each[-1] / each[0])
+    table(("snapshot", f"items/s of each {PORTION:,}", "items/s", "last to first"), rows, texts=2)
+    at_least("held to none", median(ratios), 0.5)
+    at_least("last to first, held", median(declines), 0.9)
 
 
 if __name__ == "__main__":

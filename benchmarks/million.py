@@ -12,13 +12,14 @@ from __future__ import annotations
 import argparse
 import asyncio
 import random
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from uuid import UUID
 
 import psycopg
 
 from benchmarks.bed import database
 from benchmarks.drain import completed
+from benchmarks.report import at_least, at_most, doing, result, table
 from benchmarks.samples import fill, queue
 from benchmarks.worker import pause, worker
 
@@ -54,16 +55,20 @@ async def main(count: int, passes: int, *, anywhere: bool) -> None:
             for number in range(TENTHS * passes):
                 start = number % TENTHS * tenth
                 rates.append(await _one(connection, url, keys[start : start + tenth]))
-                print(f"  {(number + 1) * tenth:,}: {rates[-1]:,.0f}/s", flush=True)  # noqa: T201
+                doing(f"  {(number + 1) * tenth:,}: {rates[-1]:,.0f}/s")
             memory_mb = running.memory_peak_bytes / 1e6
         await _vacuumed(connection)
         used = await _sizes(connection)
         await connection.execute("VACUUM FULL samples")
         least = await _sizes(connection)
     half = len(rates) // 2
-    print(f"\nlast to first tenth {rates[-1] / rates[0]:.2f},", end=" ")  # noqa: T201
-    print(f"last to first half {sum(rates[half:]) / sum(rates[:half]):.2f}; worker {memory_mb:.0f} MB at most")  # noqa: T201
-    _print(filled, used, least)
+    result(f"Tenths, items/s: {', '.join(f'{rate:,.0f}' for rate in rates)}.\n")
+    table(("", "filled, MB", "after, MB", "rewritten, MB", "bloat, %", "packed, %"), _rows(filled, used, least))
+    at_least("last tenth to first", rates[-1] / rates[0], 0.9)
+    at_least("last half to first", sum(rates[half:]) / sum(rates[:half]), 0.9)
+    for name in ("table", "indexes"):
+        at_most(f"bloat, {name}", _bloat(name, used, least) * 100, 30, " %")
+    at_most("memory of the worker", memory_mb, 150, " MB")
 
 
 async def _one(connection: psycopg.AsyncConnection[tuple[object, ...]], url: str, keys: Sequence[UUID]) -> float:
@@ -76,15 +81,15 @@ async def _one(connection: psycopg.AsyncConnection[tuple[object, ...]], url: str
     return len(keys) / (ended_s - began_s)
 
 
-def _print(filled: Sizes, used: Sizes, least: Sizes) -> None:
-    print("\n| | filled, MB | after, MB | rewritten, MB | bloat | packed, % |")  # noqa: T201
-    print("| --- | ---: | ---: | ---: | ---: | ---: |")  # noqa: T201
-    for name, (now, density) in used.items():
-        was, _ = filled.get(name, (0.0, None))
-        then, _ = least.get(name, (0.0, None))
-        bloat = f"{now / then - 1:.0%}" if then else ""
-        packed = "" if density is None else f"{density:.0f}"
-        print(f"| {name} | {was / 1e6:,.0f} | {now / 1e6:,.0f} | {then / 1e6:,.0f} | {bloat} | {packed} |")  # noqa: T201
+def _rows(filled: Sizes, used: Sizes, least: Sizes) -> Iterator[tuple[str, ...]]:
+    for name, (_, density) in used.items():
+        sizes = (sizes.get(name, (0.0, None))[0] / 1e6 for sizes in (filled, used, least))
+        bloat = f"{_bloat(name, used, least) * 100:.0f}" if name in least else ""
+        yield name, *(f"{size:,.0f}" for size in sizes), bloat, "" if density is None else f"{density:.0f}"
+
+
+def _bloat(name: str, used: Sizes, least: Sizes) -> float:
+    return used[name][0] / least[name][0] - 1
 
 
 async def _vacuumed(connection: psycopg.AsyncConnection[tuple[object, ...]]) -> None:

@@ -9,7 +9,6 @@ import asyncio
 import json
 import os
 import shutil
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,6 +16,7 @@ from typing import Any
 import psycopg
 from sqlalchemy import make_url
 
+from benchmarks.report import doing
 from shared.db.embedded import create_database
 
 SCRIPTS = Path(__file__).parent / "peers"
@@ -64,7 +64,7 @@ async def _installed(way: Any) -> Path | None:
     try:
         found: Path = await way()
     except (PeerMissing, OSError) as error:
-        print(f"left out: {error}", file=sys.stderr)  # noqa: T201
+        doing(f"left out: {error}")
         return None
     return found
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import sys
 import time
 from statistics import median, quantiles
 
@@ -16,6 +15,7 @@ import psycopg
 
 from benchmarks.bed import database
 from benchmarks.peer_runs import PeerMissing, install
+from benchmarks.report import at_most, doing, table
 from benchmarks.samples import fill, queue
 from benchmarks.worker import worker
 
@@ -58,11 +58,17 @@ async def main(count: int, rounds: int) -> None:
             try:
                 theirs += (await peers.run(url, "graphile.mjs", "pickup", count))["ms"]
             except PeerMissing as error:
-                print(f"left out: {error}", file=sys.stderr)  # noqa: T201
-    print("\n| pick-up | p50 ms | p99 ms |\n| --- | ---: | ---: |")  # noqa: T201
-    for name, values in (("ours", ours), ("graphile-worker, unbatched", theirs)):
-        if values:
-            print(f"| {name} | {median(values):.2f} | {quantiles(values, n=100)[98]:.2f} |")  # noqa: T201
+                doing(f"left out: {error}")
+    table(
+        ("", "p50 ms", "p99 ms"),
+        (
+            (name, f"{median(values):.2f}", f"{quantiles(values, n=100)[98]:.2f}")
+            for name, values in (("ours", ours), ("graphile-worker, unbatched", theirs))
+            if values
+        ),
+    )
+    if theirs:
+        at_most("p50 beside graphile-worker's", median(ours) / median(theirs), 1, " times")
 
 
 if __name__ == "__main__":

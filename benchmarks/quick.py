@@ -6,15 +6,15 @@
 from __future__ import annotations
 
 import asyncio
-import sys
 
 from sqlalchemy import make_url
 
 from benchmarks import floor_drain
 from benchmarks.batch_update import measured
 from benchmarks.bed import add_places, database, service
-from benchmarks.compare import Row, interleave, print_table, row_of_rates
+from benchmarks.compare import Row, interleave, print_rows, row_of_rates
 from benchmarks.drain import drain
+from benchmarks.report import doing
 from shared.db.embedded import create_database
 
 ITEMS, ROWS, ROUNDS = 40_000, 10_000, 3
@@ -25,10 +25,10 @@ UPDATE_BOUND = 0.4
 async def main() -> None:
     """Prints the table, and the warnings."""
     rows = [await _drain(), await _update()]
-    print_table("the least of each", rows, unit="items/s; ms")
+    print_rows(rows, unit="items/s; ms")
     for row in rows:
         if row.ratio < row.goal:
-            print(f"warning: {row.name} at {row.ratio:.2f} of its floor, below {row.goal}", file=sys.stderr)  # noqa: T201
+            doing(f"warning: {row.name} at {row.ratio:.2f} of its floor, below {row.goal}")
 
 
 async def _drain() -> Row:

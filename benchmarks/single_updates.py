@@ -25,6 +25,7 @@ from sqlalchemy import make_url
 from benchmarks.bare import bare_server
 from benchmarks.bed import RESOURCE, Bed, add_places, database, place_ids, service, stub
 from benchmarks.compare import interleave
+from benchmarks.report import at_least, table
 from curation.v1 import curation_pb2 as pb
 from curation.v1 import curation_pb2_grpc as pb_grpc
 from shared.db.curate import CurateCall, NewBatch, curate
@@ -35,6 +36,7 @@ from shared.registry import load_registry
 from shared.table import transition_table
 
 ROWS = 100_000
+GOAL = 0.7
 CONNECTIONS = 5
 """That the service has for updates of a few items: PostgreSQL may do more over fewer of them."""
 STATUSES = ("Selected", "Archived")
@@ -63,9 +65,11 @@ async def main(clients: int, seconds: float, rounds: int) -> None:
             )
     floors = [min(max(fast), calls) for *fast, calls in zip(*list(rates.values())[:3], strict=True)]
     ratio = statistics.median(ours / floor for ours, floor in zip(rates["service"], floors, strict=True))
-    for name, values in rates.items():
-        print(f"  {name:44} {statistics.median(values):8,.0f}/s")  # noqa: T201
-    print(f"  {ratio:.2f} of the smaller floor, with {clients} clients at once")  # noqa: T201
+    table(
+        (f"{clients} clients at once", "a second"),
+        ((name, f"{statistics.median(values):,.0f}") for name, values in rates.items()),
+    )
+    at_least("of the smaller floor", ratio, GOAL)
 
 
 async def _calls(bed: Bed, clients: int, seconds: float) -> float:

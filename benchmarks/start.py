@@ -14,6 +14,7 @@ import time
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+from benchmarks.report import at_most, result
 from curation_cli.up import Place, started
 
 GOAL_S = 3.0
@@ -33,8 +34,8 @@ async def main(rounds: int) -> None:
             async with started(place):
                 taken.append(time.perf_counter() - began_s)
     median = statistics.median(taken)
-    met = "met" if median <= GOAL_S else "not met"
-    print(f"  ready after {median:.2f} s, the longest of {rounds} {max(taken):.2f} s; goal {GOAL_S:g} s: {met}")  # noqa: T201
+    result(f"Ready after {median:.2f} s, at the longest of {rounds} after {max(taken):.2f} s.\n")
+    at_most("ready", median, GOAL_S, " s")
 
 
 if __name__ == "__main__":

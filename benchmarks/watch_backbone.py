@@ -20,6 +20,7 @@ from typing import Any
 import psycopg
 
 from benchmarks.bed import RESOURCE, Bed, database, service, stub
+from benchmarks.report import doing, table
 from benchmarks.watch_entries import APPEND
 from curation.v1 import curation_pb2 as pb
 from tests.support.nats import nats_server
@@ -31,15 +32,17 @@ NUMBERED = APPEND.format(items=1).replace("i.ones\nFROM", "ARRAY[{number}]\nFROM
 
 async def main(replicas: list[int], commits_per_s: int, seconds: float) -> None:
     """Prints a row for each."""
-    print("replicas  backbone   p50 ms   p99 ms   PostgreSQL ms/commit   transactions/commit   connections")  # noqa: T201
     async with database() as url, nats_server() as nats:
-        await _row(url, 0, "", commits_per_s, seconds)
+        rows = [await _row(url, 0, "", commits_per_s, seconds)]
         for count in replicas:
             for nats_url in ("", nats.url):
-                await _row(url, count, nats_url, commits_per_s, seconds)
+                rows.append(await _row(url, count, nats_url, commits_per_s, seconds))
+                doing("   ".join(rows[-1]))
+    head = ("p50 ms", "p99 ms", "PostgreSQL, ms a commit", "transactions a commit", "connections")
+    table(("replicas", "backbone", *head), rows, texts=2)
 
 
-async def _row(url: str, replicas: int, nats_url: str, commits_per_s: int, seconds: float) -> None:
+async def _row(url: str, replicas: int, nats_url: str, commits_per_s: int, seconds: float) -> tuple[str, ...]:
     settings: Any = {"CURATION_NATS_URL": nats_url} if nats_url else {}
     async with AsyncExitStack() as stack:
         starting = [stack.enter_async_context(service(url, **settings)) for _ in range(replicas)]
@@ -51,10 +54,8 @@ async def _row(url: str, replicas: int, nats_url: str, commits_per_s: int, secon
     total = int(commits_per_s * seconds)
     cuts = statistics.quantiles(latencies, n=100) if latencies else [0.0] * 99
     cpu_s, transactions = ((b - a) / total for a, b in zip(before[:2], after[:2], strict=True))
-    print(  # noqa: T201
-        f"{replicas:8}  {'NATS' if nats_url else 'none':8}  {cuts[49] * 1e3:7.2f}  {cuts[98] * 1e3:7.2f}"
-        f"  {cpu_s * 1e3:21.2f}  {transactions:20.1f}  {after[2]:12}"
-    )
+    numbers = (cuts[49] * 1e3, cuts[98] * 1e3, cpu_s * 1e3, transactions, after[2])
+    return f"{replicas}", "NATS" if nats_url else "none", *(f"{number:.2f}" for number in numbers)
 
 
 async def _latencies(

@@ -18,6 +18,7 @@ import grpc.aio
 
 from benchmarks.bare import bare_server
 from benchmarks.bed import RESOURCE, Bed, database, service, stub
+from benchmarks.report import at_least, doing, table
 from benchmarks.watch_entries import append
 from curation.v1 import curation_pb2 as pb
 from curation.v1 import curation_pb2_grpc as pb_grpc
@@ -52,7 +53,8 @@ async def main() -> None:
     async with AsyncExitStack() as stack:
         floor = await stack.enter_async_context(bare_server("benchmarks.watch_fanout:Alone"))
         bed = await stack.enter_async_context(service(await stack.enter_async_context(database())))
-        print(" watchers per entry   alone events/s   service events/s   messages/s  ratio")  # noqa: T201
+        rows: list[tuple[str, ...]] = []
+        ratios: list[float] = []
         for watchers, items, entries in CASES:
             base, _ = await _run(floor, watchers, items * entries, token=f"{entries}/{items}")
             token = ""
@@ -61,7 +63,13 @@ async def main() -> None:
                 await append(bed.url, commits=entries, items=items)
             commits = 0 if token else entries
             rate, messages = await _run(bed, watchers, items * entries, token=token, commits=commits, items=items)
-            print(f"{watchers:9} {items:9}   {base:14,.0f}   {rate:16,.0f}   {messages:10,.0f}  {rate / base:5.2f}")  # noqa: T201
+            ratios.append(rate / base)
+            numbers = (watchers, items, base, rate, messages)
+            rows.append((*(f"{number:,.0f}" for number in numbers), f"{ratios[-1]:.2f}"))
+            doing("   ".join(rows[-1]))
+    head = ("watchers", "events of an entry", "grpc.aio alone, events/s", "service, events/s", "messages/s", "ratio")
+    table(head, rows, texts=0)
+    at_least("the least of them", min(ratios), 0.5)
 
 
 async def _run(

@@ -20,11 +20,13 @@ import psycopg
 
 from benchmarks.bare import bare_server
 from benchmarks.bed import RESOURCE, database, service, stub
+from benchmarks.report import at_most, table
 from benchmarks.watch_entries import APPEND
 from curation.v1 import curation_pb2 as pb
 from curation.v1 import curation_pb2_grpc as pb_grpc
 
 ROUNDS = 5
+RAW, RELAYED, STREAM = "LISTEN/NOTIFY", "the same, passed on over grpc.aio", "WatchStatus"
 _FIRST = itertools.count(1, 1_000_000)
 
 
@@ -40,15 +42,14 @@ class Pace(NamedTuple):
 async def main(pace: Pace, *, durable: bool) -> None:
     """Prints the two rows."""
     took = await measured(pace, durable=durable)
-    print(f"{pace.commits_per_s} commits/s of {pace.items} events, {ROUNDS} turns of {pace.seconds / ROUNDS:g} s each")  # noqa: T201
-    for name, values in took.items():
-        cuts = statistics.quantiles(values, n=1000)
-        print(  # noqa: T201
-            f"  {name:14} n={len(values):6}  p50 {cuts[499] * 1e3:6.2f} ms  p99 {cuts[989] * 1e3:6.2f} ms  "
-            f"p99.9 {cuts[998] * 1e3:6.2f} ms"
-        )
-    raw, relayed, stream = map(statistics.median, took.values())
-    print(f"  p50 is {stream / raw:.2f} times LISTEN/NOTIFY's, {stream / relayed:.2f} times that with grpc.aio")  # noqa: T201
+    cuts = {name: [cut * 1e3 for cut in statistics.quantiles(values, n=1000)] for name, values in took.items()}
+    table(
+        (f"{pace.commits_per_s} commits/s of {pace.items} events", "p50 ms", "p99 ms", "p99.9 ms"),
+        ((name, *(f"{cut[place - 1]:.2f}" for place in (500, 990, 999))) for name, cut in cuts.items()),
+    )
+    raw, _, stream = (cut[499] for cut in cuts.values())
+    at_most("p50 beside LISTEN/NOTIFY's", stream / raw, 3, " times")
+    at_most("p99", cuts[STREAM][989], 10, " ms")
 
 
 class Relay(pb_grpc.CurationServiceServicer):
@@ -74,11 +75,11 @@ async def measured(pace: Pace, *, durable: bool) -> dict[str, list[float]]:
         await psycopg.AsyncConnection.connect(bed.url, autocommit=True) as listening,
         await psycopg.AsyncConnection.connect(bed.url) as writing,
     ):
-        took: dict[str, list[float]] = {name: [] for name in ("LISTEN/NOTIFY", "and grpc.aio", "WatchStatus")}
+        took: dict[str, list[float]] = {name: [] for name in (RAW, RELAYED, STREAM)}
         for _ in range(ROUNDS):
-            await _turn(writing, pace, took["LISTEN/NOTIFY"], _notifications(listening), "raw")
-            await _turn(writing, pace, took["and grpc.aio"], _relayed(stub(relay_channel), bed.url), "raw")
-            await _turn(writing, pace, took["WatchStatus"], _watched(stub(channel)), "curation")
+            await _turn(writing, pace, took[RAW], _notifications(listening), "raw")
+            await _turn(writing, pace, took[RELAYED], _relayed(stub(relay_channel), bed.url), "raw")
+            await _turn(writing, pace, took[STREAM], _watched(stub(channel)), "curation")
     return took
 
 

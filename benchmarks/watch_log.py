@@ -22,6 +22,7 @@ import psycopg
 from sqlalchemy import text
 
 from benchmarks.bed import database
+from benchmarks.report import at_most, table
 from shared.db import curate as curation
 from shared.db import writer
 from shared.db.curate import CurateCall
@@ -40,17 +41,27 @@ ROUNDS = 8
 async def main(events: int) -> None:
     """Prints both."""
     async with database() as url:
-        await _reading(url, events)
+        costs = await _reading(url, events)
     async with database() as url:
-        await _writing(url)
+        with_log_s, without_s = await _writing(url)
+    table(("an event of", "us"), ((name, f"{each_us:.2f}") for name, each_us in costs.items()))
+    table(
+        (f"a batch of {SMALL:,}", "ms"),
+        (("with the log", f"{with_log_s * 1e3:.0f}"), ("without", f"{without_s * 1e3:.0f}")),
+    )
+    small, large, *_ = costs.values()
+    at_most("the first of the long log beside the short one's", large / small, 1.2, " times")
+    at_most("a batch with the log beside without", with_log_s / without_s, 1.33, " times")
 
 
-async def _reading(url: str, events: int) -> None:
+async def _reading(url: str, events: int) -> dict[str, float]:
+    """Microseconds of an event, by what is read."""
+    costs: dict[str, float] = {}
     async with await psycopg.AsyncConnection.connect(url, autocommit=True) as connection:
         row = await (await connection.execute("SELECT last_value FROM status_event_position")).fetchone()
         assert row is not None
         start: int = row[0]
-        for name, size in ((f"log of {SMALL:,}", SMALL), (f"log of {events:,}", events)):
+        for size in (SMALL, events):
             await connection.execute(
                 """INSERT INTO status_event (position, part, resource, kind, from_status, to_status,
                                              items, versions, attempts)
@@ -62,10 +73,11 @@ async def _reading(url: str, events: int) -> None:
             )
             async with DatabaseTail(url=url, direct_url=url, items_max=0) as tail:
                 await _read(tail, start, SMALL)
-                each_us = statistics.median([await _read(tail, start, SMALL) for _ in range(ROUNDS)])
-                print(f"{name:>20}: {each_us:6.2f} us for each of its first {SMALL:,} events")  # noqa: T201
+                first = [await _read(tail, start, SMALL) for _ in range(ROUNDS)]
+                costs[f"the first {SMALL:,} of a log of {size:,}"] = statistics.median(first)
                 if size > SMALL:
-                    print(f"{'':>20}  {await _read(tail, start, size):6.2f} us for each of all")  # noqa: T201
+                    costs[f"all {size:,}"] = await _read(tail, start, size)
+    return costs
 
 
 async def _read(tail: DatabaseTail, position: int, events: int) -> float:
@@ -77,7 +89,8 @@ async def _read(tail: DatabaseTail, position: int, events: int) -> float:
     return (time.perf_counter() - began) / seen * 1e6
 
 
-async def _writing(url: str) -> None:
+async def _writing(url: str) -> tuple[float, float]:
+    """Seconds of a batch with the log, and without."""
     workflow = load_registry()["places"]
     table = transition_table(workflow)
     keys = [UUID(int=number) for number in range(1, SMALL + 1)]
@@ -111,9 +124,7 @@ async def _writing(url: str) -> None:
         async with pool.core() as connection:
             entries = await connection.scalar(text("SELECT count(*) FROM status_event"))
         assert entries == len(with_log), "the log was written where it should not be, or not where it should"
-    ratio = statistics.median(with_log) / statistics.median(without)
-    print(f"batch of {SMALL:,}: {statistics.median(with_log) * 1e3:.0f} ms with the log, "  # noqa: T201
-          f"{statistics.median(without) * 1e3:.0f} ms without, ratio {ratio:.2f}")  # fmt: skip
+    return statistics.median(with_log), statistics.median(without)
 
 
 @contextmanager

@@ -13,6 +13,7 @@ from contextlib import AsyncExitStack
 from typing import Any
 
 from benchmarks.bed import RESOURCE, Bed, database, service, stub
+from benchmarks.report import at_most, table
 from benchmarks.watch_entries import append
 from curation.v1 import curation_pb2 as pb
 
@@ -28,8 +29,8 @@ SELECTIONS: tuple[dict[str, Any], ...] = (
 )
 
 
-async def watchers(bed: Bed, count: int, selection: dict[str, Any]) -> None:
-    """Prints the bytes that a waiting watcher takes."""
+async def watchers(bed: Bed, count: int, selection: dict[str, Any]) -> tuple[float, float]:
+    """The KiB that a waiting watcher takes, and the MB of the whole service."""
     async with AsyncExitStack() as stack:
         channels = [await stack.enter_async_context(bed.channel()) for _ in range(10)]
         request = pb.WatchStatusRequest(resource=RESOURCE, **selection)
@@ -40,14 +41,14 @@ async def watchers(bed: Bed, count: int, selection: dict[str, Any]) -> None:
         for start in range(0, count, AT_ONCE):
             await asyncio.gather(*(call.read() for call in calls[start : start + AT_ONCE]))
         await append(bed.url, commits=20, items=10)
-        each = (bed.memory_bytes - before) / count / 1024
-        print(f"{each:8.1f} KiB for each of {count} watchers by {', '.join(selection) or 'snapshot'}")  # noqa: T201
+        used = bed.memory_bytes
         for call in [first, *calls]:
             call.cancel()
+    return (used - before) / count / 1024, used / 1e6
 
 
-async def slow_watchers(url: str, count: int) -> None:
-    """Prints the bytes that a watcher takes which is behind, each somewhere else, and reads nothing."""
+async def slow_watchers(url: str, count: int) -> float:
+    """The KiB that a watcher takes which is behind, each somewhere else, and reads nothing."""
     async with service(url) as bed, bed.channel() as channel:
         tokens = []
         for _ in range(count):
@@ -65,10 +66,10 @@ async def slow_watchers(url: str, count: int) -> None:
         ]
         await asyncio.gather(*(call.read() for call in calls))
         await asyncio.sleep(5)  # until nobody is sent anything any more
-        each = (bed.memory_bytes - before) / count / 1024
-        print(f"{each:8.1f} KiB for each of {count} watchers who read nothing")  # noqa: T201
+        used = bed.memory_bytes
         for call in calls:
             call.cancel()
+    return (used - before) / count / 1024
 
 
 async def cycles(bed: Bed, count: int) -> None:
@@ -82,11 +83,12 @@ async def cycles(bed: Bed, count: int) -> None:
                 await call.read()
             call.cancel()
 
-        print(f"{0:8} cycles  {bed.memory_bytes / 2**20:7.1f} MiB")  # noqa: T201
+        held = [(0, bed.memory_bytes)]
         for tenth in range(1, 11):
             for _ in range(count // 10 // AT_ONCE):
                 await asyncio.gather(*(cycle(number) for number in range(AT_ONCE)))
-            print(f"{tenth * count // 10:8} cycles  {bed.memory_bytes / 2**20:7.1f} MiB", flush=True)  # noqa: T201
+            held.append((tenth * count // 10, bed.memory_bytes))
+        table(("cycles", "MiB"), ((f"{number:,}", f"{size / 2**20:.1f}") for number, size in held), texts=0)
 
 
 async def main(count: int, slow_count: int, cycle_count: int) -> None:
@@ -96,10 +98,16 @@ async def main(count: int, slow_count: int, cycle_count: int) -> None:
             async with service(url) as bed:
                 await cycles(bed, cycle_count)
             return
+        rows: list[tuple[str, str]] = []
+        largest_mb = 0.0
         for selection in SELECTIONS:
             async with service(url) as bed:
-                await watchers(bed, count, selection)
-        await slow_watchers(url, slow_count)
+                each_kib, service_mb = await watchers(bed, count, selection)
+            rows.append((f"waits, by {', '.join(selection) or 'snapshot'}", f"{each_kib:.0f}"))
+            largest_mb = max(largest_mb, service_mb)
+        rows.append((f"reads nothing, one of {slow_count}", f"{await slow_watchers(url, slow_count):.0f}"))
+    table(("watcher", "KiB"), rows)
+    at_most(f"the service with {count:,} who wait", largest_mb, 200, " MB")
 
 
 if __name__ == "__main__":

@@ -15,6 +15,7 @@ import psycopg
 
 from benchmarks.bed import database
 from benchmarks.drain import completed
+from benchmarks.report import doing, table
 from benchmarks.samples import CALL_S, fill, queue, slowly
 from benchmarks.worker import pause, worker
 
@@ -47,13 +48,15 @@ def _busy_s() -> float:
 
 async def main(numbers: list[int], seconds: float) -> None:
     """Prints the table."""
-    head = "| workers | items/s | of what their enrichers could | workers, us of a core an item | the machine |"
-    print(f"{head}\n| ---: | ---: | ---: | ---: | ---: |", flush=True)  # noqa: T201
+    rows: list[tuple[str, ...]] = []
     async with database(durable=True) as url:
         for number in numbers:
             per_s, mine_us, all_us = await scale(url, number, seconds)
             share = per_s / (PER_S * number)
-            print(f"| {number} | {per_s:,.0f} | {share:.2f} | {mine_us:.0f} | {all_us:.0f} |", flush=True)  # noqa: T201
+            rows.append((f"{number}", f"{per_s:,.0f}", f"{share:.2f}", f"{mine_us:.0f}", f"{all_us:.0f}"))
+            doing("   ".join(rows[-1]))
+    head = ("workers", "items/s", "of what their enrichers could", "workers, us of a core an item", "the machine")
+    table(head, rows, texts=0)
 
 
 if __name__ == "__main__":
