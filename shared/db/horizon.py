@@ -2,8 +2,8 @@
 
 Positions are drawn by transactions that commit in any order. A reader that only remembers the last position loses
 those that commit late. So: note the highest position drawn so far, then draw a transaction id; whoever drew a position
-up to there has a lower id. Once the oldest transaction under way is not below that id, everything up to the noted
-position is visible, or never will be.
+up to there has a lower id, for a writer gets its own before it draws a position: with its first lock of a row. Once the
+oldest transaction under way is not below that id, everything up to the noted position is visible, or never will be.
 
 The upper end of a snapshot would not do in place of the id: it is one above the last transaction that *ended*, and a
 transaction under way may well be above it.

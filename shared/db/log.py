@@ -228,7 +228,8 @@ async def append_state(connection: Connection, resource: str) -> None:
     await connection.execute(
         """/* append_state */
         INSERT INTO status_event (position, part, resource, kind, from_status, to_status, items, versions, attempts)
-        VALUES (nextval('status_event_position'), 1, %(resource)s, %(kind)s, '', '', '{}', '{}', '{}')""",
+        SELECT nextval('status_event_position'), 1, %(resource)s, %(kind)s, '', '', '{}', '{}', '{}'
+        WHERE pg_current_xact_id() IS NOT NULL""",  # drawn before the position, as the horizon needs it
         {"resource": resource, "kind": STATE},
     )
     await connection.execute("SELECT pg_notify(%s, %s)", (CHANNEL, resource))

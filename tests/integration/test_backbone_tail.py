@@ -257,4 +257,5 @@ LONG = """
 INSERT INTO status_event (position, part, resource, kind, from_status, to_status, items, versions, attempts)
 SELECT nextval('status_event_position'), 1, 'parcels', 'curate', 'New', 'Selected', i.items, i.ones, i.ones
 FROM (SELECT array_agg(gen_random_uuid()::text) AS items, array_agg(1) AS ones FROM generate_series(1, 100000)) i
+WHERE pg_current_xact_id() IS NOT NULL
 """
