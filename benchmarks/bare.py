@@ -34,7 +34,7 @@ async def main(servicer: str) -> None:
     pb_grpc.add_CurationServiceServicer_to_server(pkgutil.resolve_name(servicer)(), server)
     port = server.add_insecure_port("127.0.0.1:0")
     await server.start()
-    print(port, flush=True)  # noqa: T201
+    print(port, flush=True)  # noqa: T201 - told to who started it
     await server.wait_for_termination()
 
 
