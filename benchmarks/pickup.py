@@ -11,39 +11,37 @@ import asyncio
 import time
 from statistics import median, quantiles
 
-import psycopg
-
 from benchmarks.bed import database
 from benchmarks.peer_runs import PeerMissing, install
 from benchmarks.report import at_most, doing, table
-from benchmarks.samples import fill, queue
+from benchmarks.samples import fill, new_samples, queue_batch
 from benchmarks.worker import worker
+from shared.db.engine import Connection, connect
 
 PAUSE_S = 0.1
-"""Between two items: the worker is idle again."""
-LOOK_S = 0.002
+"""Between two items: the worker has saved the one and is idle again before the next."""
 
 
 async def pickup(url: str, count: int) -> list[float]:
-    """The milliseconds of each."""
+    """The milliseconds of each. While one is picked up nothing but the worker is busy."""
     await fill(url, count)
     took_ms: list[float] = []
-    async with worker(url, "telling"), await psycopg.AsyncConnection.connect(url, autocommit=True) as connection:
+    async with worker(url, "telling"), await connect(url, name="benchmark") as connection:
         await asyncio.sleep(1)
-        for number in range(count):
-            await queue(url, limit=1)
+        for number, key in enumerate(await new_samples(connection), 1):
+            await queue_batch(connection, [key])
             committed_s = time.monotonic()
-            while (began_s := await _newest(connection, number)) is None:  # noqa: ASYNC110 - another process's news
-                await asyncio.sleep(LOOK_S)
-            took_ms.append((began_s - committed_s) * 1e3)
             await asyncio.sleep(PAUSE_S)
+            while (began_s := await _newest(connection, number)) is None:  # noqa: ASYNC110 - another process's news
+                await asyncio.sleep(PAUSE_S)
+            took_ms.append((began_s - committed_s) * 1e3)
     return took_ms
 
 
-async def _newest(connection: psycopg.AsyncConnection[object], number: int) -> float | None:
-    cursor = await connection.execute("SELECT max(latitude) FROM sample_facts HAVING count(*) > %s", [number])
+async def _newest(connection: Connection, count: int) -> float | None:
+    """When the newest of so many was called; None until there are so many."""
+    cursor = await connection.execute("SELECT max(latitude) FROM sample_facts HAVING count(*) = %s", [count])
     row = await cursor.fetchone()
-    assert row is None or isinstance(row, tuple)
     return None if row is None else float(row[0])
 
 

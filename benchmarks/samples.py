@@ -13,7 +13,7 @@ from sqlalchemy import Column, DateTime, Float, MetaData, Table, Text, Uuid, fun
 from sqlalchemy.dialects.postgresql import JSONB
 
 from shared.db.curate import CurateCall, NewBatch, curate
-from shared.db.engine import connect
+from shared.db.engine import Connection, connect
 from shared.db.migrate import migrate
 from shared.machine import curate_trigger
 from shared.registry import Registry
@@ -88,22 +88,26 @@ async def fill(url: str, count: int) -> None:
         await connection.execute("VACUUM ANALYZE samples")
 
 
-async def queue(url: str, keys: Sequence[UUID] | None = None, *, limit: int | None = None) -> int:
+async def queue(url: str, keys: Sequence[UUID] | None = None) -> int:
     """Sets the trigger status on samples, new ones unless keys are given, in batches of 100,000 as users may.
 
     Returns the position in the log of the last batch.
     """
-    connection, table = await connect(url, name="benchmark", autocommit=False), transition_table(at_once)
-    position = 0
-    try:
-        if keys is None:
-            found = await connection.execute("SELECT id FROM samples WHERE status = 'New' LIMIT %s", [limit])
-            keys = [key for (key,) in await found.fetchall()]
+    async with await connect(url, name="benchmark") as connection:
+        keys, position = await new_samples(connection) if keys is None else keys, 0
         for start in range(0, len(keys), QUEUED_AT_ONCE):
-            some = keys[start : start + QUEUED_AT_ONCE]
-            call = CurateCall(trigger=curate_trigger("Scan"), keys=some, batch=NewBatch(status="Scan"))
-            position = (await curate(connection, at_once, table, call)).position or position
-            await connection.commit()
+            position = await queue_batch(connection, keys[start : start + QUEUED_AT_ONCE]) or position
         return position
-    finally:
-        await connection.close()
+
+
+async def new_samples(connection: Connection) -> list[UUID]:
+    """The keys of those that were never queued."""
+    return [
+        key for (key,) in await (await connection.execute("SELECT id FROM samples WHERE status = 'New'")).fetchall()
+    ]
+
+
+async def queue_batch(connection: Connection, keys: Sequence[UUID]) -> int | None:
+    """Sets it on these, in a batch that is committed when this returns. Returns its position in the log."""
+    call = CurateCall(trigger=curate_trigger("Scan"), keys=keys, batch=NewBatch(status="Scan"))
+    return (await curate(connection, at_once, transition_table(at_once), call)).position

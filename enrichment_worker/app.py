@@ -35,6 +35,7 @@ from enrichment_worker.settings import WorkerSettings
 from enrichment_worker.switch import Switch
 from enrichment_worker.upstream import Upstream
 from shared.attempt import AnyEnricher, Bench, load_enricher
+from shared.db.engine import PLANNED_ONCE
 from shared.db.readiness import DatabaseReady
 from shared.key_use import Gate
 from shared.lifecycle import Part, run_parts
@@ -55,6 +56,8 @@ class Means:
     """What the parts of a worker share, and what is closed after them."""
 
     claims: Pinned
+    few_claims: Pinned
+    """Where few items are claimed: with statements that are planned once, and with nobody in the way."""
     completions: Sequence[Pinned]
     pulse: Callable[[], Pinned]
     """Makes the connection of a session's pulse, which is not shared."""
@@ -100,18 +103,20 @@ async def open_means(
 ) -> Means:
     """Opens what the parts share; the stack closes it. Connections are made when first needed."""
 
-    def pinned(name: str, timeout_s: float = max(ANSWER_S_MIN, settings.expiry_s / 2)) -> Pinned:
+    def pinned(name: str, timeout_s: float = max(ANSWER_S_MIN, settings.expiry_s / 2), options: str = "") -> Pinned:
         return Pinned(
             settings.database_url,
             name=f"curation worker, {name}",
             random=random,
             timeout_s=timeout_s,
             prepare_threshold=settings.prepare_threshold,
+            options=options,
         )
 
     connections_max = sum(workflow.limits.concurrency for workflow in workflows)
     return Means(
         claims=await stack.enter_async_context(pinned("claiming")),
+        few_claims=await stack.enter_async_context(pinned("claiming few", options=PLANNED_ONCE)),
         completions=[await stack.enter_async_context(pinned("completing")) for _ in range(settings.commits_at_once)],
         # A beat that hangs must leave time for another one.
         pulse=partial(pinned, "beating", max(ANSWER_S_MIN, settings.expiry_s / 4)),
@@ -181,11 +186,20 @@ def worker_parts(settings: WorkerSettings, workflows: Sequence[Workflow], means:
         *pacers,
         switch,
         canceller,
-        *(
-            Claimer(lane=lane, session=session, pinned=claims, poll_s=settings.poll_s, random=random, probe=probe)
-            for lane in lanes
-        ),
+        *(_claimer(lane, session, settings, means) for lane in lanes),
     ]
+
+
+def _claimer(lane: Lane, session: Session, settings: WorkerSettings, means: Means) -> Claimer:
+    return Claimer(
+        lane=lane,
+        session=session,
+        pinned=means.claims,
+        few_pinned=means.few_claims,
+        poll_s=settings.poll_s,
+        random=random,
+        probe=means.probe,
+    )
 
 
 def _ahead_max(workflow: Workflow, settings: WorkerSettings) -> int:

@@ -17,7 +17,7 @@ from enrichment_worker.quota import Portion, Quota
 from enrichment_worker.session import Session
 from enrichment_worker.strays import release_strays
 from shared.db.api_states import begin_probe, may_probe
-from shared.db.claim import Claimed, claim
+from shared.db.claim import FEW, Claimed, claim
 from shared.errors import DatabaseUnavailable
 from shared.lifecycle import Part
 from shared.probe import Probe
@@ -46,15 +46,19 @@ class Claimer(Part):
         lane: Lane,
         session: Session,
         pinned: Pinned,
+        few_pinned: Pinned,
         poll_s: float,
         random: Callable[[], float],
         probe: Probe | None = None,
     ) -> None:
+        """`few_pinned` plans a statement once: few items are claimed over it."""
         super().__init__()
-        self._lane, self._session, self._pinned = lane, session, pinned
+        self._lane, self._session, self._pinned, self._few_pinned = lane, session, pinned, few_pinned
         self._poll_s, self._random, self._probe = poll_s, random, probe or Probe()
         self._quota = Quota(lane)
         self._in_doubt = False
+        self._expects_few = True
+        """The last claim emptied the queue."""
         self._turn, self._restart_at_s = -inf, 0.0
 
     @property
@@ -84,8 +88,9 @@ class Claimer(Part):
         elif limit < self._lane.portion:
             await self._lane.work.wait(self._poll_s)
         else:
-            portion, taken = await self._claim(limit)
-            if taken < portion.count:
+            portion, taken = await self._claim(min(limit, FEW) if self._expects_few else limit)
+            self._expects_few = taken < portion.count
+            if self._expects_few:
                 await self._wait_for_items()
             elif portion.rest_s:
                 await self.pause(portion.rest_s)
@@ -114,7 +119,8 @@ class Claimer(Part):
             self._turn = -inf
         from_front = self._turn == -inf
         is_alone = not (self._in_doubt or probe or self._quota.is_limited)
-        async with self._pinned.autocommit() if is_alone else self._pinned.transaction() as connection:
+        alone = self._few_pinned if limit <= FEW else self._pinned
+        async with alone.autocommit() if is_alone else self._pinned.transaction() as connection:
             if self._in_doubt:
                 released = await release_strays(connection, lane, session=session)
                 log.info("%s: released %s items claimed without our knowing", self.name, released)

@@ -1,6 +1,7 @@
 """One connection of a part's own, kept for its life and made anew when PostgreSQL was away.
 
-Claims have one and commits of results two: on a single one they would wait for one another, which halves the worker.
+Claims have one, and one more for few items, commits of results two: on a single one they would wait for one another,
+which halves the worker.
 """
 
 from __future__ import annotations
@@ -36,6 +37,7 @@ class Pinned:
         random: Callable[[], float],
         timeout_s: float,
         prepare_threshold: int | None = 5,
+        options: str = "",
     ) -> None:
         """A connection that is made when it is first needed.
 
@@ -46,9 +48,10 @@ class Pinned:
             timeout_s: for the connection, and for each transaction. The server ends those of a frozen worker by the
                 same measure, so that it holds no locks.
             prepare_threshold: runs of a statement before it is prepared on the server; None for never.
+            options: more settings of its session, `-c name=value`.
         """
         self._url, self._name, self._random = url, name, random
-        self._timeout_s, self._prepare_threshold = timeout_s, prepare_threshold
+        self._timeout_s, self._prepare_threshold, self._options = timeout_s, prepare_threshold, options
         self._lock = asyncio.Lock()
         self._connection: Connection | None = None
         self._failures = 0
@@ -98,7 +101,8 @@ class Pinned:
         if self._connection is None or self._connection.closed:
             timeout_ms = int(self._timeout_s * 1000)
             bounds = f"-c statement_timeout={timeout_ms} -c idle_in_transaction_session_timeout={timeout_ms}"
-            self._connection = await connect(self._url, name=self._name, options=f"{bounds} {KEEPALIVE_OPTIONS}")
+            options = f"{bounds} {KEEPALIVE_OPTIONS} {self._options}"
+            self._connection = await connect(self._url, name=self._name, options=options)
             self._connection.prepare_threshold = self._prepare_threshold
         return self._connection
 

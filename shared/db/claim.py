@@ -20,6 +20,9 @@ from shared.machine import CLAIM
 from shared.table import TransitionTable
 from shared.workflow import Item, Workflow
 
+FEW = 100
+"""A claim of so few at most may be planned once for all: its text says that it takes no more."""
+
 _OPEN = sql.SQL(
     """NOT EXISTS (SELECT FROM workflow_state w WHERE w.resource = {resource} AND w.paused_at IS NOT NULL)
       AND NOT EXISTS (SELECT FROM api_state a WHERE a.api = {api} AND NOT %(probe)s
@@ -27,20 +30,25 @@ _OPEN = sql.SQL(
       AND NOT EXISTS (SELECT FROM worker_session o WHERE o.id = %(session)s AND o.ended_at IS NOT NULL)"""
 )
 # Each by an index of its own, so that neither walks over the other's rows. What had to wait goes first: it has had its
-# turn before. Both take the whole limit, which the planner can see; few are locked in vain, and not for long.
+# turn before. Both take the whole limit, which the planner can see; few are locked in vain, and not for long. A plan
+# made once cannot see it: the limit of few is in the text besides, and what is beyond the smaller one is not locked.
 _QUEUED = sql.SQL(
     """late AS MATERIALIZED (
-    SELECT {columns} FROM {source} s
-    WHERE s.{queue} = 'queued' AND s.{run_at} IS NOT NULL AND s.{run_at} <= now() AND {open}
-    ORDER BY s.{run_at}
-    LIMIT %(limit)s
-    FOR NO KEY UPDATE SKIP LOCKED
+    SELECT * FROM (
+        SELECT {columns} FROM {source} s
+        WHERE s.{queue} = 'queued' AND s.{run_at} IS NOT NULL AND s.{run_at} <= now() AND {open}
+        ORDER BY s.{run_at}
+        LIMIT {most}
+        FOR NO KEY UPDATE SKIP LOCKED
+    ) s LIMIT %(limit)s
 ), next AS MATERIALIZED (
-    SELECT {columns} FROM {source} s
-    WHERE s.{queue} = 'queued' AND s.{run_at} IS NULL AND s.{turn} >= %(from_turn)s AND {open}
-    ORDER BY s.{turn}, s.{key}
-    LIMIT %(limit)s
-    FOR NO KEY UPDATE SKIP LOCKED
+    SELECT * FROM (
+        SELECT {columns} FROM {source} s
+        WHERE s.{queue} = 'queued' AND s.{run_at} IS NULL AND s.{turn} >= %(from_turn)s AND {open}
+        ORDER BY s.{turn}, s.{key}
+        LIMIT {most}
+        FOR NO KEY UPDATE SKIP LOCKED
+    ) s LIMIT %(limit)s
 ),
 """
 )
@@ -93,7 +101,7 @@ async def claim(
         "from_turn": from_turn,
         "probe": probe,
     }
-    cursor = await connection.execute(_statement(workflow, table), parameters, prepare=True)
+    cursor = await connection.execute(_statement(workflow, table, few=limit <= FEW), parameters, prepare=True)
     rows = await cursor.fetchall()
     names = [column.name for column in workflow.data_columns]
     items = [Item(row[1], row[2], row[3], dict(zip(names, row[4:], strict=True))) for row in rows]
@@ -101,7 +109,7 @@ async def claim(
 
 
 @lru_cache
-def _statement(workflow: Workflow, table: TransitionTable) -> bytes:
+def _statement(workflow: Workflow, table: TransitionTable, *, few: bool) -> bytes:
     names = item_names(workflow)
     needed = [names[name] for name in ("key", "status", "queue", "attempts", "batch", "event", "turn")]
     columns = [sql.Identifier(column.name) for column in workflow.data_columns]
@@ -113,6 +121,7 @@ def _statement(workflow: Workflow, table: TransitionTable) -> bytes:
             before=_QUEUED.format(
                 **names,
                 columns=sql.SQL("s.version, ") + commas(sql.SQL("s.{}").format(name) for name in needed),
+                most=sql.Literal(FEW) if few else sql.Placeholder("limit"),
                 open=_OPEN.format(resource=names["resource"], api=sql.Literal(workflow.api)),
             ),
             chosen=_CHOSEN,

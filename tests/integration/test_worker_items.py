@@ -10,6 +10,7 @@ from hashlib import sha256
 import pytest
 
 from curation.v1 import curation_pb2 as pb
+from shared.db.claim import FEW
 from shared.enrichment import Failed, Retry, Skip
 from shared.errors import WorkflowError
 from shared.workflow import EnrichmentContext, Item, Values
@@ -37,6 +38,17 @@ async def test_items_queued_later_are_claimed_without_waiting_for_the_poll(world
         await world.queue("late")
         (row,) = await world.ended(worker)
     assert row["lookup_status"] == "completed"
+
+
+async def test_a_worker_that_meets_more_than_a_few_claims_as_much_as_it_has_room_for(world: World) -> None:
+    world.limit(concurrency=300)
+    await world.queue(*(f"g{number:03}" for number in range(250)))
+    async with world.worker() as worker:
+        await world.ended(worker)
+    async with world.transaction() as connection:
+        query = "SELECT cardinality(items) FROM status_event WHERE kind = 'claim' ORDER BY position"
+        claims = await (await connection.execute(query)).fetchall()
+    assert claims == [(FEW,), (250 - FEW,)]
 
 
 async def test_they_are_claimed_by_the_poll_where_no_notification_is_heard(world: World) -> None:

@@ -17,9 +17,9 @@ from psycopg.errors import Diagnostic
 
 from enrichment_worker.canceller import read_holds
 from shared.db.attempts import read_underway
-from shared.db.claim import claim
+from shared.db.claim import FEW, claim
 from shared.db.curate import CurateCall, curate
-from shared.db.engine import Connection, Database
+from shared.db.engine import PLANNED_ONCE, Connection, Database, connect
 from shared.db.failure_groups import list_failure_groups
 from shared.db.finish import Result, finish
 from shared.db.log import newest_position, read_history
@@ -59,6 +59,12 @@ def keys(ending: int, count: int) -> list[UUID]:
 
 async def claim_some(connection: Connection) -> object:
     return await claim(connection, PARCELS, TABLE, session=1, limit=500, from_turn=5.0)
+
+
+async def claim_few(connection: Connection) -> object:
+    """By a plan that is made once, as over the worker's connection for it."""
+    await connection.execute("SET LOCAL plan_cache_mode = force_generic_plan; SET LOCAL enable_seqscan = off")
+    return await claim(connection, PARCELS, TABLE, session=1, limit=FEW, from_turn=5.0)
 
 
 async def read_some_holds(connection: Connection) -> object:
@@ -120,6 +126,7 @@ KEY, TURN, RUN_AT = "parcels_pkey", "ix_parcels_scan_turn", "ix_parcels_scan_run
 FAILURE = "ix_parcels_scan_failure"
 STATEMENTS: dict[str, tuple[Run, set[str]]] = {
     "claim": (claim_some, {TURN, RUN_AT}),
+    "claim few": (claim_few, {TURN, RUN_AT, KEY}),
     "rescue": (rescue_some, {"ix_parcels_scan_worker"}),
     "holds": (read_some_holds, {KEY}),
     "finish 1": (finish_some(1), {KEY}),
@@ -168,6 +175,12 @@ async def read_some_underway(connection: Connection) -> object:
 
 async def explained(database: Database, run: Run) -> list[dict[str, Any]]:
     """Runs it, and gives the nodes of all its plans; nothing of it stays."""
+    async with database.transaction() as connection:
+        return await explained_on(connection, run)
+
+
+async def explained_on(connection: Connection, run: Run) -> list[dict[str, Any]]:
+    """The same over a connection that is in a transaction, and stays so."""
     found: list[dict[str, Any]] = []
 
     def on_notice(notice: Diagnostic) -> None:
@@ -175,17 +188,16 @@ async def explained(database: Database, run: Run) -> list[dict[str, Any]]:
         if "plan:" in message:
             found.extend(nodes(json.loads(message.partition("plan:")[2])["Plan"]))
 
-    async with database.transaction() as connection:
-        await connection.execute(
-            "LOAD 'auto_explain'; SET LOCAL auto_explain.log_min_duration = 0;"
-            "SET LOCAL auto_explain.log_format = json; SET LOCAL auto_explain.log_analyze = on;"
-            "SET LOCAL client_min_messages = log"
-        )
-        connection.add_notice_handler(on_notice)
-        await run(connection)
-        await connection.execute("SELECT")  # drops the portal of the statement before, which then tells its plan
-        connection.remove_notice_handler(on_notice)
-        await connection.execute("ROLLBACK AND CHAIN")
+    await connection.execute(
+        "LOAD 'auto_explain'; SET LOCAL auto_explain.log_min_duration = 0;"
+        "SET LOCAL auto_explain.log_format = json; SET LOCAL auto_explain.log_analyze = on;"
+        "SET LOCAL client_min_messages = log"
+    )
+    connection.add_notice_handler(on_notice)
+    await run(connection)
+    await connection.execute("SELECT")  # drops the portal of the statement before, which then tells its plan
+    connection.remove_notice_handler(on_notice)
+    await connection.execute("ROLLBACK AND CHAIN")
     assert found, "PostgreSQL told no plan"
     return found
 
@@ -205,6 +217,27 @@ async def test_no_hot_statement_reads_the_whole_table(database_url: str) -> None
                 read = [node["Node Type"] for node in plan if node.get("Relation Name") == "parcels"]
                 assert "Seq Scan" not in read, (name, f"statistics: {statistics}", read)
                 assert indexes <= {node.get("Index Name") for node in plan}, (name, f"statistics: {statistics}")
+
+
+async def test_a_plan_for_few_that_was_made_while_the_table_was_empty_reads_few_rows(database_url: str) -> None:
+    async with parcel_database(database_url) as database:
+        async with database.transaction() as connection:
+            await connection.execute("ALTER TABLE parcels SET (autovacuum_enabled = false)")
+        planner = await connect(database_url, name="plans once", options=PLANNED_ONCE)
+        async with planner, planner.transaction():
+            await claim_few(planner)
+            async with database.transaction() as connection:
+                await connection.execute(FILL, (100_000,))
+            plans = [await explained_on(planner, claim_few)]
+            async with database.transaction() as connection:
+                await connection.execute("ANALYZE parcels")
+            plans.append(await explained_on(planner, claim_few))
+    for plan in plans:
+        read = [node for node in plan if node.get("Relation Name") == "parcels" and node["Node Type"] != "ModifyTable"]
+        assert {node.get("Index Name") for node in read} == {KEY, TURN, RUN_AT}
+        assert sum(node["Actual Loops"] * node["Actual Rows"] for node in read) <= 3 * FEW
+        limits = [node for node in plan if node["Node Type"] == "Limit"]
+        assert max(node["Plan Rows"] for node in limits) <= FEW, "what the planner thinks of"
 
 
 @pytest.mark.parametrize("run", [read_some_history, read_some_underway])
