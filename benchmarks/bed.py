@@ -51,6 +51,17 @@ class Bed:
         """What the service holds in memory now."""
         return int(Path(f"/proc/{self.pid}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
 
+    @property
+    def cpu_s(self) -> float:
+        """Seconds that a core worked for the service so far."""
+        return cpu_s(self.pid)
+
+
+def cpu_s(pid: int) -> float:
+    """Seconds that a core worked for a process so far."""
+    user, system = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[11:13]
+    return (int(user) + int(system)) / os.sysconf("SC_CLK_TCK")
+
 
 @asynccontextmanager
 async def database(*, durable: bool = False, more: Mapping[str, str] = NO_SETTINGS) -> AsyncIterator[str]:

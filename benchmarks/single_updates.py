@@ -2,7 +2,8 @@
 
 `python -m benchmarks.single_updates [--clients 32] [--seconds 5] [--rounds 3]`: each client waits for its answer before
 it sends the next call. The floor is the smaller of the two: what PostgreSQL does of this statement when pgbench sends
-it, and what a grpc.aio server answers that does nothing. The goal is at least 0.7 of it.
+it, and what a grpc.aio server answers that does nothing. The goal is at least 0.7 of it; more than 1 is possible, for the
+service carries out calls that wait at the same time by one statement.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ from sqlalchemy import make_url
 from benchmarks.bare import bare_server
 from benchmarks.bed import RESOURCE, Bed, add_places, database, place_ids, service, stub
 from benchmarks.compare import interleave
-from benchmarks.report import at_least, table
+from benchmarks.report import at_least, result, table
 from curation.v1 import curation_pb2 as pb
 from curation.v1 import curation_pb2_grpc as pb_grpc
 from shared.db.curate import CurateCall, NewBatch, curate
@@ -51,6 +52,14 @@ async def main(clients: int, seconds: float, rounds: int) -> None:
         bare_server("benchmarks.single_updates:Echo") as echo,
     ):
         await add_places(url, 1, ROWS)
+        worked_s: list[float] = []
+
+        async def ours() -> float:
+            began_s = bed.cpu_s
+            rate = await _calls(bed, clients, seconds)
+            worked_s.append((bed.cpu_s - began_s) / (rate * seconds))
+            return rate
+
         with TemporaryDirectory(prefix="curation-") as folder:
             script = Path(folder) / "update.sql"
             script.write_text(await _statement(url))
@@ -60,7 +69,7 @@ async def main(clients: int, seconds: float, rounds: int) -> None:
                     "pgbench": lambda: _pgbench(url, script, clients, seconds),
                     "pgbench, as many connections as the service": lambda: _pgbench(url, script, CONNECTIONS, seconds),
                     "grpc.aio": lambda: _calls(echo, clients, seconds),
-                    "service": lambda: _calls(bed, clients, seconds),
+                    "service": ours,
                 },
             )
     floors = [min(max(fast), calls) for *fast, calls in zip(*list(rates.values())[:3], strict=True)]
@@ -70,6 +79,7 @@ async def main(clients: int, seconds: float, rounds: int) -> None:
         ((name, f"{statistics.median(values):,.0f}") for name, values in rates.items()),
     )
     at_least("of the smaller floor", ratio, GOAL)
+    result(f"A call takes the service {statistics.median(worked_s) * 1e6:.0f} us of a core.")
 
 
 async def _calls(bed: Bed, clients: int, seconds: float) -> float:

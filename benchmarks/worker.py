@@ -13,6 +13,8 @@ from tempfile import TemporaryDirectory
 
 import psycopg
 
+from benchmarks.bed import cpu_s
+
 START_S = 30.0
 """Until it is ready."""
 
@@ -32,8 +34,7 @@ class Worker:
     @property
     def cpu_s(self) -> float:
         """Seconds that a core worked for it so far."""
-        user, system = Path(f"/proc/{self.pid}/stat").read_text().rsplit(")", 1)[1].split()[11:13]
-        return (int(user) + int(system)) / os.sysconf("SC_CLK_TCK")
+        return cpu_s(self.pid)
 
 
 @asynccontextmanager

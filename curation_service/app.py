@@ -13,6 +13,7 @@ from curation_service.server import Server
 from curation_service.servicer import Servicer
 from curation_service.settings import ServiceSettings
 from curation_service.snapshot import Snapshots
+from curation_service.update_groups import UpdateGroups
 from curation_service.watch import Watch
 from shared.db.database_tail import DatabaseTail
 from shared.db.engine import Database
@@ -64,9 +65,15 @@ def service_parts(
 ) -> list[Part]:
     """All parts of the service, in the order of their start; the last is the `Server`."""
     draining = asyncio.Event()
+    tables = {resource: transition_table(workflow) for resource, workflow in registry.items()}
+    group_errands = Errands(at_once=len(registry))
     updates = BatchUpdates(
         database=database,
-        tables={resource: transition_table(workflow) for resource, workflow in registry.items()},
+        tables=tables,
+        groups={
+            resource: UpdateGroups(database=database, workflow=workflow, table=tables[resource], errands=group_errands)
+            for resource, workflow in registry.items()
+        },
         items_max=settings.items_max,
         outcomes_max=settings.outcomes_max,
     )
@@ -107,7 +114,7 @@ def service_parts(
     metrics.gauge("curation_stream_lag_seconds", "For how long the streams have been held back.", lambda: tail.lag_s)
     metrics.gauge("curation_log_position", "Up to where the event log has been read.", lambda: tail.position)
     numbers = metrics_parts(metrics, settings.metrics_listen)
-    return [keeper, *relays, tail, fanout, errands, snapshot_errands, *numbers, server]
+    return [keeper, *relays, tail, fanout, errands, snapshot_errands, group_errands, *numbers, server]
 
 
 def _pool(settings: ServiceSettings, url: str) -> Database:

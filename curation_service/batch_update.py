@@ -17,8 +17,10 @@ from psycopg.errors import UniqueViolation
 
 from curation_service.batch_request import BatchUpdate, Keys, Matching
 from curation_service.filters import to_driver_sql
+from curation_service.update_groups import UpdateGroups
 from shared.db.batches import Batch, find_batch, get_batch, list_outcomes
 from shared.db.curate import CurateCall, Curated, NewBatch, curate
+from shared.db.curate_each import concerns_one
 from shared.db.engine import Connection, Database
 from shared.db.failure_groups import check_group
 from shared.db.log import log_identity
@@ -54,11 +56,18 @@ class BatchUpdates:
     """Carries out batch updates."""
 
     def __init__(
-        self, *, database: Database, tables: Mapping[str, TransitionTable], items_max: int, outcomes_max: int
+        self,
+        *,
+        database: Database,
+        tables: Mapping[str, TransitionTable],
+        groups: Mapping[str, UpdateGroups],
+        items_max: int,
+        outcomes_max: int,
     ) -> None:
-        """`tables` are the transition tables by resource."""
+        """`tables` are the transition tables by resource; `groups` is where calls for one item meet."""
         self._database = database
         self._tables = tables
+        self._groups = groups
         self._items_max = items_max
         self._outcomes_max = outcomes_max
 
@@ -73,11 +82,16 @@ class BatchUpdates:
         """
         # A request_id names what was done; with `validate_only` nothing is: the real call may follow under the same.
         request_id = None if command.validate_only else command.request_id
+        call = self._call(command, request_id)
+        if concerns_one(call):
+            curated = await self._groups[command.workflow.resource].carry_out(call)
+            if curated is not None:
+                return _answer(curated, command)
         few = isinstance(command.selection, Keys) and len(command.selection.keys) <= FEW
         async with self._database.autocommit(planned_once=few) as connection:
             await _check_there(connection, command)
             try:
-                return await self._carry_out(connection, command, request_id)
+                return await self._carry_out(connection, command, call, request_id)
             except UniqueViolation:
                 # Another call under this id was committed while this one waited for its rows.
                 assert request_id is not None
@@ -85,10 +99,10 @@ class BatchUpdates:
             assert found is not None, "or nothing would have been violated"
             return await self._replay(connection, found)
 
-    async def _carry_out(self, connection: Connection, command: BatchUpdate, request_id: UUID | None) -> BatchAnswer:
-        curated = await curate(
-            connection, command.workflow, self._tables[command.workflow.resource], self._call(command, request_id)
-        )
+    async def _carry_out(
+        self, connection: Connection, command: BatchUpdate, call: CurateCall, request_id: UUID | None
+    ) -> BatchAnswer:
+        curated = await curate(connection, command.workflow, self._tables[command.workflow.resource], call)
         refused = curated.refused and not command.allow_partial
         if request_id is not None and (refused or curated.batch is None):
             # What stands in the way may be what the first call under this id has done.

@@ -28,20 +28,29 @@ class Errands(Part):
         """What the work returns or raises. Cancelled, it leaves at once; the work goes on if it has begun."""
         wanted = True
 
-        async def carry_out() -> T:
-            async with self._turns:
-                if not wanted:
-                    raise asyncio.CancelledError
-                return await work()
+        async def unless_gone() -> T:
+            if not wanted:
+                raise asyncio.CancelledError
+            return await work()
 
-        task = asyncio.create_task(carry_out())
-        self._tasks.add(task)
-        task.add_done_callback(self._done)
+        task = self.start(unless_gone)
         try:
             await asyncio.wait({task})
         finally:
             wanted = False
         return task.result()
+
+    def start(self, work: Callable[[], Awaitable[T]]) -> asyncio.Task[T]:
+        """Has it done, whether or not somebody waits for the task."""
+
+        async def carry_out() -> T:
+            async with self._turns:
+                return await work()
+
+        task = asyncio.create_task(carry_out())
+        self._tasks.add(task)
+        task.add_done_callback(self._done)
+        return task
 
     async def _run(self) -> None:
         self.ready()

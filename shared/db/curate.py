@@ -164,7 +164,7 @@ _ASKED = sql.SQL(
 """
 )
 # Where the queue is now: the turn of who is next.
-_FRONT = sql.SQL(
+FRONT = sql.SQL(
     """front AS MATERIALIZED (
     SELECT coalesce((SELECT s.{turn} FROM {source} s WHERE s.{queue} = 'queued' AND s.{run_at} IS NULL
                      ORDER BY s.{turn}, s.{key} LIMIT 1), 0) AS turn
@@ -265,7 +265,7 @@ def _statement(
     new_batch: bool,
 ) -> bytes:
     names = item_names(workflow)
-    before = (_NEW_BATCH if new_batch else _OLD_BATCH) + _FRONT.format(**names)
+    before = (_NEW_BATCH if new_batch else _OLD_BATCH) + FRONT.format(**names)
     if where is not None:
         chosen = _BY_FILTER.format(**names, where=sql.SQL(where))
     elif versioned:

@@ -7,9 +7,10 @@ what runs.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Sequence
+from dataclasses import replace
 from typing import Any
-from uuid import UUID
+from uuid import UUID, uuid4
 
 import pytest
 from psycopg import sql
@@ -18,7 +19,8 @@ from psycopg.errors import Diagnostic
 from enrichment_worker.canceller import read_holds
 from shared.db.attempts import read_underway
 from shared.db.claim import FEW, claim
-from shared.db.curate import CurateCall, curate
+from shared.db.curate import CurateCall, NewBatch, curate
+from shared.db.curate_each import curate_each
 from shared.db.engine import PLANNED_ONCE, Connection, Database, connect
 from shared.db.failure_groups import list_failure_groups
 from shared.db.finish import Result, finish
@@ -33,6 +35,7 @@ from tests.support.service import parcel_database
 
 ROWS = 1_000_000
 TABLE = transition_table(PARCELS)
+SCAN = curate_trigger("Scan")
 Run = Callable[[Connection], Coroutine[Any, Any, object]]
 
 FILL = """
@@ -95,6 +98,30 @@ def curate_some(trigger: str, ending: int, count: int) -> Run:
     return run
 
 
+def calls(keys: Sequence[UUID]) -> list[CurateCall]:
+    return [
+        CurateCall(trigger=SCAN, keys=[key], batch=NewBatch(status="Scan", request_id=uuid4()), allow_partial=True)
+        for key in keys
+    ]
+
+
+async def curate_each_of_some(connection: Connection) -> object:
+    curated = await curate_each(connection, PARCELS, TABLE, calls(keys(5, 100)))
+    assert None not in curated
+    return curated
+
+
+THESE = [key(n) for n in range(5, 1_005, 10)]
+
+
+async def curate_these(connection: Connection) -> object:
+    return await curate(connection, PARCELS, TABLE, replace(calls([key(5)])[0], keys=THESE))
+
+
+async def curate_each_of_these(connection: Connection) -> object:
+    return await curate_each(connection, PARCELS, TABLE, calls(THESE))
+
+
 async def requeue_group(connection: Connection) -> object:
     where = sql.SQL("(s.scan_status = 'failed' AND s.scan_failure = 99)")
     return await curate(connection, PARCELS, TABLE, CurateCall(trigger=REQUEUE, where=where, batch=2))
@@ -131,8 +158,9 @@ STATEMENTS: dict[str, tuple[Run, set[str]]] = {
     "holds": (read_some_holds, {KEY}),
     "finish 1": (finish_some(1), {KEY}),
     "finish 500": (finish_some(500), {KEY}),
-    "curate 1": (curate_some(curate_trigger("Scan"), 5, 1), {KEY, TURN}),
-    "curate 1,000": (curate_some(curate_trigger("Scan"), 5, 1_000), {KEY, TURN}),
+    "curate 1": (curate_some(SCAN, 5, 1), {KEY, TURN}),
+    "curate 1,000": (curate_some(SCAN, 5, 1_000), {KEY, TURN}),
+    "curate each of 100": (curate_each_of_some, {KEY, TURN}),
     "requeue 1,000": (curate_some(REQUEUE, 3, 1_000), {KEY, TURN}),
     "count the queue": (count_all, {TURN, RUN_AT, "ix_parcels_scan_worker"}),
     "count who is before an item": (count_before, {KEY, TURN, RUN_AT}),
@@ -157,6 +185,12 @@ SELECT nextval('status_event_position'), 1, 'parcels', CASE n % 2 WHEN 0 THEN 'c
        ARRAY['item ' || n / 2 % 1000], ARRAY[n], ARRAY[1], ARRAY[currval('status_event_position') - 2000],
        ARRAY['weighing'], ARRAY[0.5]
 FROM generate_series(1, 200000) AS n
+"""
+
+
+BATCHES = """
+INSERT INTO status_batch (resource, status, request_id, weight, requested, changed, queued)
+SELECT 'parcels', 'Scan', gen_random_uuid(), 1, 1, 1, 1 FROM generate_series(1, 100000)
 """
 
 
@@ -238,6 +272,25 @@ async def test_a_plan_for_few_that_was_made_while_the_table_was_empty_reads_few_
         assert sum(node["Actual Loops"] * node["Actual Rows"] for node in read) <= 3 * FEW
         limits = [node for node in plan if node["Node Type"] == "Limit"]
         assert max(node["Plan Rows"] for node in limits) <= FEW, "what the planner thinks of"
+
+
+@pytest.mark.parametrize("run", [curate_these, curate_each_of_these])
+async def test_updates_of_few_that_were_planned_for_an_empty_table_read_few_rows(database_url: str, run: Run) -> None:
+    async with parcel_database(database_url) as database:
+        async with database.transaction() as connection:
+            await connection.execute("ALTER TABLE parcels SET (autovacuum_enabled = false)")
+        planner = await connect(database_url, name="plans once", options=PLANNED_ONCE)
+        planner.prepare_threshold = 0
+        async with planner, planner.transaction():
+            await run(planner)
+            async with database.transaction() as connection:
+                await connection.execute(FILL, (100_000,))
+                await connection.execute(BATCHES)
+            plan = await explained_on(planner, run)
+    read = [node for node in plan if node.get("Relation Name") in ("parcels", "status_batch")]
+    assert {KEY, "status_batch_request_id_key"} <= {node.get("Index Name") for node in read}
+    for node in read:
+        assert node["Actual Rows"] + node.get("Rows Removed by Filter", 0) <= len(THESE), node
 
 
 @pytest.mark.parametrize("run", [read_some_history, read_some_underway])

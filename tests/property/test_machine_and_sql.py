@@ -1,7 +1,7 @@
 """The SQL does to rows what the machine does to items: same verdict, same fields, same entry in the log, every time.
 
 Hypothesis draws a sequence of steps. Each runs twice, on `ItemState`s through the machine and on rows through
-`curate`, `claim`, `finish` and `rescue`; after each the two must be equal in every field.
+`curate`, `curate_each`, `claim`, `finish` and `rescue`; after each the two must be equal in every field.
 """
 
 from __future__ import annotations
@@ -18,7 +18,8 @@ from hypothesis import strategies as st
 from sqlalchemy import BigInteger, Column, MetaData, Table
 
 from shared.db.claim import claim
-from shared.db.curate import CurateCall, curate
+from shared.db.curate import CurateCall, NewBatch, curate
+from shared.db.curate_each import curate_each
 from shared.db.engine import Connection, Database
 from shared.db.finish import Result, finish
 from shared.db.log import Entry, read_log
@@ -88,6 +89,15 @@ class Requeue:
 
 
 @dataclass(frozen=True, slots=True)
+class Each:
+    """Several users do something to one item each, in one statement."""
+
+    triggers: Mapping[int, str]
+    stale: bool
+    """Whether they expect versions that their items no longer have."""
+
+
+@dataclass(frozen=True, slots=True)
 class Claim:
     """A worker asks for items."""
 
@@ -112,7 +122,7 @@ class Rescue:
     dead: bool
 
 
-Step = SetStatus | Requeue | Claim | Finish | Rescue
+Step = SetStatus | Requeue | Each | Claim | Finish | Rescue
 
 
 @dataclass(slots=True)
@@ -213,6 +223,30 @@ async def _requeue(world: World, connection: Connection, step: Requeue) -> None:
     assert curated.changed == curated.queued == verdicts.count(CHANGED)
 
 
+async def _each(world: World, connection: Connection, step: Each) -> None:
+    turns = {key: turn for key in step.triggers for turn in world.turns([key]).values()}
+    calls = [
+        CurateCall(
+            trigger=trigger,
+            keys=[key],
+            versions=[world.items[key].version - 1 if key in world.items else 1] if step.stale else None,
+            batch=NewBatch(status=trigger),
+        )
+        for key, trigger in step.triggers.items()
+    ]
+    answers = await curate_each(connection, CRATES, TABLE, calls)
+    for (key, trigger), curated in zip(step.triggers.items(), answers, strict=True):
+        if key not in world.items or step.stale:
+            assert curated is None
+            continue
+        before = replace(world.items[key])
+        facts = Facts(batch=curated and curated.batch, turn=turns[key])
+        assert (world.fire(key, trigger, facts) == CHANGED) == (curated is not None)
+        if curated is not None:
+            queued = world.items[key].queue_status == "queued" != before.queue_status
+            assert (curated.requested, curated.changed, curated.queued) == (1, 1, queued)
+
+
 async def _claim(world: World, connection: Connection, step: Claim, now: datetime) -> None:
     queued = [key for key, item in world.items.items() if item.queue_status == "queued"]
     times = {key: world.items[key].run_at for key in queued}
@@ -277,6 +311,8 @@ async def _take(world: World, step: Step) -> None:
                 await _set_status(world, connection, step)
             case Requeue():
                 await _requeue(world, connection, step)
+            case Each():
+                await _each(world, connection, step)
             case Claim():
                 await _claim(world, connection, step, now)
             case Finish():
@@ -323,6 +359,12 @@ def steps(keys: Sequence[int]) -> st.SearchStrategy[Step]:
         validate_only=st.sampled_from([False, False, False, True]),
         stale=st.sampled_from([False, False, False, True]),
     )
+    does = st.sampled_from([REQUEUE, *map(curate_trigger, CURATION.statuses)])
+    each = st.builds(
+        Each,
+        triggers=st.dictionaries(st.sampled_from([*keys, ABSENT]), does, min_size=1),
+        stale=st.sampled_from([False, False, False, True]),
+    )
     queue_up = st.builds(SetStatus, status=st.sampled_from(sorted(CURATION.triggers)), keys=st.just(keys))
     triggers = st.sampled_from([COMPLETE, FIND_NOTHING, RETRY, RETRY, FAIL, RELEASE, POSTPONE])
     ends = st.builds(
@@ -333,7 +375,9 @@ def steps(keys: Sequence[int]) -> st.SearchStrategy[Step]:
     )
     claims = st.builds(Claim, limit=st.integers(1, len(keys)))
     requeues = st.builds(Requeue, keys=st.just(keys))
-    return st.one_of(users, queue_up, requeues, claims, claims, ends, ends, st.builds(Rescue, dead=st.booleans()))
+    return st.one_of(
+        users, queue_up, requeues, each, each, claims, claims, ends, ends, st.builds(Rescue, dead=st.booleans())
+    )
 
 
 @pytest.fixture

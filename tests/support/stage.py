@@ -13,10 +13,12 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant
 
 from curation_service.batch_request import BatchUpdate
 from curation_service.batch_update import BatchAnswer, BatchUpdates
+from curation_service.update_groups import UpdateGroups
 from shared.db.engine import Connection
 from shared.db.finish import Result, finish
 from shared.db.log import newest_position
 from shared.db.sessions import rescue
+from shared.errands import Errands
 from shared.errors import ItemsRefused
 from shared.machine import PROCESSING, QUEUED
 from shared.workflow import Item
@@ -44,8 +46,13 @@ class Stage(RuleBasedStateMachine):
         super().__init__()
         self._bench = bench
         self._ledger = Ledger(CURATION.initial, attempts_max=BARRELS.limits.attempts_max)
+        groups = UpdateGroups(database=bench.database, workflow=BARRELS, table=TABLE, errands=Errands(at_once=1))
         self._updates = BatchUpdates(
-            database=bench.database, tables={BARRELS.resource: TABLE}, items_max=100, outcomes_max=100
+            database=bench.database,
+            tables={BARRELS.resource: TABLE},
+            groups={BARRELS.resource: groups},
+            items_max=100,
+            outcomes_max=100,
         )
         self._late: list[Item] = []
         """What crashed workers had in hand, and may still bring."""
