@@ -2,8 +2,8 @@
 
 `python -m benchmarks.single_updates [--clients 32] [--seconds 5] [--rounds 3]`: each client waits for its answer before
 it sends the next call. The floor is the smaller of the two: what PostgreSQL does of this statement when pgbench sends
-it, and what a grpc.aio server answers that does nothing. The goal is at least 0.7 of it; more than 1 is possible, for the
-service carries out calls that wait at the same time by one statement.
+it, and what a grpc.aio server answers that does nothing. The goal is at least 0.7 of it; more than 1 is possible, for
+calls that wait at the same time share a statement, which pgbench's do not.
 """
 
 from __future__ import annotations
