@@ -225,7 +225,8 @@ async def explained_on(connection: Connection, run: Run) -> list[dict[str, Any]]
     await connection.execute(
         "LOAD 'auto_explain'; SET LOCAL auto_explain.log_min_duration = 0;"
         "SET LOCAL auto_explain.log_format = json; SET LOCAL auto_explain.log_analyze = on;"
-        "SET LOCAL client_min_messages = log"
+        "SET LOCAL client_min_messages = log",
+        prepare=False,  # several statements
     )
     connection.add_notice_handler(on_notice)
     await run(connection)
