@@ -12,6 +12,13 @@ import matplotlib.pyplot as plt  # type: ignore[import-not-found] # in an enviro
 Curves = dict[str, list[tuple[float, float]]]
 
 
+AXES = {
+    "throughput": {"x": "items of a batch", "y": "items a second", "xscale": "log", "yscale": "log"},
+    "latency": {"x": "ms from COMMIT to client", "y": "% of events", "xscale": "log"},
+    "growth": {"x": "rows of the table", "y": "ms", "xscale": "log"},
+}
+
+
 def draw(path: Path, curves: Curves, *, x: str, y: str, **scales: str) -> None:
     """One picture; `scales` are matplotlib's names, for `xscale` and `yscale`."""
     figure, axes = plt.subplots(figsize=(7, 3.8), layout="constrained")
@@ -26,20 +33,11 @@ def draw(path: Path, curves: Curves, *, x: str, y: str, **scales: str) -> None:
 
 
 def main(folder: Path) -> None:
-    """Draws the three."""
-    curves = json.load(sys.stdin)
+    """Draws those that there are curves of."""
     folder.mkdir(exist_ok=True)
     plt.rcParams["svg.hashsalt"] = "curation"
-    draw(
-        folder / "throughput.svg",
-        curves["throughput"],
-        x="items of a batch",
-        y="items a second",
-        xscale="log",
-        yscale="log",
-    )
-    draw(folder / "latency.svg", curves["latency"], x="ms from COMMIT to client", y="% of events", xscale="log")
-    draw(folder / "growth.svg", curves["growth"], x="rows of the table", y="ms", xscale="log")
+    for name, curves in json.load(sys.stdin).items():
+        draw(folder / f"{name}.svg", curves, **AXES[name])
 
 
 if __name__ == "__main__":

@@ -25,15 +25,19 @@ from benchmarks.worker import pause, worker
 
 TENTHS = 10
 SIZES = """
-SELECT 'table', pg_table_size('samples')::float8, NULL::float8
-UNION ALL SELECT 'indexes', pg_indexes_size('samples')::float8, NULL
-UNION ALL SELECT 'both', pg_total_relation_size('samples')::float8, NULL
-UNION ALL
-SELECT indexrelid::regclass::text, pg_relation_size(indexrelid)::float8, (pgstatindex(indexrelid)).avg_leaf_density
-FROM pg_index WHERE indrelid = 'samples'::regclass AND pg_relation_size(indexrelid) > 1e5
+WITH indexes AS (
+    SELECT indexrelid::regclass::text AS name, pg_relation_size(indexrelid)::float8 AS size,
+           stat.avg_leaf_density AS packed,
+           ((stat.deleted_pages + stat.empty_pages) * current_setting('block_size')::float8) AS free
+    FROM pg_index, pgstatindex(indexrelid) stat WHERE indrelid = 'samples'::regclass
+)
+SELECT 'table', pg_table_size('samples')::float8, NULL::float8, NULL::float8
+UNION ALL SELECT 'indexes', sum(size), sum(free), NULL FROM indexes
+UNION ALL SELECT 'both', pg_total_relation_size('samples')::float8, NULL, NULL
+UNION ALL SELECT name, size, free, packed FROM indexes WHERE size > 1e5
 """
-Sizes = Mapping[str, tuple[float, float | None]]
-"""Bytes, and of an index the percentage of its pages that is in use."""
+Sizes = Mapping[str, tuple[float, float | None, float | None]]
+"""Bytes; of an index those that are free for new entries, and how full its other pages are, in per cent."""
 
 
 async def main(count: int, passes: int, *, anywhere: bool) -> None:
@@ -63,7 +67,8 @@ async def main(count: int, passes: int, *, anywhere: bool) -> None:
         least = await _sizes(connection)
     half = len(rates) // 2
     result(f"Tenths, items/s: {', '.join(f'{rate:,.0f}' for rate in rates)}.\n")
-    table(("", "filled, MB", "after, MB", "rewritten, MB", "bloat, %", "packed, %"), _rows(filled, used, least))
+    columns = ("", "filled, MB", "after, MB", "free of it", "rewritten, MB", "bloat, %", "packed, %")
+    table(columns, _rows(filled, used, least))
     at_least("last tenth to first", rates[-1] / rates[0], 0.9)
     at_least("last half to first", sum(rates[half:]) / sum(rates[:half]), 0.9)
     for name in ("table", "indexes"):
@@ -82,10 +87,14 @@ async def _one(connection: psycopg.AsyncConnection[tuple[object, ...]], url: str
 
 
 def _rows(filled: Sizes, used: Sizes, least: Sizes) -> Iterator[tuple[str, ...]]:
-    for name, (_, density) in used.items():
-        sizes = (sizes.get(name, (0.0, None))[0] / 1e6 for sizes in (filled, used, least))
+    for name, (now, free, packed) in used.items():
+        was, then = (sizes[name][0] if name in sizes else 0.0 for sizes in (filled, least))
         bloat = f"{_bloat(name, used, least) * 100:.0f}" if name in least else ""
-        yield name, *(f"{size:,.0f}" for size in sizes), bloat, "" if density is None else f"{density:.0f}"
+        yield name, _mb(was), _mb(now), _mb(free), _mb(then), bloat, "" if packed is None else f"{packed:.0f}"
+
+
+def _mb(size: float | None) -> str:
+    return "" if size is None else f"{size / 1e6:,.0f}"
 
 
 def _bloat(name: str, used: Sizes, least: Sizes) -> float:
@@ -105,7 +114,7 @@ async def _vacuumed(connection: psycopg.AsyncConnection[tuple[object, ...]]) -> 
 
 async def _sizes(connection: psycopg.AsyncConnection[tuple[object, ...]]) -> Sizes:
     rows = await (await connection.execute(SIZES)).fetchall()
-    return {str(name): (size, density) for name, size, density in rows}  # type: ignore[misc]
+    return {str(name): numbers for name, *numbers in rows}  # type: ignore[misc]
 
 
 if __name__ == "__main__":
