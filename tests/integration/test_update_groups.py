@@ -159,6 +159,24 @@ async def test_a_group_leaves_what_the_same_calls_leave_one_by_one(desk: Desk) -
     assert await state() == together
 
 
+async def test_watches_tell_the_batches_of_a_group_apart_and_begin_behind_all_of_it(service: RunningService) -> None:
+    await add_many(service.database, 4)
+    desk = Desk(service.database)
+    everybody = service.stub.WatchStatus(pb.WatchStatusRequest(resource="parcels", skip_snapshot=True))
+    await everybody.read()
+    first, second, _ = await desk.together(*(update("Scan", n) for n in (1, 2, 3)))
+    assert sorted(await told(everybody, 3)) == [(parcel_id(n), 2) for n in (1, 2, 3)]
+    behind = service.stub.WatchStatus(pb.WatchStatusRequest(resource="parcels", resume_token=first.resume_token))
+    own = service.stub.WatchStatus(pb.WatchStatusRequest(resource="parcels", batch_id=str(second.batch.id)))
+    snapshot: Any = await own.read()
+    assert [item.id for item in snapshot.snapshot.items] == [parcel_id(2)]
+    await desk.together(*(update("Selected", n) for n in (1, 2, 4)))
+    assert await told(own, 1) == [(parcel_id(2), 3)]
+    assert sorted(await told(behind, 3)) == [(parcel_id(1), 3), (parcel_id(2), 3), (parcel_id(4), 2)]
+    for stream in (everybody, behind, own):
+        stream.cancel()
+
+
 async def test_what_cannot_be_done_is_the_matter_of_its_own_call(desk: Desk) -> None:
     await add_parcels(desk.database, {}, {"status": "Archived"}, {"status": "Selected"}, {}, {}, {})
     missing, illegal, unchanged, stale, *good = await desk.together(
@@ -321,6 +339,14 @@ async def test_calls_of_a_group_are_answered_while_the_service_stops(database_ur
         answers = await asyncio.gather(*calls)
         await stopping
     assert [answer.batch.changed_count for answer in answers] == [1, 1, 1]
+
+
+async def told(stream: Any, count: int) -> list[tuple[str, int]]:
+    """Items and their versions, as events come: at least so many."""
+    events: list[tuple[str, int]] = []
+    while len(events) < count:
+        events += [(event.item_id, event.version) for event in (await stream.read()).events.events]
+    return events
 
 
 async def service_refuses(service: RunningService) -> None:

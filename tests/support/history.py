@@ -5,6 +5,7 @@ Positions are those inside the tokens, which a client never sees. A history is o
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
@@ -33,16 +34,16 @@ class Entry:
     """Those that it concerns."""
     statuses: frozenset[str] = frozenset()
     """The one before and the one after."""
+    cause: int | None = None
+    """The batch that made it."""
 
 
 @dataclass(frozen=True, slots=True)
 class Commit:
-    """One transaction, as the log has it."""
+    """One transaction, as the log has it; it may be of several batches."""
 
     position: int
     entries: Sequence[Entry]
-    cause: int | None = None
-    """The batch that made it."""
 
     @property
     def events(self) -> Iterator[Event]:
@@ -53,7 +54,7 @@ class Commit:
 
 @dataclass(frozen=True, slots=True)
 class Write:
-    """A write that was acknowledged, one transaction: by a batch, whose versions are not told, or by its events."""
+    """A write that was acknowledged, in one transaction: by a batch, whose versions are not told, or by its events."""
 
     began_s: float
     ended_s: float
@@ -164,16 +165,20 @@ class History:
         return {event: commit.position for commit in self.log for event in commit.events}
 
     @cached_property
-    def by_cause(self) -> Mapping[int, Commit]:
-        """The commit of each batch."""
-        return {commit.cause: commit for commit in self.log if commit.cause is not None}
+    def by_cause(self) -> Mapping[int, frozenset[Event]]:
+        """What each batch made."""
+        made = defaultdict[int, set[Event]](set)
+        for commit in self.log:
+            for entry in commit.entries:
+                if entry.cause is not None:
+                    made[entry.cause].update(entry.events)
+        return {cause: frozenset(events) for cause, events in made.items()}
 
     def events_of(self, write: Write) -> frozenset[Event]:
         """The events that the log has of an acknowledged write."""
         if write.cause is None:
             return write.events & self.positions.keys()
-        commit = self.by_cause.get(write.cause)
-        return frozenset(commit.events if commit else ())
+        return self.by_cause.get(write.cause, frozenset())
 
     def streams(self) -> Iterator[tuple[Watcher, Stream]]:
         """All, with their watchers."""

@@ -141,11 +141,11 @@ class Replicas:
             async for position, kind, before, after, batch, left, cause, items, versions, steps in cursor:
                 each = zip(items, versions, steps or [""] * len(items), strict=True)
                 batches = frozenset(number for number in (batch, left, cause) if number is not None)
-                entry = Entry([Event(i, v, kind, s) for i, v, s in each], batches, frozenset({before, after}))
+                entry = Entry([Event(i, v, kind, s) for i, v, s in each], batches, frozenset({before, after}), cause)
                 if commits and commits[-1].position == position:
-                    commits[-1] = Commit(position, [*commits[-1].entries, entry], cause)
+                    commits[-1] = Commit(position, [*commits[-1].entries, entry])
                 else:
-                    commits.append(Commit(position, [entry], cause))
+                    commits.append(Commit(position, [entry]))
         return commits
 
     async def unfinished(self) -> list[tuple[object, ...]]:

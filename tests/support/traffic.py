@@ -44,6 +44,8 @@ EXPIRY_S = 3.0
 """Without a sign of life a worker's items are rescued."""
 LIMIT = 8
 """Items of a claim."""
+SINGLY = 0.2
+"""The share of the sets of items that are set by a call for each."""
 DAWDLE_S = (0.02, 0.3)
 
 
@@ -75,7 +77,11 @@ class Traffic:
             while self._writing():
                 size = self._dice.choice((1, 3, 10, 30))
                 status, keys = self._dice.choice(STATUSES), self._dice.sample(self._items, size)
-                await self.set_status(stub, status, keys, cancel_in_flight=self._dice.random() < self._cancels)
+                if self._dice.random() < SINGLY:
+                    # At once, as by many users: such calls share statements.
+                    await asyncio.gather(*(self.set_status(stub, status, [key]) for key in keys))
+                else:
+                    await self.set_status(stub, status, keys, cancel_in_flight=self._dice.random() < self._cancels)
                 await asyncio.sleep(self._dice.uniform(0, 2 * pause_s))
 
     async def set_status(

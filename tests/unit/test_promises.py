@@ -17,8 +17,8 @@ P = Event("a", 3, "progress", "asking")
 Q = Event("a", 3, "progress", "saving")
 F = Event("a", 4, "complete")
 LOG = (
-    Commit(10, (Entry((A, B), batches=frozenset({7})),), cause=7),
-    Commit(11, (Entry((C,), batches=frozenset({8}), statuses=frozenset({"New", "Selected"})),), cause=8),
+    Commit(10, (Entry((A, B), batches=frozenset({7}), cause=7),)),
+    Commit(11, (Entry((C,), batches=frozenset({8}), statuses=frozenset({"New", "Selected"}), cause=8),)),
     Commit(12, (Entry((D, E), batches=frozenset({7})),)),
     Commit(13, (Entry((P,), batches=frozenset({7})),)),
     Commit(15, (Entry((Q,), batches=frozenset({7})),)),
