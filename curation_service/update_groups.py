@@ -8,7 +8,7 @@ less each of them costs. One statement at a time is enough: it waits for no item
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from uuid import UUID
 
@@ -16,7 +16,7 @@ import psycopg
 
 from shared.db.curate import CurateCall, Curated, NewBatch
 from shared.db.curate_each import curate_each
-from shared.db.engine import Database
+from shared.db.engine import Database, was_refused
 from shared.errands import Errands
 from shared.table import TransitionTable
 from shared.workflow import ItemKey, Workflow
@@ -25,7 +25,7 @@ SIZE_MAX = 100
 """Calls in one statement: all of them wait for the last."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class _Waiting:
     """A call, and who waits for what became of it."""
 
@@ -48,8 +48,14 @@ class UpdateGroups:
     def __init__(self, *, database: Database, workflow: Workflow, table: TransitionTable, errands: Errands) -> None:
         """What has begun is an errand, since it belongs to several callers: none of them ends it by leaving."""
         self._database, self._workflow, self._table, self._errands = database, workflow, table, errands
-        self._waiting: list[_Waiting] = []
+        self._waiting: dict[_Waiting, None] = {}
+        """In turn. Who goes is taken out at once, however long the statement under way takes."""
         self._is_under_way = False
+
+    @property
+    def waiting_count(self) -> int:
+        """Calls that are yet to begin."""
+        return len(self._waiting)
 
     async def carry_out(self, call: CurateCall) -> Curated | None:
         """Carries out a call that concerns one item; None when it has to be carried out alone, and nothing was done.
@@ -58,11 +64,14 @@ class UpdateGroups:
             DatabaseUnavailable: as any other statement; it may have been carried out.
         """
         waiting = _Waiting(call, asyncio.get_running_loop().create_future())
-        self._waiting.append(waiting)
+        self._waiting[waiting] = None
         if not self._is_under_way:
             self._is_under_way = True
             self._errands.start(self._work)
-        return await waiting.answer
+        try:
+            return await waiting.answer
+        finally:
+            self._waiting.pop(waiting, None)
 
     async def _work(self) -> None:
         """Carries out group after group while somebody waits."""
@@ -75,34 +84,39 @@ class UpdateGroups:
     def _next_group(self) -> Sequence[_Waiting]:
         """Those who wait, in turn; of several with the same item, or the same request_id, the first."""
         group: list[_Waiting] = []
-        left: list[_Waiting] = []
         keys, request_ids = set[ItemKey](), set[UUID]()
         for waiting in self._waiting:
-            if waiting.answer.done():
-                continue  # its caller has gone
-            if len(group) == SIZE_MAX or waiting.key in keys or waiting.request_id in request_ids:
-                left.append(waiting)
+            if len(group) == SIZE_MAX:
+                break
+            if waiting.answer.done() or waiting.key in keys or waiting.request_id in request_ids:
                 continue
             group.append(waiting)
             keys.add(waiting.key)
             if waiting.request_id is not None:
                 request_ids.add(waiting.request_id)
-        self._waiting = left
+        for waiting in group:
+            del self._waiting[waiting]
         return group
 
     async def _carry_out_together(self, group: Sequence[_Waiting]) -> None:
         answers: Sequence[Curated | None] = [None] * len(group)
+        told: Iterable[_Waiting] = [*group, *self._waiting]  # where there is no connection, all have waited for it
         try:
-            async with self._database.autocommit(planned_once=True) as connection:
+            async with self._database.autocommit_of_many() as connection:
+                told = group
                 calls = [waiting.call for waiting in group]
                 answers = await curate_each(connection, self._workflow, self._table, calls)
-        except psycopg.DatabaseError:
-            pass  # Nothing was done. What one of them has caused is its own matter, and not that of the others.
         except Exception as error:  # noqa: BLE001 - as each of them alone would have met it
-            for waiting in group:
-                if not waiting.answer.done():
-                    waiting.answer.set_exception(error)
-            return
+            # Where it is certain that nothing was done, what one of them has caused is not the matter of the others.
+            if not isinstance(error, psycopg.DatabaseError) and not was_refused(error):
+                _answer_all(told, error)
+                return
         for waiting, answer in zip(group, answers, strict=True):
             if not waiting.answer.done():
                 waiting.answer.set_result(answer)
+
+
+def _answer_all(told: Iterable[_Waiting], error: Exception) -> None:
+    for waiting in told:
+        if not waiting.answer.done():
+            waiting.answer.set_exception(error)

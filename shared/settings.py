@@ -85,7 +85,8 @@ class DatabaseSettings(BaseSettings):
         default=10,
         ge=1,
         le=1000,
-        description="Connections that the process holds at most, and half as many for updates of a few items.",
+        description="Connections that the process holds at most, half as many for updates of a few items, and one a "
+        "resource for updates of single items.",
     )
     pool_timeout_s: float = Field(default=10.0, gt=0, description="Seconds to wait for a free connection.")
     start_timeout_s: float = Field(

@@ -60,6 +60,7 @@ class Database:
         pool_timeout_s: float = 10.0,
         prepare_threshold: int | None = 5,
         idle_in_transaction_s: float = 60.0,
+        lock_s: float = 1.0,
         name: str = "curation",
     ) -> None:
         """A pool that makes its connections when they are first needed.
@@ -71,6 +72,7 @@ class Database:
             prepare_threshold: runs of a statement before it is prepared on the server; None for never.
             idle_in_transaction_s: after so long without a statement the server ends a transaction and its connection:
                 one that has written holds back every stream.
+            lock_s: for so long a statement of many callers waits for what others hold.
             name: what the server calls them.
         """
         self.url = driver_url(url)
@@ -95,9 +97,9 @@ class Database:
             return made
 
         self._engine = engine(pool_size)
-        self._planned_once = engine(
-            max(1, pool_size // 2), PLANNED_ONCE, isolation_level="AUTOCOMMIT", pool_reset_on_return=None
-        )
+        autocommit: dict[str, Any] = {"isolation_level": "AUTOCOMMIT", "pool_reset_on_return": None}
+        self._planned_once = engine(max(1, pool_size // 2), PLANNED_ONCE, **autocommit)
+        self._of_many = engine(pool_size, f"{PLANNED_ONCE} -c lock_timeout={int(lock_s * 1000)}", **autocommit)
 
     async def __aenter__(self) -> Self:
         return self
@@ -105,6 +107,7 @@ class Database:
     async def __aexit__(self, *_: object) -> None:
         await self._engine.dispose()
         await self._planned_once.dispose()
+        await self._of_many.dispose()
 
     @asynccontextmanager
     async def core(self, *, isolation: str | None = None) -> AsyncIterator[CoreConnection]:
@@ -135,6 +138,19 @@ class Database:
         async with _connected(self._planned_once if planned_once else self._engine) as connection:
             if not planned_once:
                 await connection.execution_options(isolation_level="AUTOCOMMIT")
+            yield await driver_connection(connection)
+
+    @asynccontextmanager
+    async def autocommit_of_many(self) -> AsyncIterator[Connection]:
+        """The same for statements that many callers wait for, who must not wait for the row of one of them.
+
+        No other statement takes these connections, planned once too; a lock that is not had in time is an error
+        (`psycopg.errors.LockNotAvailable`, as the cause).
+
+        Raises:
+            DatabaseUnavailable: as `core`.
+        """
+        async with _connected(self._of_many) as connection:
             yield await driver_connection(connection)
 
     @asynccontextmanager
@@ -218,6 +234,12 @@ def is_outdated(error: Exception) -> bool:
     """Whether a table has got columns of other types since a statement was prepared: only a new connection helps."""
     cause = error.orig if isinstance(error, exc.DBAPIError) else error
     return isinstance(cause, FeatureNotSupported) and cause.diag.source_function == "RevalidateCachedQuery"
+
+
+def was_refused(error: Exception) -> bool:
+    """Whether the server has answered that a statement failed: then it is certain that it has done nothing."""
+    cause = error.__cause__ if isinstance(error, DatabaseUnavailable) else error
+    return isinstance(cause, psycopg.Error) and cause.diag.severity_nonlocalized == "ERROR"
 
 
 @contextmanager

@@ -59,11 +59,11 @@ class Desk:
 
     def __init__(self, database: Database, groups_of: type[UpdateGroups] = UpdateGroups) -> None:
         self.database, self.errands = database, Errands(at_once=1)
-        groups = groups_of(database=database, workflow=PARCELS, table=TABLE, errands=self.errands)
+        self.groups = groups_of(database=database, workflow=PARCELS, table=TABLE, errands=self.errands)
         self.updates = BatchUpdates(
             database=database,
             tables={"parcels": TABLE},
-            groups={"parcels": groups},
+            groups={"parcels": self.groups},
             items_max=1_000,
             outcomes_max=10,
         )
@@ -202,17 +202,31 @@ async def test_what_cannot_be_done_is_the_matter_of_its_own_call(desk: Desk) -> 
     assert {batch.id for batch in batches} == {answer.batch.id for answer in (unchanged, *good)}
 
 
-async def test_an_error_that_one_call_causes_is_its_own(desk: Desk) -> None:
-    await add_parcels(desk.database, {}, {"name": "cursed"}, {})
-    async with desk.database.transaction() as connection:
-        await connection.execute(
-            """CREATE FUNCTION curse() RETURNS trigger LANGUAGE plpgsql AS
-               $$BEGIN RAISE 'a curse lies on this parcel'; END$$;
-               CREATE TRIGGER curse BEFORE UPDATE ON parcels FOR EACH ROW WHEN (OLD.name = 'cursed')
-               EXECUTE FUNCTION curse()"""
+async def curse(database: Database, body: str) -> None:
+    """Has an update of the parcel that is called so do something first."""
+    async with database.core() as connection:
+        await connection.exec_driver_sql(
+            f"CREATE FUNCTION curse() RETURNS trigger LANGUAGE plpgsql AS $$BEGIN {body}; RETURN NEW; END$$"
         )
+        await connection.exec_driver_sql(
+            "CREATE TRIGGER curse BEFORE UPDATE ON parcels FOR EACH ROW WHEN (OLD.name = 'cursed')"
+            " EXECUTE FUNCTION curse()"
+        )
+
+
+@pytest.mark.parametrize(
+    ("condition", "told"),
+    [
+        ("raise_exception", psycopg.errors.RaiseException),
+        ("deadlock_detected", DatabaseUnavailable),
+        ("query_canceled", DatabaseUnavailable),
+    ],
+)
+async def test_an_error_that_one_call_causes_is_its_own(desk: Desk, condition: str, told: type[Exception]) -> None:
+    await add_parcels(desk.database, {}, {"name": "cursed"}, {})
+    await curse(desk.database, f"RAISE {condition}")
     first, cursed, last = await desk.together(*(update("Selected", n) for n in (1, 2, 3)))
-    assert isinstance(cursed, psycopg.errors.RaiseException)
+    assert isinstance(cursed, told)
     assert (first.changed, last.changed) == (1, 1)
     assert [row["version"] for row in await all_parcels(desk.database)] == [2, 1, 2]
 
@@ -291,6 +305,42 @@ async def test_an_item_that_somebody_holds_keeps_nobody_else_waiting(desk: Desk)
     assert [answer.changed for answer in (*answers, await waits)] == [1, 1, 1]
 
 
+async def test_items_that_somebody_holds_leave_a_connection_to_the_others(desk: Desk, database_url: str) -> None:
+    await add_many(desk.database, 4)
+    async with Database(database_url, pool_size=2) as small, desk.database.core() as connection:
+        await connection.execute(text("SELECT FROM parcels WHERE name IN ('parcel 1', 'parcel 2') FOR UPDATE"))
+        clerk = Desk(small)
+        waits = asyncio.create_task(clerk.together(update("Scan", 1), update("Scan", 2)))
+        await somebody_waits_for_a_lock(desk.database)
+        assert (await clerk.call(update("Scan", 3))).changed == 1
+        await connection.rollback()
+        assert [answer.changed for answer in await waits] == [1, 1]
+
+
+async def test_who_waits_in_a_trigger_keeps_nobody_else_waiting(desk: Desk, database_url: str) -> None:
+    await add_parcels(desk.database, {}, {"name": "cursed"}, {})
+    await curse(desk.database, "PERFORM pg_advisory_xact_lock(7)")
+    async with Database(database_url, lock_s=0.05) as hasty, desk.database.core() as connection:
+        await connection.execute(text("SELECT pg_advisory_xact_lock(7)"))
+        clerk = Desk(hasty)
+        first, waits, last = (asyncio.create_task(clerk.call(update("Scan", n))) for n in (1, 2, 3))
+        assert [(await first).changed, (await last).changed] == [1, 1]
+        await somebody_waits_for_a_lock(desk.database)
+        await connection.rollback()
+        assert (await waits).changed == 1
+
+
+async def test_where_no_connection_is_free_all_who_wait_are_told_at_once(desk: Desk, database_url: str) -> None:
+    await add_many(desk.database, SIZE_MAX + 1)
+    async with Database(database_url, pool_size=1, pool_timeout_s=0.2) as small:
+        async with small.autocommit_of_many():
+            clerk = Desk(small)
+            calls = [asyncio.create_task(clerk.call(update("Scan", n))) for n in range(1, SIZE_MAX + 2)]
+            await asyncio.wait(calls, return_when=asyncio.FIRST_COMPLETED)
+        answers = await asyncio.gather(*calls, return_exceptions=True)
+    assert {type(answer) for answer in answers} == {DatabaseUnavailable}
+
+
 async def test_more_calls_than_fit_into_one_statement_go_in_several(desk: Desk) -> None:
     await add_many(desk.database, SIZE_MAX + 1)
     answers = await desk.together(*(update("Scan", n) for n in range(1, SIZE_MAX + 2)))
@@ -300,18 +350,21 @@ async def test_more_calls_than_fit_into_one_statement_go_in_several(desk: Desk) 
     ]
 
 
-async def test_who_goes_takes_nobody_along(desk: Desk) -> None:
+async def test_who_goes_takes_nobody_along(desk: Desk, database_url: str) -> None:
     await add_many(desk.database, 5)
-    async with desk.held():
-        calls = [asyncio.create_task(desk.call(update("Scan", n))) for n in (1, 2)]
-        await somebody_waits_for_a_lock(desk.database, relation="status_batch")
-        later = [asyncio.create_task(desk.call(update("Scan", n))) for n in (3, 4, 5)]
-        await asyncio.wait(later, timeout=0)
-        for gone in (calls[0], later[0]):
-            gone.cancel()
-            with pytest.raises(asyncio.CancelledError):
-                await gone
-    assert [(await call).changed for call in (calls[1], *later[1:])] == [1, 1, 1]
+    async with Database(database_url, lock_s=0) as patient:
+        clerk = Desk(patient)
+        async with desk.held():
+            calls = [asyncio.create_task(clerk.call(update("Scan", n))) for n in (1, 2)]
+            await somebody_waits_for_a_lock(desk.database, relation="status_batch")
+            later = [asyncio.create_task(clerk.call(update("Scan", n))) for n in (3, 4, 5)]
+            await asyncio.wait(later, timeout=0)
+            for gone in (calls[0], later[0]):
+                gone.cancel()
+                with pytest.raises(asyncio.CancelledError):
+                    await gone
+            assert clerk.groups.waiting_count == 2, "who has gone is kept while the others' statement is under way"
+        assert [(await call).changed for call in (calls[1], *later[1:])] == [1, 1, 1]
     # What had begun goes on; what had not never does.
     assert [row["version"] for row in await all_parcels(desk.database)] == [2, 2, 1, 2, 2]
 
