@@ -18,8 +18,10 @@ EVENTS_SIZE = 1_000
 """Events of a message, at most: some 100 kB, and a millisecond or two to make them in."""
 MESSAGE_BYTES = 1 << 20
 """Of a message, at most, unless one run is more: clients take 4 MB by default."""
-KEPT_BYTES = 32 << 20
+KEPT_BYTES = 16 << 20
 """Of all that is kept for the next watcher."""
+FRAME_BYTES = 300
+"""What a kept frame takes beside its own bytes: more than the bytes of a single event."""
 
 SEARCHED_MAX = 20
 """Items of an entry that are searched anew by each watcher; above, where each item stands is noted once for all."""
@@ -78,9 +80,9 @@ class EventFrames:
             self._kept.move_to_end(key)
             return kept
         made = self._kept[key] = _made(entry, start, end)
-        self.kept_bytes += len(made)
+        self.kept_bytes += len(made) + FRAME_BYTES
         while self.kept_bytes > KEPT_BYTES:
-            self.kept_bytes -= len(self._kept.popitem(last=False)[1])
+            self.kept_bytes -= len(self._kept.popitem(last=False)[1]) + FRAME_BYTES
         return made
 
 

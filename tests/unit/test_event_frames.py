@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import tracemalloc
+
 import pytest
 
 from curation.v1 import curation_pb2 as pb
 from curation_service.convert import event_message
 from curation_service.event_frames import EVENTS_SIZE, KEPT_BYTES, EventFrames, event_messages
 from tests.support.entries import entry
+
+MEMORY = 1.2
+"""Of what may be kept, with what it takes to keep it."""
 
 
 def read(messages: list[bytes]) -> list[pb.WatchStatusResponse]:
@@ -51,3 +56,17 @@ def test_what_is_kept_is_bounded_and_still_right() -> None:
     sizes = [sum(len(frame) for frame, _ in frames.all_of([each])) for each in entries]
     assert sum(sizes) > KEPT_BYTES >= frames.kept_bytes
     assert [sum(len(frame) for frame, _ in frames.all_of([each])) for each in entries] == sizes
+
+
+def test_small_events_take_no_more_memory_than_may_be_kept() -> None:
+    frames = EventFrames()
+    tracemalloc.start()
+    try:
+        before, _ = tracemalloc.get_traced_memory()
+        for number in range(KEPT_BYTES // 300):
+            list(frames.all_of([entry(number, 1)]))
+        after, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert frames.kept_bytes > 0.9 * KEPT_BYTES, "it is full"
+    assert after - before < MEMORY * KEPT_BYTES
