@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from benchmarks.all import page, read_sections
+from benchmarks.all import RESULTS, ROWS, page, read_sections
 
 
 def test_sections_are_read_as_they_were_written() -> None:
@@ -12,3 +12,7 @@ def test_sections_are_read_as_they_were_written() -> None:
 
 def test_sections_stand_in_order_whatever_was_measured_first() -> None:
     assert [name for name, _ in read_sections(page({"start": "Two.\n", "drain": "One.\n"}))] == ["drain", "start"]
+
+
+def test_every_benchmark_has_its_results() -> None:
+    assert [name for name, _ in read_sections(RESULTS.read_text())] == list(ROWS)
