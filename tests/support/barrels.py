@@ -142,7 +142,8 @@ def result(item: Item, trigger: str, *, later: bool = False) -> Result:
         trigger,
         error=error,
         failure=None if error is None else Failure.of("the barrels", "Leak", error),
-        delay_s=EXPIRY_S if later else 0.0,
+        # At a time of its own, as in `_let_time_pass` of the schedule.
+        delay_s=EXPIRY_S if later else 1e-6 * (item.key % 1000 - 1000),
         values={"barrel": item.key, "version": item.version} if trigger == COMPLETE else None,
     )
 
