@@ -144,6 +144,8 @@ class Claimer(Part):
             ended_s = asyncio.get_running_loop().time()
             self._restart_at_s = ended_s + max(RESTART_S, (ended_s - now_s) / RESTART_SHARE)
         self._hold(portion, claimed, probe=probe)
+        if from_front and len(claimed.items) < portion.count:
+            self._turn = -inf  # nothing is before what it saw: it needs no second look
         self._probe.mark("claimed", claimed.items)
         return portion, len(claimed.items)
 

@@ -51,6 +51,27 @@ async def test_a_worker_that_meets_more_than_a_few_claims_as_much_as_it_has_room
     assert claims == [(FEW,), (250 - FEW,)]
 
 
+async def test_a_claim_that_empties_the_queue_from_its_front_is_the_only_one(world: World) -> None:
+    asked, answer = asyncio.Event(), asyncio.Event()
+
+    async def later(name: str) -> Reply:
+        asked.set()
+        await answer.wait()
+        return await details(name)
+
+    world.api.answer = later
+    await world.queue("only")
+    async with world.worker(poll_s=60, listen_url="postgresql://127.0.0.1:1/nowhere") as worker:
+        first, second = worker.probe.expect("claimed"), worker.probe.expect("claimed", times=2)
+        assert [item.data["name"] for item in await worker.see(first)] == ["only"]
+        await asked.wait()
+        for _ in range(20):  # longer than another claim would take
+            await world.gadgets()
+        assert not second.done()
+        answer.set()
+        await world.ended(worker)
+
+
 async def test_they_are_claimed_by_the_poll_where_no_notification_is_heard(world: World) -> None:
     async with world.worker(poll_s=0.02, listen_url="postgresql://127.0.0.1:1/nowhere") as worker:
         await world.queue("late")
