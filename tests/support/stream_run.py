@@ -90,6 +90,8 @@ class Watching:
     traffic: Traffic
     recorders: list[Recorder] = field(default_factory=list)
     followed: list[pb.BatchProgress] = field(default_factory=list)
+    following: set[int] = field(default_factory=set)
+    """Batches that are not done, as far as those know who follow them."""
     last: int = 0
     """The position of the last change, once it is made."""
 
@@ -135,7 +137,9 @@ class Watching:
             following = BareStream(f"batch {batch}", self.log_id, ports, selection=Selection(batch=batch), **fields)
             following.watcher.to_the_end = False
             self.recorders.append(following)
+            self.following.add(batch)
             await following.run()
+            self.following.discard(batch)
             self.followed.append(following.progress[-1])
 
     async def settle(self) -> None:
@@ -180,7 +184,8 @@ async def run(folder: Path, load: Load, **settings: str) -> Outcome:
                     await run.settle()
             except TimeoutError:
                 unfinished = await site.unfinished()
-                raise TimeoutError(f"late: {run.late}; unfinished: {unfinished}; {traffic.batches!r}") from None
+                told = f"late: {run.late}; unfinished: {unfinished}; still followed: {run.following}"
+                raise TimeoutError(told) from None
         log = await site.log()
     history = History(log, traffic.writes, [each.watcher for each in run.recorders], frozenset(map(str, keys)))
     received = sum(each.received_count for each in run.recorders)

@@ -23,7 +23,7 @@ from curation.v1 import curation_pb2 as pb
 from curation.v1 import curation_pb2_grpc as pb_grpc
 from curation_client.watch import LOST
 from shared.db.claim import claim
-from shared.db.curate import CurateCall, curate
+from shared.db.curate import CurateCall, NewBatch, curate
 from shared.db.engine import Connection, connect
 from shared.db.finish import Result, finish
 from shared.db.log import append_progress
@@ -192,7 +192,8 @@ class Traffic:
             row = await (await connection.execute(look, [key])).fetchone()
             assert row is not None
             status = self._dice.choice([each for each in STATUSES if each != row[0]])
-            curated = await curate(connection, workflow, TABLE, CurateCall(trigger=curate_trigger(status), keys=[key]))
+            call = CurateCall(trigger=curate_trigger(status), keys=[key], batch=NewBatch(status=status))
+            curated = await curate(connection, workflow, TABLE, call)
             await asyncio.sleep(self._dice.uniform(*DAWDLE_S))
         if kept and curated.position is not None:
             self._wrote(began_s, [Event(str(key), row[1] + 1, "curate")])
