@@ -1,9 +1,9 @@
-"""A worker drains what is queued, beside the raw floor and no-op drains of other queues in the same run.
+"""A worker drains what is queued, beside the raw floor in the same run.
 
-`python -m benchmarks.drain [--items 100000] [--rounds 3] [--peers]`: claim, an enricher that does nothing, the upsert
+`python -m benchmarks.drain [--items 100000] [--rounds 3]`: claim, an enricher that does nothing, the upsert
 of what it found, completion and the events of both, from the commit that lets it begin to the last completion, as the
-log has them. Rounds are interleaved and medians taken, for a machine is not the same from minute to minute. Goals: at
-least 0.8 of the floor, as much as graphile-worker, 1.5 times pgqueuer.
+log has them. Rounds are interleaved and medians taken, for a machine is not the same from minute to minute. The goal
+is at least 0.8 of the floor; `benchmarks.against_peers` has other queues.
 """
 
 from __future__ import annotations

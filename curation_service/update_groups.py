@@ -14,8 +14,8 @@ from uuid import UUID
 
 import psycopg
 
-from shared.db.curate import CurateCall, Curated, NewBatch
-from shared.db.curate_each import curate_each
+from shared.db.curate import CurateCall, Curated
+from shared.db.curate_each import batch_of, curate_each, key_of
 from shared.db.engine import Database, was_refused
 from shared.errands import Errands
 from shared.table import TransitionTable
@@ -34,12 +34,11 @@ class _Waiting:
 
     @property
     def key(self) -> ItemKey:
-        assert self.call.keys is not None
-        return self.call.keys[0]
+        return key_of(self.call)
 
     @property
     def request_id(self) -> UUID | None:
-        return self.call.batch.request_id if isinstance(self.call.batch, NewBatch) else None
+        return batch_of(self.call).request_id
 
 
 class UpdateGroups:

@@ -23,7 +23,7 @@ from shared.db.statement import item_names
 from shared.db.writer import NOTIFY, Write, compose
 from shared.machine import REQUEUE, curate_trigger
 from shared.table import TransitionTable
-from shared.workflow import Workflow
+from shared.workflow import ItemKey, Workflow
 
 
 def concerns_one(call: CurateCall) -> bool:
@@ -31,6 +31,19 @@ def concerns_one(call: CurateCall) -> bool:
     return (
         call.keys is not None and len(call.keys) == 1 and isinstance(call.batch, NewBatch) and not call.cancel_in_flight
     )
+
+
+def key_of(call: CurateCall) -> ItemKey:
+    """The item of a call that concerns one."""
+    assert call.keys is not None
+    (key,) = call.keys
+    return key
+
+
+def batch_of(call: CurateCall) -> NewBatch:
+    """The batch that such a call is to leave behind."""
+    assert isinstance(call.batch, NewBatch)
+    return call.batch
 
 
 async def curate_each(
@@ -59,7 +72,7 @@ async def curate_each(
 
 
 def _parameters(workflow: Workflow, calls: Sequence[CurateCall]) -> dict[str, Any]:
-    keys, batches = [_key(call) for call in calls], [_batch(call) for call in calls]
+    keys, batches = [key_of(call) for call in calls], [batch_of(call) for call in calls]
     return {
         "resource": workflow.resource,
         "keys": _encoded(workflow, keys),
@@ -72,17 +85,6 @@ def _parameters(workflow: Workflow, calls: Sequence[CurateCall]) -> dict[str, An
         "request_ids": UUIDS.array([batch.request_id for batch in batches]),
         "digests": [batch.digest for batch in batches],
     }
-
-
-def _key(call: CurateCall) -> Any:
-    assert call.keys is not None
-    (key,) = call.keys
-    return key
-
-
-def _batch(call: CurateCall) -> NewBatch:
-    assert isinstance(call.batch, NewBatch)
-    return call.batch
 
 
 def _encoded(workflow: Workflow, keys: list[Any]) -> Array:
