@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from sqlalchemy import BigInteger, ColumnElement, and_, literal_column
+from sqlalchemy import BigInteger, and_
 
 from curation.v1 import curation_pb2 as pb
 from curation_service.batch_request import BatchUpdate, Matching, Selection, read_call, read_selection
@@ -19,7 +19,7 @@ from shared.db.batches import get_batch
 from shared.db.engine import Database
 from shared.db.failure_groups import FailureGroup, list_failure_groups
 from shared.errors import FieldViolation, InvalidRequest, UnknownBatch, UnknownFailureGroup
-from shared.machine import FAILED, REQUEUE
+from shared.machine import REQUEUE
 from shared.registry import Registry
 from shared.workflow import Workflow
 
@@ -61,7 +61,8 @@ def read_retry_failed(request: pb.RetryFailedRequest, registry: Registry, *, ite
     violations.check()
     assert selection is not None, "or there would be a violation"
     if isinstance(selection, Matching):
-        selection = Matching(and_(_has_failed(workflow), selection.condition), selection.field)
+        has_failed = and_(item_table(workflow).has_failed, fields["failure_group_id"].column.is_not(None))
+        selection = Matching(and_(has_failed, selection.condition), selection.field)
     return BatchUpdate(
         workflow=workflow,
         selection=selection,
@@ -116,11 +117,6 @@ def group_message(group: FailureGroup) -> pb.FailureGroup:
         first_seen_time=timestamp(group.first_seen_at),
         last_seen_time=timestamp(group.last_seen_at),
     )
-
-
-def _has_failed(workflow: Workflow) -> ColumnElement[bool]:
-    # As a literal, in which the planner sees the predicate of the index.
-    return item_table(workflow).fields["queue_status"].column == literal_column(f"'{FAILED}'")
 
 
 def _read_group(text: str) -> int:

@@ -11,10 +11,11 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
-from sqlalchemy import Column, ColumnElement, Enum, Float, FromClause, Text, bindparam, cast
+from sqlalchemy import Column, ColumnElement, Enum, Float, FromClause, Text, and_, bindparam, cast, literal_column
 from sqlalchemy.types import TypeEngine
 
 from curation_service.kinds import Kind, kind_of, words
+from shared.machine import FAILED
 from shared.workflow import Workflow
 
 SOURCE_ALIAS = "s"
@@ -65,6 +66,12 @@ class ItemTable:
     """The table under the alias `s`."""
     fields: Mapping[str, Field]
     """Every field of an item by its word."""
+
+    @property
+    def has_failed(self) -> ColumnElement[bool]:
+        """That an item has failed. It waits for nothing: the planner is told, for the index of failures says it so."""
+        status, waits = self.fields["queue_status"].column, self.fields["next_attempt_time"].column
+        return and_(status == literal_column(f"'{FAILED}'"), waits.is_(None))
 
 
 @cache

@@ -18,6 +18,7 @@ from sqlalchemy.engine import Dialect
 
 from curation_service.fields import Field, ItemTable
 from curation_service.filter_syntax import And, Comparison, Not, Or, Tree, mistake, parse_filter
+from shared.machine import FAILED
 
 LIKE_ESCAPE = "/"
 """Not a backslash, which means itself or not depending on a setting of the server."""
@@ -33,7 +34,7 @@ def compile_filter(text: str, items: ItemTable) -> ColumnElement[bool]:
     """
     if not text.strip():
         return true()
-    return _Compiler(items.fields).condition(parse_filter(text))
+    return _Compiler(items).condition(parse_filter(text))
 
 
 def to_driver_sql(condition: ColumnElement[bool]) -> tuple[sql.Composed, dict[str, Any]]:
@@ -46,8 +47,8 @@ def to_driver_sql(condition: ColumnElement[bool]) -> tuple[sql.Composed, dict[st
 class _Compiler:
     """Gives each value of one filter a parameter of its own name."""
 
-    def __init__(self, fields: Mapping[str, Field]) -> None:
-        self._fields = fields
+    def __init__(self, items: ItemTable) -> None:
+        self._items, self._fields = items, items.fields
         self._ordinals = count(1)
 
     def condition(self, tree: Tree) -> ColumnElement[bool]:
@@ -84,6 +85,8 @@ class _Compiler:
             return column.is_not(None) if value is None else column.is_distinct_from(self._bind(field, value))
         if value is None:
             return column.is_(None)
+        if field.name == "queue_status" and value == FAILED:
+            return self._items.has_failed
         if comparator == ":" and field.kind.textual:
             return column.ilike(self._bind(field, f"%{_escaped(value)}%"), escape=LIKE_ESCAPE)
         condition: ColumnElement[bool] = OPERATORS[comparator](column, self._bind(field, value))

@@ -43,7 +43,7 @@ class Canceller(Patrol):
                 await self._rest()
                 everything, self._is_told = self._is_told, False
                 for n, lane in enumerate(self._lanes):
-                    asked = set(lane.held) if everything else seen[n] & lane.held
+                    asked = set(lane.held) if everything else seen[n] & lane.held.keys()
                     seen[n] = set(lane.held)
                     if asked:
                         await self._look(lane, self._runners[n], asked)

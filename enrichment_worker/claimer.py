@@ -119,6 +119,7 @@ class Claimer(Part):
             self._turn = -inf
         from_front = self._turn == -inf
         is_alone = not (self._in_doubt or probe or self._quota.is_limited)
+        settled = lane.settled[:]
         alone = self._few_pinned if limit <= FEW else self._pinned
         async with alone.autocommit() if is_alone else self._pinned.transaction() as connection:
             if self._in_doubt:
@@ -134,12 +135,15 @@ class Claimer(Part):
                     limit=portion.count,
                     from_turn=-inf if probe else self._turn,
                     probe=probe,
+                    settled=settled,
                 )
             await self._quota.settle(connection, portion, len(claimed.items), session=session)
             if probe and claimed.items:
                 lease_s = lane.workflow.limits.timeout_s + PROBE_SPARE_S
                 await begin_probe(connection, lane.upstream.api, lease_s=lease_s)
         self._in_doubt = False
+        if claimed.items:
+            del lane.settled[: len(settled)]
         if from_front:
             ended_s = asyncio.get_running_loop().time()
             self._restart_at_s = ended_s + max(RESTART_S, (ended_s - now_s) / RESTART_SHARE)
@@ -157,4 +161,4 @@ class Claimer(Part):
             self._lane.upstream.begin_probe(items[0])
             terms = None  # it is the only call
         more = 0 < len(items) == portion.count
-        self._lane.take(items, now_s=asyncio.get_running_loop().time(), more=more, terms=terms)
+        self._lane.take(items, claimed.position, now_s=asyncio.get_running_loop().time(), more=more, terms=terms)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 from enrichment_worker.bell import Bell
 from enrichment_worker.upstream import Upstream
@@ -31,6 +32,16 @@ Report = tuple[ItemKey, int, str, float]
 """An item's progress: key, version, step, fraction."""
 
 
+@dataclass(slots=True, eq=False)
+class Taken:
+    """One claim."""
+
+    position: int
+    """In the log: its name in the database."""
+    left: int
+    """How many of its items are held."""
+
+
 class Lane:
     """The items of one workflow that this worker holds."""
 
@@ -40,8 +51,10 @@ class Lane:
         """An empty lane; at most `ahead_max` items are claimed beyond those that run. `upstream` is what it calls."""
         self.workflow, self.table = workflow, table
         self.concurrency = workflow.limits.concurrency
-        self.held: set[Hold] = set()
-        """Claimed, and their results not yet committed."""
+        self.held: dict[Hold, Taken] = {}
+        """Claimed, by which claim, and their results not yet committed."""
+        self.settled: list[int] = []
+        """Claims of which nothing is held any more, by position; the next claim has the database forget them."""
         self.running: set[Hold] = set()
         """Those that an enricher has now."""
         self.items: asyncio.Queue[Item | None] = asyncio.Queue(self.concurrency + ahead_max)
@@ -95,7 +108,13 @@ class Lane:
         return self.draining or self.upstream.bars((item.key, item.version))
 
     def take(
-        self, items: Sequence[Item], *, now_s: float, more: bool = False, terms: Sequence[Term] | None = None
+        self,
+        items: Sequence[Item],
+        position: int,
+        *,
+        now_s: float,
+        more: bool = False,
+        terms: Sequence[Term] | None = None,
     ) -> None:
         """Holds what was claimed, and hands it to the runner, at once or in its time. `more` may be in the queue."""
         if more and self.items.empty():
@@ -103,7 +122,7 @@ class Lane:
             self._ahead = min(self._ahead_max, 2 * self._ahead)
         if not self.held:
             self._sampled_at, self._settled = now_s, 0  # a pause says nothing of the rate
-        self.held.update([(item.key, item.version) for item in items])
+        self.held.update(dict.fromkeys([(item.key, item.version) for item in items], Taken(position, len(items))))
         if terms is not None:
             self._terms.extend(zip(terms, items, strict=True))
             self.pace.ring()
@@ -150,10 +169,14 @@ class Lane:
 
     def settle(self, items: Sequence[Item], *, now_s: float) -> None:
         """Their results are committed: there is room for others."""
-        holds = [(item.key, item.version) for item in items]
-        self.held.difference_update(holds)
-        if self.lost:
-            self.lost.difference_update(holds)
+        for item in items:
+            hold = (item.key, item.version)
+            taken = self.held.pop(hold)
+            taken.left -= 1
+            if not taken.left:
+                self.settled.append(taken.position)
+            if self.lost:
+                self.lost.discard(hold)
         self._settled += len(items)
         self._measure(now_s)
         self.work.ring()

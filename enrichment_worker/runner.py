@@ -102,7 +102,7 @@ class Runner(Part):
 
     def cancel_lost(self, lost: AbstractSet[Hold]) -> int:
         """Ends the attempts at items that are no longer this worker's, and begins none. Returns how many it ended."""
-        self._lane.lost |= lost & self._lane.held
+        self._lane.lost |= lost & self._lane.held.keys()
         cancelled = [place for place in self._places if place.hold in lost and not place.is_cancelled]
         for place in cancelled:
             place.is_cancelled = True

@@ -140,7 +140,7 @@ class Lifecycle:
                 trigger, PROCESSING, FAILED, conditions=self._is_exhausted, after=[self._end, self._note_error, count]
             )
             machine.add_transition(trigger, PROCESSING, QUEUED, after=[self._end, self._note_error, self._wait, count])
-        machine.add_transition(RELEASE, PROCESSING, QUEUED, after=[self._give_back, self._wait_for_nothing, count])
+        machine.add_transition(RELEASE, PROCESSING, QUEUED, after=[self._give_back, self._wait, count])
         machine.add_transition(
             POSTPONE, PROCESSING, QUEUED, after=[self._give_back, self._note_error, self._wait, count]
         )
@@ -197,7 +197,7 @@ class Lifecycle:
     def _start(self, event: EventData) -> None:
         item, facts = _item(event), _facts(event)
         item.attempts += 1
-        item.worker, item.run_at = facts.worker, None
+        item.worker, item.turn, item.run_at, item.failure = facts.worker, None, None, None
 
     def _end(self, event: EventData) -> None:
         item = _item(event)
@@ -219,9 +219,6 @@ class Lifecycle:
 
     def _wait(self, event: EventData) -> None:
         _item(event).run_at = _facts(event).later
-
-    def _wait_for_nothing(self, event: EventData) -> None:
-        _item(event).run_at = None
 
 
 def _item(event: EventData) -> ItemState:

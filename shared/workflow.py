@@ -227,9 +227,9 @@ class Workflow:
 def item_columns(curation: Curation, queue: QueueColumns, *, key: str = "id") -> tuple[Column[Any] | Index, ...]:
     """The columns and indexes that make a table's rows items; put them into its `Table(...)`, `key` its primary key.
 
-    Partial indexes serve the worker (what can be claimed now, what later, what a worker has) and the list of failures,
-    one the grid (by status). An item is in one or two of them at a time; each further index on a column of these would
-    be written at every transition.
+    Partial indexes serve the worker (what can be claimed now, what later) and the list of failures, one the grid (by
+    status). None names a column that a completion changes: PostgreSQL then writes no index at all for it. A further
+    index on a column of these, or with one in its predicate, would be written at every transition.
     """
 
     def column(name: str, type_: Any, **options: Any) -> Column[Any]:
@@ -248,10 +248,12 @@ def item_columns(curation: Curation, queue: QueueColumns, *, key: str = "id") ->
         column(queue.worker, BigInteger),
         column(queue.batch, BigInteger),
         column(queue.event, BigInteger),
-        Index(None, queue.turn, key, postgresql_where=text(f"{queue.status} = 'queued' AND {queue.run_at} IS NULL")),
-        Index(None, queue.run_at, postgresql_where=text(f"{queue.status} = 'queued' AND {queue.run_at} IS NOT NULL")),
-        Index(None, queue.worker, postgresql_where=text(f"{queue.status} = 'processing'")),
-        Index(None, queue.failure, key, queue.batch, postgresql_where=text(f"{queue.status} = 'failed'")),
+        Index(None, queue.turn, key, postgresql_where=text(f"{queue.turn} IS NOT NULL")),
+        Index(None, queue.run_at, postgresql_where=text(f"{queue.run_at} IS NOT NULL")),
+        Index(
+            *(None, queue.failure, key, queue.batch),
+            postgresql_where=text(f"{queue.failure} IS NOT NULL AND {queue.run_at} IS NULL"),
+        ),
         Index(None, curation.column, key),
     )
 

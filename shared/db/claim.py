@@ -13,6 +13,7 @@ from math import inf
 
 from psycopg import sql
 
+from shared.db.arrays import BIGINTS
 from shared.db.engine import Connection
 from shared.db.statement import commas, item_names
 from shared.db.writer import NOTIFY, Write, compose
@@ -29,14 +30,16 @@ _OPEN = sql.SQL(
                       AND (a.broken_since IS NOT NULL OR a.held_until > clock_timestamp()))
       AND NOT EXISTS (SELECT FROM worker_session o WHERE o.id = %(session)s AND o.ended_at IS NOT NULL)"""
 )
-# Each by an index of its own, so that neither walks over the other's rows. What had to wait goes first: it has had its
-# turn before. Both take the whole limit, which the planner can see; few are locked in vain, and not for long. A plan
-# made once cannot see it: the limit of few is in the text besides, and what is beyond the smaller one is not locked.
+# What is queued has a turn, or a time before which it is not claimed, and nothing else has either; so no more is asked:
+# the planner would guess how many have the queue's status. Each by an index of its own, so that neither walks over the
+# other's rows. What had to wait goes first: it has had its turn before. Both take the whole limit, which the planner
+# can see; few are locked in vain, and not for long. A plan made once cannot see it: the limit of few is in the text
+# besides, and what is beyond the smaller one is not locked.
 _QUEUED = sql.SQL(
     """late AS MATERIALIZED (
     SELECT * FROM (
         SELECT {columns} FROM {source} s
-        WHERE s.{queue} = 'queued' AND s.{run_at} IS NOT NULL AND s.{run_at} <= now() AND {open}
+        WHERE s.{run_at} <= now() AND {open}
         ORDER BY s.{run_at}
         LIMIT {most}
         FOR NO KEY UPDATE SKIP LOCKED
@@ -44,7 +47,7 @@ _QUEUED = sql.SQL(
 ), next AS MATERIALIZED (
     SELECT * FROM (
         SELECT {columns} FROM {source} s
-        WHERE s.{queue} = 'queued' AND s.{run_at} IS NULL AND s.{turn} >= %(from_turn)s AND {open}
+        WHERE s.{turn} >= %(from_turn)s AND {open}
         ORDER BY s.{turn}, s.{key}
         LIMIT {most}
         FOR NO KEY UPDATE SKIP LOCKED
@@ -54,8 +57,14 @@ _QUEUED = sql.SQL(
 )
 _CHOSEN = sql.SQL("(SELECT * FROM late UNION ALL SELECT * FROM next LIMIT %(limit)s) s")
 _CLAIMED = sql.SQL(
-    """, noticed AS MATERIALIZED (SELECT {notify} FROM position)
-SELECT (SELECT max({turn}) FROM next), c.key, c.new_version, c.to_attempts{columns}
+    """, noticed AS MATERIALIZED (SELECT {notify} FROM position),
+noted AS (
+    INSERT INTO worker_claim (position, resource, session) SELECT position, {resource}, %(session)s FROM position
+),
+forgotten AS (
+    DELETE FROM worker_claim w USING position WHERE w.position = ANY(%(settled)s::bigint[]) AND w.session = %(session)s
+)
+SELECT (SELECT max({turn}) FROM next), (SELECT position FROM position), c.key, c.new_version, c.to_attempts{columns}
 FROM changed c LEFT JOIN (SELECT count(*) FROM noticed) n ON true"""
 )
 
@@ -67,6 +76,8 @@ class Claimed:
     items: Sequence[Item]
     turn: float
     """Where the next claim may start; what is before this turn is taken, or locked by others for now."""
+    position: int = 0
+    """In the log, which names the claim; 0 of one that got nothing."""
 
 
 async def claim(
@@ -78,6 +89,7 @@ async def claim(
     limit: int,
     from_turn: float = -inf,
     probe: bool = False,
+    settled: Sequence[int] = (),
 ) -> Claimed:
     """Marks up to `limit` items as processing by this worker session, and returns them.
 
@@ -93,6 +105,8 @@ async def claim(
         from_turn: not what is before this turn. A claim that remembers where the last one ended does not walk over
             the remains of claimed rows, which vacuum cannot remove while an old transaction is open.
         probe: claims although the API is broken, to see whether it still is.
+        settled: earlier claims by their positions, of which nothing is in hand any more; they are forgotten when this
+            one gets something.
     """
     parameters = {
         "limit": limit,
@@ -100,12 +114,16 @@ async def claim(
         "resource": workflow.resource,
         "from_turn": from_turn,
         "probe": probe,
+        "settled": BIGINTS.array(settled),
     }
     cursor = await connection.execute(_statement(workflow, table, few=limit <= FEW), parameters, prepare=True)
     rows = await cursor.fetchall()
     names = [column.name for column in workflow.data_columns]
-    items = [Item(row[1], row[2], row[3], dict(zip(names, row[4:], strict=True))) for row in rows]
-    return Claimed(items, from_turn if not rows or rows[0][0] is None else rows[0][0])
+    items = [Item(row[2], row[3], row[4], dict(zip(names, row[5:], strict=True))) for row in rows]
+    if not rows:
+        return Claimed(items, from_turn)
+    turn, position, *_ = rows[0]
+    return Claimed(items, from_turn if turn is None else turn, position)
 
 
 @lru_cache

@@ -166,7 +166,7 @@ _ASKED = sql.SQL(
 # Where the queue is now: the turn of who is next.
 FRONT = sql.SQL(
     """front AS MATERIALIZED (
-    SELECT coalesce((SELECT s.{turn} FROM {source} s WHERE s.{queue} = 'queued' AND s.{run_at} IS NULL
+    SELECT coalesce((SELECT s.{turn} FROM {source} s WHERE s.{turn} IS NOT NULL
                      ORDER BY s.{turn}, s.{key} LIMIT 1), 0) AS turn
 ),
 """

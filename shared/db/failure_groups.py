@@ -1,7 +1,8 @@
 """Groups of failures with the items that are in them now. An item that a later run mends leaves its group by that.
 
 Which items are in a group, each item says by itself; so the counts come from the partial index of what has failed, and
-are never out of step. What a group is called was written with its first failure.
+are never out of step: what has a failure and does not wait for its next attempt has failed. What a group is called was
+written with its first failure.
 """
 
 from __future__ import annotations
@@ -62,7 +63,7 @@ _GROUPS = sql.SQL(
 WITH counted AS MATERIALIZED (
     SELECT s.{failure} AS id, count(*) AS items
     FROM {source} s
-    WHERE s.{queue} = 'failed' AND s.{failure} IS NOT NULL {of_batch}
+    WHERE s.{failure} IS NOT NULL AND s.{run_at} IS NULL {of_batch}
     GROUP BY s.{failure}
 ), page AS MATERIALIZED (
     SELECT id, items FROM counted
@@ -77,7 +78,7 @@ JOIN failure_group g ON g.id = p.id
 CROSS JOIN LATERAL (
     SELECT s.{key} AS key, s.{error} AS error
     FROM {source} s
-    WHERE s.{queue} = 'failed' AND s.{failure} = p.id {of_batch}
+    WHERE s.{failure} = p.id AND s.{run_at} IS NULL {of_batch}
     ORDER BY s.{key}
     LIMIT 1
 ) sample

@@ -21,6 +21,7 @@ from sqlalchemy.pool import NullPool
 from sqlalchemy.schema import sort_tables
 
 from shared.db.engine import database_errors, driver_url
+from shared.db.indexes import set_indexes
 from shared.db.partitions import keep_partitions
 from shared.db.readiness import connect_checked
 from shared.db.storage import set_storage
@@ -38,7 +39,7 @@ def migrate(url: str, registry: Registry) -> None:
     """Creates what is missing; doing it again changes nothing. Never drops or alters what a workflow's author owns.
 
     To a table that is there, only columns of the machinery that a later version brought are added, and to a source the
-    storage parameters that nobody has set.
+    storage parameters that nobody has set; indexes of the machinery are replaced where an earlier version made others.
 
     Raises:
         DatabaseUnavailable: the database cannot be reached.
@@ -64,6 +65,7 @@ def _migrate(connection: Connection, registry: Registry) -> None:
     keep_partitions(driver, retention_days=None)
     for workflow in registry.values():
         _create_tables(connection, workflow)
+        set_indexes(connection, workflow)
         set_storage(connection, workflow.source)
 
 

@@ -141,6 +141,17 @@ worker_session = Table(
     Column("failed", BigInteger, nullable=False, server_default=text("0")),
 )
 
+# What a worker took by one claim, until it has settled all of it. Which items those are, the log's entry says; once its
+# partition is dropped, this row.
+worker_claim = Table(
+    "worker_claim",
+    machinery,
+    Column("position", BigInteger, primary_key=True, autoincrement=False),
+    Column("resource", Text, nullable=False),
+    Column("session", BigInteger, nullable=False),
+    Column("items", ARRAY(Text)),
+)
+
 # What operators say of a workflow: while it is paused nobody claims.
 workflow_state = Table(
     "workflow_state",

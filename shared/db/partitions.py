@@ -41,7 +41,8 @@ def keep_partitions(connection: psycopg.Connection[Any], *, retention_days: int 
         connection: in a transaction, which the caller commits.
         retention_days: how many whole days before today are kept; all when None.
 
-    Before a partition goes, what it says of the progress of batches is added to their rows.
+    Before a partition goes, what it says of the progress of batches is added to their rows, and the items of a claim
+    that is not settled are copied to its row.
     """
     connection.execute("SET LOCAL lock_timeout = '5s'")
     connection.execute("SELECT pg_advisory_xact_lock(%s)", (_LOCK,))
@@ -86,6 +87,7 @@ def _create(connection: psycopg.Connection[Any], day: int) -> None:
 
 def _drop(connection: psycopg.Connection[Any], day: int) -> None:
     connection.execute(_FOLD.format(partition=_partition(day)))
+    connection.execute(_COPY_CLAIMS.format(partition=_partition(day)))
     connection.execute(sql.SQL("DROP TABLE {}").format(_partition(day)))
     connection.execute(
         "UPDATE event_log SET pruned_through = greatest(pruned_through, %s)", ((day + 1) * DAY_SIZE - 1,)
@@ -115,5 +117,13 @@ SET folded = (
     ) summed
 )
 FROM folded f WHERE b.id = f.batch
+"""
+)
+_COPY_CLAIMS = sql.SQL(
+    """
+UPDATE worker_claim c SET items = e.items
+FROM (SELECT position, array_agg(key) AS items FROM {partition}, unnest(items) AS key
+      WHERE position IN (SELECT position FROM worker_claim) GROUP BY position) e
+WHERE c.position = e.position
 """
 )

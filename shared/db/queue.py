@@ -1,4 +1,4 @@
-"""How many items of a workflow wait, and before whom; each read is served by one of the queue's partial indexes."""
+"""How many items of a workflow wait, and before whom; each read is served by an index."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from psycopg import sql
 
 from shared.db.engine import Connection
+from shared.db.in_hand import in_hand
 from shared.db.statement import item_names
 from shared.workflow import ItemKey, Workflow
 
@@ -25,17 +26,17 @@ class QueueCounts:
 
 async def count_queue(connection: Connection, workflow: Workflow) -> QueueCounts:
     """The counts of one workflow."""
-    row = await (await connection.execute(_COUNTS.format(**item_names(workflow)))).fetchone()
+    row = await (await connection.execute(_COUNTS.format(**item_names(workflow), in_hand=in_hand(workflow)))).fetchone()
     assert row is not None
     return QueueCounts(*row)
 
 
-# As the predicates of the partial indexes have it: each is counted by an index of its own.
+# As the predicates of the partial indexes have it: what waits is counted by an index of its own.
 _COUNTS = sql.SQL(
     """/* count_queue */
-SELECT (SELECT count(*) FROM {source} s WHERE s.{queue} = 'queued' AND s.{run_at} IS NULL),
-       (SELECT count(*) FROM {source} s WHERE s.{queue} = 'queued' AND s.{run_at} IS NOT NULL),
-       (SELECT count(*) FROM {source} s WHERE s.{queue} = 'processing')"""
+SELECT (SELECT count(*) FROM {source} s WHERE s.{turn} >= '-infinity'),
+       (SELECT count(*) FROM {source} s WHERE s.{run_at} >= '-infinity'),
+       (SELECT count(DISTINCT s.{key}) FROM {in_hand} WHERE c.resource = {resource})"""
 )
 
 
@@ -53,14 +54,12 @@ _AHEAD = sql.SQL(
     """/* count_ahead */
 SELECT (SELECT count(*) FROM (
             SELECT FROM {source} s
-            WHERE s.{queue} = 'queued' AND s.{run_at} IS NOT NULL AND s.{run_at} <= now()
-              AND (i.{run_at} IS NULL OR s.{run_at} < i.{run_at})
+            WHERE s.{run_at} <= now() AND (i.{run_at} IS NULL OR s.{run_at} < i.{run_at})
             LIMIT %(limit)s
         ) late)
      + (SELECT count(*) FROM (
             SELECT FROM {source} s
-            WHERE s.{queue} = 'queued' AND s.{run_at} IS NULL AND i.{run_at} IS NULL
-              AND (s.{turn}, s.{key}) < (i.{turn}, i.{key})
+            WHERE s.{turn} IS NOT NULL AND i.{run_at} IS NULL AND (s.{turn}, s.{key}) < (i.{turn}, i.{key})
             LIMIT %(limit)s
         ) next)
 FROM {source} i WHERE i.{key} = %(key)s"""

@@ -14,6 +14,7 @@ from psycopg import sql
 from psycopg.rows import class_row
 
 from shared.db.engine import Connection
+from shared.db.in_hand import OVER, forget_claims, in_hand
 from shared.db.statement import item_names
 from shared.db.writer import NOTIFY, Write, compose
 from shared.failure import WORKER_LOST
@@ -22,7 +23,7 @@ from shared.table import TransitionTable
 from shared.workflow import Workflow
 
 RESCUE_SIZE_MAX = 1000
-"""Items rescued by one statement at most; the next call takes the next ones."""
+"""Items rescued by one statement at most, of as many claims; the next call takes the next ones."""
 ENDED_KEPT_S = 86_400
 """A session that ended can be looked at for so long; who opens one removes those that are older."""
 
@@ -138,6 +139,7 @@ async def rescue(connection: Connection, workflow: Workflow, table: TransitionTa
     parameters = {
         "resource": workflow.resource,
         "limit": RESCUE_SIZE_MAX,
+        "claims_max": RESCUE_SIZE_MAX,
         "error": WORKER_LOST.message,
         "failure": WORKER_LOST.group(workflow.resource),
         "upstream": WORKER_LOST.upstream,
@@ -146,22 +148,21 @@ async def rescue(connection: Connection, workflow: Workflow, table: TransitionTa
     cursor = await connection.execute(_statement(workflow, table), parameters)
     row = await cursor.fetchone()
     assert row is not None
+    await forget_claims(connection, workflow, limit=RESCUE_SIZE_MAX)
     return int(row[0])
 
 
 # Apart from the order and the limit, or the planner walks over the whole table in order of key until it has met enough.
 _LOST = sql.SQL(
-    """lost AS MATERIALIZED (
-    SELECT s.{key} AS key FROM {source} s
-    WHERE s.{queue} = 'processing'
-      AND NOT EXISTS (SELECT FROM worker_session w WHERE w.id = s.{worker} AND w.ended_at IS NULL)
+    """orphaned AS MATERIALIZED (
+    SELECT * FROM worker_claim WHERE resource = {resource} AND {is_over} ORDER BY position LIMIT %(claims_max)s
 ),
+lost AS MATERIALIZED (SELECT DISTINCT s.{key} AS key FROM {in_hand}),
 """
 )
 _RESCUED = sql.SQL(
     """lost l JOIN {source} s ON s.{key} = l.key
-    WHERE s.{queue} = 'processing'
-      AND NOT EXISTS (SELECT FROM worker_session w WHERE w.id = s.{worker} AND w.ended_at IS NULL)
+    WHERE s.{queue} = 'processing' AND {is_over}
     ORDER BY s.{key}
     LIMIT %(limit)s
     FOR NO KEY UPDATE OF s SKIP LOCKED"""
@@ -188,8 +189,10 @@ def _statement(workflow: Workflow, table: TransitionTable) -> bytes:
         workflow,
         Write(
             name=f"rescue {workflow.resource}",
-            before=_LOST.format(**names),
-            chosen=_RESCUED.format(**names),
+            before=_LOST.format(
+                **names, in_hand=in_hand(workflow, "orphaned"), is_over=OVER.format(session=sql.SQL("session"))
+            ),
+            chosen=_RESCUED.format(**names, is_over=OVER.format(session=sql.SQL("s.{worker}").format(**names))),
             rules=table.of(RESCUE),
             trigger=sql.SQL("'rescue'::text"),
             error=sql.SQL("%(error)s::text"),

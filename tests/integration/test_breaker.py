@@ -74,7 +74,11 @@ async def test_one_retry_after_stops_all_workers_until_it_is_over(world: World, 
         await looked(running)
         assert [name for name, _, _ in calls.times] == ["first"]
         assert {row["lookup_attempts"] for row in (await world.gadgets())[1:]} == {0}
-        await execute(world, "UPDATE api_state SET held_until = now(); UPDATE gadgets SET lookup_run_at = NULL")
+        await execute(
+            world,
+            "UPDATE api_state SET held_until = now();"
+            "UPDATE gadgets SET lookup_run_at = now() WHERE lookup_run_at IS NOT NULL",
+        )
         rows = await all_ended(world, running)
     assert [(row["lookup_status"], row["lookup_attempts"]) for row in rows] == [
         ("completed", 2),

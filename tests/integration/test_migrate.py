@@ -62,6 +62,14 @@ def storage(url: str, table: str) -> dict[str, str]:
         return dict(connection.scalar(text(statement), {"table": table}))
 
 
+def indexes(url: str, table: str) -> set[str]:
+    """The definitions of its indexes."""
+    with connected(url) as connection:
+        return set(
+            connection.scalars(text("SELECT indexdef FROM pg_indexes WHERE tablename = :table"), {"table": table})
+        )
+
+
 def execute(url: str, statement: str) -> None:
     with connected(url) as connection:
         connection.execute(text(statement))
@@ -91,6 +99,38 @@ def test_columns_that_the_machinery_has_come_to_need_are_added(empty_database_ur
     execute(empty_database_url, "INSERT INTO shop (id) VALUES (1)")
     migrate(empty_database_url, Registry(shops()))
     assert "scan_event" in columns(empty_database_url, "shop")
+
+
+EARLIER_INDEXES = """
+DROP INDEX ix_shop_scan_turn; DROP INDEX ix_shop_scan_run_at; DROP INDEX ix_shop_scan_failure;
+CREATE INDEX ix_shop_scan_turn ON shop (scan_turn, id) WHERE scan_status = 'queued' AND scan_run_at IS NULL;
+CREATE INDEX ix_shop_scan_run_at ON shop (scan_run_at) WHERE scan_status = 'queued' AND scan_run_at IS NOT NULL;
+CREATE INDEX ix_shop_scan_worker ON shop (scan_worker) WHERE scan_status = 'processing';
+CREATE INDEX ix_shop_scan_failure ON shop (scan_failure, id, scan_batch) WHERE scan_status = 'failed';
+INSERT INTO shop (id, status, scan_status, scan_turn, scan_run_at, scan_failure)
+VALUES (1, 'Selected', 'queued', 1, NULL, NULL), (2, 'Selected', 'queued', 2, now(), 7),
+       (3, 'Selected', 'processing', 3, NULL, 7), (4, 'Selected', 'completed', 4, NULL, NULL),
+       (5, 'Selected', 'failed', 5, NULL, 7), (6, 'New', NULL, NULL, NULL, NULL)
+"""
+
+
+def test_indexes_that_an_earlier_version_made_are_replaced(empty_database_url: str) -> None:
+    migrate(empty_database_url, Registry(shops()))
+    made = indexes(empty_database_url, "shop")
+    execute(empty_database_url, EARLIER_INDEXES)
+    migrate(empty_database_url, Registry(shops()))
+    assert indexes(empty_database_url, "shop") == made
+    with connected(empty_database_url) as connection:
+        statement = "SELECT id, scan_turn, scan_run_at IS NOT NULL, scan_failure FROM shop ORDER BY id"
+        rows = [tuple(row) for row in connection.execute(text(statement))]
+    assert rows == [
+        (1, 1, False, None),
+        (2, None, True, 7),
+        (3, None, False, None),
+        (4, None, False, None),
+        (5, None, False, 7),
+        (6, None, False, None),
+    ]
 
 
 def test_columns_of_the_machinery_that_a_table_cannot_get_in_a_moment_are_left_to_its_author(

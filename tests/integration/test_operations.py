@@ -97,9 +97,9 @@ async def test_a_claim_that_hangs_does_not_keep_an_operator_from_pausing(
 
 
 async def test_a_workflow_says_what_a_grid_and_an_operator_need(service: RunningService) -> None:
-    processing = {"status": "Scan", "scan_status": "processing", "scan_attempts": 1}
-    await add_parcels(service.database, QUEUED, QUEUED, processing, {})
-    await execute(service.database, "UPDATE parcels SET scan_run_at = now() WHERE name = 'parcel 1'")
+    await add_parcels(service.database, QUEUED, *[{**QUEUED, "scan_turn": 2.0}] * 2, {})
+    assert await take(service.database, 1) == 1
+    await execute(service.database, "UPDATE parcels SET scan_turn = NULL, scan_run_at = now() WHERE name = 'parcel 2'")
     await execute(
         service.database,
         "INSERT INTO api_state (api, held_until, broken_since, error) VALUES"

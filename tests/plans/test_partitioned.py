@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from shared.db.engine import Connection
-from tests.plans.test_plans import FILL, ROWS, STATEMENTS, explained, finish_some
+from tests.plans.test_plans import CLAIMS, FILL, ROWS, STATEMENTS, explained, finish_some
 from tests.support.partitioned import PARTITIONS, partition_by_key
 from tests.support.service import parcel_database
 
@@ -22,6 +22,7 @@ async def test_no_hot_statement_reads_a_whole_partition_and_an_item_is_found_in_
         await partition_by_key(database, "parcels")
         async with database.transaction() as connection:
             await connection.execute(FILL, (ROWS,))
+            await connection.execute(CLAIMS)
             await connection.execute("ANALYZE parcels")
         for name, (run, _) in STATEMENTS.items():
             plan = await explained(database, run)

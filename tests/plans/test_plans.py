@@ -24,9 +24,10 @@ from shared.db.curate_each import curate_each
 from shared.db.engine import PLANNED_ONCE, Connection, Database, connect
 from shared.db.failure_groups import list_failure_groups
 from shared.db.finish import Result, finish
+from shared.db.in_hand import own_items
 from shared.db.log import newest_position, read_history
 from shared.db.queue import count_ahead, count_queue
-from shared.db.sessions import rescue
+from shared.db.sessions import RESCUE_SIZE_MAX, rescue
 from shared.machine import REQUEUE, curate_trigger
 from shared.table import transition_table
 from shared.workflow import Item
@@ -34,6 +35,7 @@ from tests.support.parcels import PARCELS
 from tests.support.service import parcel_database
 
 ROWS = 1_000_000
+UNDER_WAY = 2_000
 TABLE = transition_table(PARCELS)
 SCAN = curate_trigger("Scan")
 Run = Callable[[Connection], Coroutine[Any, Any, object]]
@@ -44,10 +46,22 @@ SELECT lpad(to_hex(n), 32, '0')::uuid, 'a parcel',
        CASE WHEN n %% 10 < 4 THEN 'Scan' ELSE 'New' END,
        CASE n %% 10 WHEN 0 THEN 'queued' WHEN 1 THEN CASE WHEN n <= 20000 THEN 'processing' END
                     WHEN 2 THEN 'completed' WHEN 3 THEN 'failed' END,
-       n, CASE WHEN n %% 1000 = 0 THEN now() - interval '1 minute' END,
+       CASE WHEN n %% 10 = 0 AND n %% 1000 > 0 THEN n END,
+       CASE WHEN n %% 1000 = 0 THEN now() - interval '1 minute' END,
        CASE n %% 10 WHEN 1 THEN 1 END, CASE n %% 10 WHEN 3 THEN n %% 7 END, 1
 FROM generate_series(1, %s) AS n
 """
+CLAIMS = """
+WITH claimed AS (
+    INSERT INTO status_event (position, part, resource, kind, from_status, to_status, worker, items, versions, attempts)
+    SELECT nextval('status_event_position'), 1, 'parcels', 'claim', 'Scan', 'Scan', 1, items, ARRAY[1], ARRAY[1]
+    FROM (SELECT array_agg(id::text) AS items FROM parcels WHERE scan_status = 'processing'
+          GROUP BY ascii(right(left(id::text, 36), 1)) % 4) c
+    RETURNING position
+)
+INSERT INTO worker_claim (position, resource, session) SELECT position, 'parcels', 1 FROM claimed
+"""
+"""Of what is under way, in portions, by a worker that is gone."""
 
 
 def key(n: int) -> UUID:
@@ -70,12 +84,26 @@ async def claim_few(connection: Connection) -> object:
     return await claim(connection, PARCELS, TABLE, session=1, limit=FEW, from_turn=5.0)
 
 
+async def claim_when_some_are_settled(connection: Connection) -> object:
+    claimed = await claim(connection, PARCELS, TABLE, session=1, limit=500, from_turn=5.0, settled=[1, 2, 3])
+    assert claimed.position
+    return claimed
+
+
 async def read_some_holds(connection: Connection) -> object:
     return await read_holds(connection, PARCELS, keys(1, 500))
 
 
 async def rescue_some(connection: Connection) -> object:
-    return await rescue(connection, PARCELS, TABLE, expiry_s=30)
+    rescued = await rescue(connection, PARCELS, TABLE, expiry_s=30)
+    assert rescued == RESCUE_SIZE_MAX
+    return rescued
+
+
+async def find_own(connection: Connection) -> object:
+    own = await own_items(connection, PARCELS, 1)
+    assert len(own) == UNDER_WAY
+    return own
 
 
 def finish_some(count: int) -> Run:
@@ -123,7 +151,7 @@ async def curate_each_of_these(connection: Connection) -> object:
 
 
 async def requeue_group(connection: Connection) -> object:
-    where = sql.SQL("(s.scan_status = 'failed' AND s.scan_failure = 99)")
+    where = sql.SQL("(s.scan_failure = 99 AND s.scan_run_at IS NULL)")
     return await curate(connection, PARCELS, TABLE, CurateCall(trigger=REQUEUE, where=where, batch=2))
 
 
@@ -145,7 +173,7 @@ def list_groups(batch: int | None) -> Run:
 
 
 async def requeue_batch(connection: Connection) -> object:
-    where = sql.SQL("(s.scan_status = 'failed' AND s.scan_batch = 99)")
+    where = sql.SQL("(s.scan_failure IS NOT NULL AND s.scan_run_at IS NULL AND s.scan_batch = 99)")
     return await curate(connection, PARCELS, TABLE, CurateCall(trigger=REQUEUE, where=where, batch=2))
 
 
@@ -154,7 +182,9 @@ FAILURE = "ix_parcels_scan_failure"
 STATEMENTS: dict[str, tuple[Run, set[str]]] = {
     "claim": (claim_some, {TURN, RUN_AT}),
     "claim few": (claim_few, {TURN, RUN_AT, KEY}),
-    "rescue": (rescue_some, {"ix_parcels_scan_worker"}),
+    "claim, and forget what is settled": (claim_when_some_are_settled, {TURN, RUN_AT}),
+    "rescue": (rescue_some, {KEY}),
+    "a worker's own": (find_own, {KEY}),
     "holds": (read_some_holds, {KEY}),
     "finish 1": (finish_some(1), {KEY}),
     "finish 500": (finish_some(500), {KEY}),
@@ -162,7 +192,7 @@ STATEMENTS: dict[str, tuple[Run, set[str]]] = {
     "curate 1,000": (curate_some(SCAN, 5, 1_000), {KEY, TURN}),
     "curate each of 100": (curate_each_of_some, {KEY, TURN}),
     "requeue 1,000": (curate_some(REQUEUE, 3, 1_000), {KEY, TURN}),
-    "count the queue": (count_all, {TURN, RUN_AT, "ix_parcels_scan_worker"}),
+    "count the queue": (count_all, {TURN, RUN_AT, KEY}),
     "count who is before an item": (count_before, {KEY, TURN, RUN_AT}),
     "list groups": (list_groups(None), {FAILURE}),
     "list groups of a batch": (list_groups(1), {FAILURE}),
@@ -243,6 +273,7 @@ async def test_no_hot_statement_reads_the_whole_table(database_url: str) -> None
         async with database.transaction() as connection:
             await connection.execute("ALTER TABLE parcels SET (autovacuum_enabled = false)")
             await connection.execute(FILL, (ROWS,))
+            await connection.execute(CLAIMS)
         for statistics in (False, True):
             if statistics:
                 async with database.transaction() as connection:

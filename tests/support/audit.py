@@ -73,9 +73,9 @@ def _ill_formed(row: Row, workflow: Workflow) -> Iterator[str]:
         yield "and its result do not agree"
     if (row["batch"] is None) != (queue == NONE):
         yield "and its batch do not agree"
-    if (queue == QUEUED and row["turn"] is None) or (queue != QUEUED and row["run_at"] is not None):
+    if [row["turn"], row["run_at"]].count(None) != (1 if queue == QUEUED else 2):
         yield "and its place in the queue do not agree"
-    if told[0] != told[1] or told[0] not in _HAS_ERROR[queue]:
+    if told[0] < told[1] or (queue == FAILED and not told[1]) or told[0] not in _HAS_ERROR[queue]:
         yield "and its error do not agree"
     if not (queue == PROCESSING) <= attempts <= attempts_max - (queue == QUEUED):
         yield "has too many attempts, or too few"

@@ -103,17 +103,19 @@ class Crashable:
         """Takes items. A claim that is not `heard` was committed, and its answer lost."""
         if self.in_doubt:
             await release_strays(connection, self.lane, session=self.session)
-        items = (await claim(connection, BARRELS, TABLE, session=self.session, limit=limit)).items
+        claimed = await claim(connection, BARRELS, TABLE, session=self.session, limit=limit, settled=self.lane.settled)
         self.in_doubt = not heard
-        if heard:
-            self.held += items
-            self.lane.held.update((item.key, item.version) for item in items)
-        return items
+        if heard and claimed.items:
+            self.held += claimed.items
+            self.lane.settled.clear()
+            self.lane.take(claimed.items, claimed.position, now_s=0.0)
+            self.lane.take_back()  # there is no runner
+        return claimed.items
 
     def result(self, index: int, trigger: str, *, later: bool) -> Result:
         """How the attempt at one that it holds ends; it holds it no more."""
         item = self.held.pop(index % len(self.held))
-        self.lane.held.discard((item.key, item.version))
+        self.lane.settle([item], now_s=0.0)
         return result(item, trigger, later=later)
 
     async def beat(self, connection: Connection) -> bool:

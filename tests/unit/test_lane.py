@@ -21,7 +21,7 @@ def lane(ahead_max: int = 100) -> Lane:
 async def test_what_is_held_takes_room_until_it_is_settled() -> None:
     one = lane()
     assert one.room == 2 * CONCURRENCY
-    one.take(items(2 * CONCURRENCY), now_s=0.0)
+    one.take(items(2 * CONCURRENCY), 1, now_s=0.0)
     assert one.room == 0
     one.begin(items(1)[0])
     one.end(items(1)[0])
@@ -30,12 +30,22 @@ async def test_what_is_held_takes_room_until_it_is_settled() -> None:
     assert one.room == 1
 
 
+async def test_a_claim_is_settled_with_the_last_of_its_items() -> None:
+    one = lane()
+    one.take(items(2), 7, now_s=0.0)
+    one.take(items(1, first=2), 8, now_s=0.0)
+    one.settle(items(1), now_s=0.0)
+    assert one.settled == []
+    one.settle(items(2, first=1), now_s=0.0)
+    assert one.settled == [7, 8]
+
+
 async def test_a_fast_lane_claims_further_ahead_up_to_its_bound() -> None:
     one = lane(ahead_max=100)
-    one.take(items(1), now_s=0.0)
+    one.take(items(1), 1, now_s=0.0)
     for step in range(100):
         batch = items(one.room, first=1000 * (step + 1))
-        one.take(batch, now_s=0.05 * step)
+        one.take(batch, 1, now_s=0.05 * step)
         while not one.items.empty():
             one.items.get_nowait()
         one.settle(batch, now_s=0.05 * (step + 1))
@@ -45,15 +55,15 @@ async def test_a_fast_lane_claims_further_ahead_up_to_its_bound() -> None:
 async def test_a_lane_that_waited_for_a_claim_claims_further_ahead_at_once() -> None:
     one = lane(ahead_max=100)
     before = one.ahead
-    one.take(items(1), now_s=0.0, more=True)
+    one.take(items(1), 1, now_s=0.0, more=True)
     assert one.ahead == 2 * before
-    one.take(items(1, first=1), now_s=0.0, more=True)
+    one.take(items(1, first=1), 1, now_s=0.0, more=True)
     assert one.ahead == 2 * before, "it had an item left to begin"
 
 
 async def test_a_slow_lane_hoards_nothing() -> None:
     one = lane()
-    one.take(items(16), now_s=0.0)
+    one.take(items(16), 1, now_s=0.0)
     for number in range(16):
         one.settle(items(1, first=number), now_s=10.0 * (number + 1))
     assert one.ahead == 1

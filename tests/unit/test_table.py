@@ -103,7 +103,7 @@ def test_entering_the_queue_begins_anew_for_the_batch_that_asked() -> None:
         (RETRY, False, QUEUED, 0, GIVEN, KEEP, GIVEN),
         (RETRY, True, FAILED, 0, GIVEN, KEEP, KEEP),
         (FAIL, False, FAILED, 0, GIVEN, KEEP, KEEP),
-        (RELEASE, False, QUEUED, -1, KEEP, KEEP, CLEAR),
+        (RELEASE, False, QUEUED, -1, KEEP, KEEP, GIVEN),
         (POSTPONE, False, QUEUED, -1, GIVEN, KEEP, GIVEN),
         (RESCUE, False, QUEUED, 0, GIVEN, KEEP, GIVEN),
         (RESCUE, True, FAILED, 0, GIVEN, KEEP, KEEP),
@@ -121,9 +121,10 @@ def test_a_worker_does_to_an_item_what_the_lifecycle_says(
     rule = worked(trigger, exhausted=exhausted)
     assert (rule.verdict, rule.to_queue_status) == (CHANGED, to_queue_status)
     assert (rule.attempts_factor, rule.attempts_step) == (1, attempts_step)
-    assert (rule.error, rule.failure, rule.result, rule.run_at) == (error, error, result, run_at)
-    assert rule.worker == (GIVEN if trigger == CLAIM else CLEAR)
-    assert (rule.turn, rule.batch) == (KEEP, KEEP)
+    failure = CLEAR if trigger == CLAIM else error
+    assert (rule.error, rule.failure, rule.result, rule.run_at) == (error, failure, result, run_at)
+    assert (rule.worker, rule.turn) == ((GIVEN, CLEAR) if trigger == CLAIM else (CLEAR, KEEP))
+    assert rule.batch == KEEP
 
 
 @pytest.mark.parametrize(

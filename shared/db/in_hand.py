@@ -1,0 +1,63 @@
+"""What workers have in hand: a row for each claim, until its worker has settled all of its items and forgets it.
+
+An index of the items in hand would say the same, and be written twice for each of them. A claim names its items by its
+entry of the log; before that is dropped they are copied (`shared.db.partitions`). Whether an item is still in hand, its
+own row says.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from psycopg import sql
+
+from shared.db.engine import Connection
+from shared.db.statement import item_names
+from shared.workflow import Item, Workflow
+
+OVER = sql.SQL("NOT EXISTS (SELECT FROM worker_session w WHERE w.id = {session} AND w.ended_at IS NULL)")
+"""That a session is over."""
+
+_IN_HAND = sql.SQL(
+    """{claims} c
+    CROSS JOIN LATERAL (
+        SELECT unnest(c.items) UNION ALL SELECT unnest(e.items) FROM status_event e WHERE e.position = c.position
+    ) claimed (key)
+    JOIN {source} s ON s.{key} = claimed.key::{key_type} AND s.{queue} = 'processing' AND s.{worker} = c.session"""
+)
+_OWN = sql.SQL(
+    """/* own_items */
+SELECT DISTINCT s.{key}, s.version, s.{attempts} FROM {in_hand}
+WHERE c.resource = {resource} AND c.session = %s ORDER BY s.{key}"""
+)
+_FORGET = sql.SQL(
+    """/* forget_claims */
+DELETE FROM worker_claim d
+WHERE d.position IN (
+    SELECT position FROM worker_claim
+    WHERE resource = {resource} AND {is_over}
+    ORDER BY position LIMIT %s
+) AND NOT EXISTS (SELECT FROM {in_hand} WHERE c.position = d.position)"""
+)
+
+
+def in_hand(workflow: Workflow, claims: str = "worker_claim") -> sql.Composed:
+    """For a FROM: the claims `c`, and the items `s` of theirs that are with their workers; an item may be there twice.
+
+    `claims` names what has some of them, with their columns.
+    """
+    return _IN_HAND.format(**item_names(workflow), claims=sql.Identifier(claims))
+
+
+async def own_items(connection: Connection, workflow: Workflow, session: int) -> Sequence[Item]:
+    """What a session has in hand, without its data."""
+    statement = _OWN.format(**item_names(workflow), in_hand=in_hand(workflow))
+    cursor = await connection.execute(statement, [session])
+    return [Item(key, version, attempts, {}) for key, version, attempts in await cursor.fetchall()]
+
+
+async def forget_claims(connection: Connection, workflow: Workflow, *, limit: int) -> None:
+    """Forgets claims of sessions that are over, of the oldest `limit` of them those of which nothing is in hand."""
+    is_over = OVER.format(session=sql.SQL("session"))
+    statement = _FORGET.format(resource=sql.Literal(workflow.resource), is_over=is_over, in_hand=in_hand(workflow))
+    await connection.execute(statement, [limit])

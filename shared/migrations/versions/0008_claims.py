@@ -1,0 +1,31 @@
+"""Claims say who has what: an index of the items in hand was written at every claim and every completion."""
+
+from __future__ import annotations
+
+import sqlalchemy as sa
+from alembic import op
+from sqlalchemy.dialects.postgresql import ARRAY
+
+revision = "0008"
+down_revision = "0007"
+
+
+def upgrade() -> None:
+    """Adds the table, with the claims of all sessions that are known: they may have some of their items in hand."""
+    op.create_table(
+        "worker_claim",
+        sa.Column("position", sa.BigInteger, primary_key=True, autoincrement=False),
+        sa.Column("resource", sa.Text, nullable=False),
+        sa.Column("session", sa.BigInteger, nullable=False),
+        sa.Column("items", ARRAY(sa.Text)),
+    )
+    op.execute(
+        """INSERT INTO worker_claim (position, resource, session)
+           SELECT DISTINCT position, resource, worker FROM status_event
+           WHERE kind = 'claim' AND worker IN (SELECT id FROM worker_session)"""
+    )
+
+
+def downgrade() -> None:
+    """Drops it."""
+    op.drop_table("worker_claim")

@@ -1,0 +1,140 @@
+"""What workers have in hand: claims say it until their worker forgets them, and no completion writes an index."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Sequence
+from datetime import timedelta
+
+import psycopg
+import pytest
+
+from shared.db.claim import Claimed, claim
+from shared.db.curate import CurateCall, NewBatch, curate
+from shared.db.engine import Database
+from shared.db.finish import Result, finish
+from shared.db.in_hand import own_items
+from shared.db.queue import count_queue
+from shared.db.sessions import close_session, open_session, rescue
+from shared.machine import curate_trigger
+from shared.table import transition_table
+from shared.workflow import Item
+from tests.integration.test_partitions import LATER_DAYS, go_back_to, keep, today
+from tests.support.parcels import PARCELS
+from tests.support.service import add_many, parcel_database
+
+TABLE = transition_table(PARCELS)
+pytestmark = pytest.mark.postgres_versions
+
+
+@pytest.fixture
+async def database(database_url: str) -> AsyncIterator[Database]:
+    """The database with the tables of `parcels`."""
+    async with parcel_database(database_url) as database:
+        yield database
+
+
+async def queue(database: Database, count: int) -> int:
+    """Queues so many new parcels. Returns the id of a session that may claim them."""
+    await add_many(database, count)
+    async with database.transaction() as connection:
+        keys = [row[0] for row in await (await connection.execute("SELECT id FROM parcels")).fetchall()]
+        call = CurateCall(trigger=curate_trigger("Scan"), keys=keys, batch=NewBatch(status="Scan"))
+        await curate(connection, PARCELS, TABLE, call)
+        return await open_session(connection, host="h", version="1", resources=["parcels"])
+
+
+async def take(database: Database, session: int, limit: int, *, settled: Sequence[int] = ()) -> Claimed:
+    async with database.transaction() as connection:
+        return await claim(connection, PARCELS, TABLE, session=session, limit=limit, settled=settled)
+
+
+async def end(database: Database, items: Sequence[Item], trigger: str = "complete") -> None:
+    async with database.transaction() as connection:
+        results = [Result(item, trigger, values={"code": str(item.key)}) for item in items]
+        assert (await finish(connection, PARCELS, TABLE, results)).dropped == 0
+
+
+async def claims(database: Database) -> list[int]:
+    """Those that are not forgotten."""
+    async with database.transaction() as connection:
+        cursor = await connection.execute("SELECT position FROM worker_claim ORDER BY position")
+        return [position for (position,) in await cursor.fetchall()]
+
+
+async def rescued(database: Database) -> int:
+    async with database.transaction() as connection:
+        return await rescue(connection, PARCELS, TABLE, expiry_s=3600)
+
+
+async def own(database: Database, session: int) -> set[object]:
+    async with database.transaction() as connection:
+        items = await own_items(connection, PARCELS, session)
+        assert (await count_queue(connection, PARCELS)).in_flight == len(items)
+        return {item.key for item in items}
+
+
+@pytest.mark.parametrize("attempts", [1, 2])
+async def test_a_completion_writes_no_index(database: Database, attempts: int) -> None:
+    session = await queue(database, 5)
+    for _ in range(attempts - 1):
+        await end(database, (await take(database, session, 5)).items, "retry")
+    items = (await take(database, session, 5)).items
+    async with database.transaction() as connection:
+        await finish(connection, PARCELS, TABLE, [Result(item, "complete", values={"code": "x"}) for item in items])
+        # Only of completions: whatever else happens to an item changes what an index says of it.
+        cursor = await connection.execute(
+            "SELECT n_tup_hot_upd FROM pg_stat_xact_user_tables WHERE relname = 'parcels'"
+        )
+        assert await cursor.fetchone() == (5,)
+
+
+async def test_what_a_session_has_in_hand_is_what_it_claimed_and_has_not_settled(database: Database) -> None:
+    session = await queue(database, 5)
+    first, second = await take(database, session, 2), await take(database, session, 3)
+    assert await own(database, session) == {item.key for item in (*first.items, *second.items)}
+    await end(database, first.items)
+    await end(database, second.items[:1], "release")
+    assert await own(database, session) == {item.key for item in second.items[1:]}
+    again = await take(database, session, 5)
+    assert await own(database, session) == {item.key for item in second.items}, "once, although claimed twice"
+    assert [item.key for item in again.items] == [second.items[0].key]
+
+
+async def test_a_claim_that_gets_something_forgets_the_settled_ones_of_its_session(database: Database) -> None:
+    session = await queue(database, 3)
+    async with database.transaction() as connection:
+        other = await open_session(connection, host="h", version="1", resources=["parcels"])
+    first, theirs = await take(database, session, 1), await take(database, other, 1)
+    await end(database, first.items)
+    settled = [first.position, theirs.position]
+    last = await take(database, session, 1, settled=settled)
+    assert await claims(database) == [theirs.position, last.position]
+    await end(database, last.items)
+    nothing = await take(database, session, 1, settled=[last.position])
+    assert (nothing.position, await claims(database)) == (0, [theirs.position, last.position])
+
+
+async def test_claims_of_a_session_that_is_over_are_forgotten_with_the_last_of_their_items(database: Database) -> None:
+    session = await queue(database, 4)
+    first, second = await take(database, session, 2), await take(database, session, 2)
+    await end(database, first.items)
+    assert (await rescued(database), await claims(database)) == (0, [first.position, second.position])
+    async with database.transaction() as connection:
+        await close_session(connection, session)
+    async with database.transaction() as holder:
+        await holder.execute("SELECT FROM parcels WHERE id = %s FOR UPDATE", [second.items[0].key])
+        assert (await rescued(database), await claims(database)) == (1, [second.position]), "one is locked"
+    assert (await rescued(database), await claims(database)) == (1, [])
+
+
+async def test_what_is_in_hand_is_known_when_the_log_of_its_claim_is_gone(database: Database) -> None:
+    with psycopg.connect(database.url, autocommit=True) as connection:
+        go_back_to(connection, today(connection) - timedelta(days=LATER_DAYS))
+        session = await queue(database, 4)
+        done, lost = await take(database, session, 2), await take(database, session, 2)
+        await end(database, done.items)
+        assert keep(connection, retention_days=LATER_DAYS - 1).dropped == 1
+    assert await own(database, session) == {item.key for item in lost.items}
+    async with database.transaction() as other:
+        await close_session(other, session)
+    assert (await rescued(database), await claims(database)) == (2, [])
