@@ -64,8 +64,9 @@ async def test_everything_starts_in_containers_and_an_item_goes_all_the_way(comp
             return [worker.state for worker in workers] == [pb.WORKER_STATE_ALIVE]
 
         await eventually_async(served, within_s=READY_TIMEOUT_S)
-        psql = ("psql", "--username=curation", "--quiet", "--tuples-only", "--no-align", f"--command={BUSINESS}")
-        key = compose("exec", "-T", "postgres", *psql).strip()
+        psql = ("exec", "-T", "postgres", "psql", "--username=curation", "--quiet", "--tuples-only", "--no-align")
+        assert compose(*psql, "--command=SHOW autovacuum_naptime").strip() == "5s"
+        key = compose(*psql, f"--command={BUSINESS}").strip()
         answer = await client.set_status("local_businesses", "ReadWebsite", ids=[key], actor="test")
         watching = client.watch(
             "local_businesses",

@@ -1,10 +1,11 @@
-"""What the embedded PostgreSQL may take of a machine's memory."""
+"""What the embedded PostgreSQL is told of its machine, and the one in containers with it."""
 
 from __future__ import annotations
 
 import pytest
 
-from shared.db.embedded_settings import buffers_mib
+from shared.db.embedded_settings import buffers_mib, server_settings
+from tests.docs.pages import ROOT
 
 
 @pytest.mark.parametrize(
@@ -13,3 +14,8 @@ from shared.db.embedded_settings import buffers_mib
 )
 def test_buffers_are_a_quarter_of_the_memory_within_bounds(memory_mib: int, buffers: int) -> None:
     assert buffers_mib(memory_mib) == buffers
+
+
+def test_postgresql_in_containers_looks_as_often_for_what_is_to_be_vacuumed() -> None:
+    pause = server_settings()["autovacuum_naptime"]
+    assert f'"autovacuum_naptime={pause}"' in (ROOT / "docker-compose.yml").read_text()
