@@ -66,7 +66,7 @@ class BatchUpdate:
     """The status to be set; empty for a retry."""
     request_id: uuid.UUID | None
     digest: bytes
-    """Of the request without its request_id: what tells a repetition from another request under the same id."""
+    """Of a request with a request_id, without that: what tells a repetition from another request under the same id."""
     allow_partial: bool
     validate_only: bool
     cancel_in_flight: bool
@@ -118,7 +118,7 @@ def read_call(request: BatchRequest, violations: Violations) -> dict[str, Any]:
         )
     return {
         "request_id": request_id,
-        "digest": _digest(request),
+        "digest": _digest(request) if request_id else b"",
         "allow_partial": request.allow_partial,
         "validate_only": request.validate_only,
         "actor": request.actor,

@@ -44,13 +44,16 @@ class Encoding:
     def array(self, values: Sequence[Any]) -> Array:
         """The values, all of the encoding's own Python type, or None; as a list where one does not fit."""
         encode, info = self.encode, psycopg.adapters.types[self.type_name]
+        nulls = values.count(None)
+        if nulls == len(values):
+            return None
         try:
-            encoded = [_NULL if value is None else encode(value) for value in values]
+            if nulls:
+                encoded = [_NULL if value is None else encode(value) for value in values]
+            else:
+                encoded = [encode(value) for value in values]
         except error:
             return list(values)
-        nulls = encoded.count(_NULL)
-        if nulls == len(encoded):
-            return None
         head = _HEAD.pack(1, nulls > 0, info.oid, len(values), 1)
         return BinaryArray(info.array_oid, head + b"".join(encoded))
 
@@ -60,7 +63,7 @@ _NULL = _LENGTH.pack(-1)
 
 
 def _uuid(value: UUID) -> bytes:
-    return b"\x00\x00\x00\x10" + value.int.to_bytes(16)
+    return b"\x00\x00\x00\x10" + value.bytes
 
 
 def _text(value: str) -> bytes:
@@ -104,6 +107,12 @@ def encoding_of(column: Column[Any]) -> Encoding | None:
         case Float():
             return DOUBLES
     return None
+
+
+def array_of(column: Column[Any], values: Sequence[Any]) -> Array:
+    """Values of a column's own Python type, as they are sent."""
+    encoding = encoding_of(column)
+    return list(values) if encoding is None else encoding.array(values)
 
 
 class _Dumper(Dumper):

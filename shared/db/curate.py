@@ -11,6 +11,7 @@ from uuid import UUID
 
 from psycopg import sql
 
+from shared.db.arrays import BIGINTS, array_of
 from shared.db.engine import Connection
 from shared.db.statement import item_names
 from shared.db.writer import NOTIFY, Write, compose
@@ -110,8 +111,8 @@ async def curate(connection: Connection, workflow: Workflow, table: TransitionTa
         "validate_only": call.validate_only,
         "items_max": call.items_max,
         "outcomes_max": call.outcomes_max,
-        "keys": None if call.keys is None else list(call.keys),
-        "versions": call.versions and list(call.versions),
+        "keys": None if call.keys is None else array_of(workflow.key, call.keys),
+        "versions": None if call.versions is None else BIGINTS.array(call.versions),
         "batch": call.batch if isinstance(call.batch, int) else None,
     }
     if batch is not None:
@@ -188,7 +189,7 @@ _BY_FILTER = sql.SQL(
 _MISSING = sql.SQL(
     """UNION ALL
     SELECT a.key, 'not_found', NULL, NULL, NULL FROM unnest(%(keys)b::{key_type}[]) AS a (key)
-    WHERE (SELECT found FROM tally) < cardinality(%(keys)b::{key_type}[]) AND a.key NOT IN (SELECT key FROM locked)"""
+    WHERE (SELECT found FROM tally) < cardinality(%(keys)b::{key_type}[]) AND a.key NOT IN (SELECT key FROM judged)"""
 )
 _LEFT_OUT = sql.SQL(
     """tally AS MATERIALIZED (

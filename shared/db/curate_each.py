@@ -16,7 +16,7 @@ from typing import Any
 
 from psycopg import sql
 
-from shared.db.arrays import BIGINTS, DOUBLES, TEXTS, UUIDS, Array, encoding_of
+from shared.db.arrays import BIGINTS, DOUBLES, TEXTS, UUIDS, array_of
 from shared.db.curate import FRONT, CurateCall, Curated, NewBatch
 from shared.db.engine import Connection
 from shared.db.statement import item_names
@@ -75,7 +75,7 @@ def _parameters(workflow: Workflow, calls: Sequence[CurateCall]) -> dict[str, An
     keys, batches = [key_of(call) for call in calls], [batch_of(call) for call in calls]
     return {
         "resource": workflow.resource,
-        "keys": _encoded(workflow, keys),
+        "keys": array_of(workflow.key, keys),
         "triggers": TEXTS.array([call.trigger for call in calls]),
         "versions": BIGINTS.array([call.versions[0] if call.versions else None for call in calls]),
         "weights": DOUBLES.array([call.weight for call in calls]),
@@ -85,11 +85,6 @@ def _parameters(workflow: Workflow, calls: Sequence[CurateCall]) -> dict[str, An
         "request_ids": UUIDS.array([batch.request_id for batch in batches]),
         "digests": [batch.digest for batch in batches],
     }
-
-
-def _encoded(workflow: Workflow, keys: list[Any]) -> Array:
-    encoding = encoding_of(workflow.key)
-    return keys if encoding is None else encoding.array(keys)
 
 
 # Whether a request_id was used is looked up for each by itself: a join might be planned, once for all, while there are
@@ -111,7 +106,10 @@ _FREE = sql.SQL(
         SELECT * FROM {source} s WHERE s.{key} = a.key FOR NO KEY UPDATE SKIP LOCKED
     ) s WHERE a.done_by IS NULL"""
 )
-_CARRIED = sql.SQL(", a.n, a.weight, a.asked_status, a.actor, a.reason, a.request_id, a.digest")
+_CARRIED = {
+    name: sql.SQL("a.{}").format(sql.Identifier(name))
+    for name in ("n", "weight", "asked_status", "actor", "reason", "request_id", "digest")
+}
 # In order of request_id: of two groups with the same ones, each would wait for the other.
 _MADE = sql.SQL(
     """,

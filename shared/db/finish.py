@@ -12,7 +12,7 @@ from typing import Any
 
 from psycopg import sql
 
-from shared.db.arrays import BIGINTS, DOUBLES, TEXTS, Array, encoding_of
+from shared.db.arrays import BIGINTS, DOUBLES, TEXTS, array_of
 from shared.db.engine import Connection
 from shared.db.statement import commas, item_names, table_name
 from shared.db.values import array_type, element, to_array
@@ -20,7 +20,7 @@ from shared.db.writer import NOTIFY, Write, compose
 from shared.failure import Failure
 from shared.machine import COMPLETE, FAIL, FIND_NOTHING, POSTPONE, RELEASE, RETRY
 from shared.table import TransitionTable
-from shared.workflow import Item, ItemKey, Values, Workflow
+from shared.workflow import Item, Values, Workflow
 
 
 @dataclass(slots=True)
@@ -98,7 +98,7 @@ async def finish(
     groups = {f.group(workflow.resource): f for r in results if (f := r.failure) is not None}
     parameters: dict[str, Any] = {
         "resource": workflow.resource,
-        "keys": _keys(workflow, [r.item.key for r in results]),
+        "keys": array_of(workflow.key, [r.item.key for r in results]),
         "versions": BIGINTS.array([r.item.version for r in results]),
         "triggers": TEXTS.array([r.trigger for r in results]),
         "errors": TEXTS.array([r.error for r in results]),
@@ -116,11 +116,6 @@ async def finish(
     row = await cursor.fetchone()
     assert row is not None
     return Finished(saved=row[0], dropped=len(results) - row[0])
-
-
-def _keys(workflow: Workflow, keys: Sequence[ItemKey]) -> Array:
-    encoding = encoding_of(workflow.key)
-    return list(keys) if encoding is None else encoding.array(keys)
 
 
 @lru_cache
@@ -147,7 +142,10 @@ def _statement(workflow: Workflow, table: TransitionTable) -> bytes:
             failure=sql.SQL("g.failure"),
             delay_s=sql.SQL("g.delay_s"),
             worker=sql.SQL("s.{worker}").format(**names),
-            carried=sql.SQL(", g.ordinal") + sql.SQL("").join(sql.SQL(", g.{}").format(n) for n in taken.values()),
+            carried={
+                name: sql.SQL("g.{}").format(sql.Identifier(name))
+                for name in ("ordinal", *(f"value {column.name}" for column in columns))
+            },
             after=_UPSERT.format(
                 target=table_name(workflow.target),
                 columns=commas(sql.Identifier(c.name) for c in columns),

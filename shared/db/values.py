@@ -17,7 +17,7 @@ from psycopg.types.json import Json
 from sqlalchemy import ARRAY, Column, Integer
 from sqlalchemy.dialects.postgresql import JSON, JSONB
 
-from shared.db.arrays import JSONBS, Array, encoding_of
+from shared.db.arrays import JSONBS, Array, array_of
 from shared.db.statement import type_name
 from shared.workflow import Values
 
@@ -47,8 +47,7 @@ def to_array(column: Column[Any], rows: Sequence[Values | None]) -> Array:
     if isinstance(column.type, JSON):
         return [None if value is None else Json(value) for value in values]
     if {_python_type(column), NoneType}.issuperset(map(type, values)):
-        encoding = encoding_of(column)
-        return values if encoding is None else encoding.array(values)
+        return array_of(column, values)
     return [None if value is None else _text(column, value) for value in values]
 
 

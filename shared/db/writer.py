@@ -14,14 +14,14 @@ event, and each event that of the one before: an item's history is a chain, whic
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 
 from psycopg import sql
 
 from shared.db.statement import commas, item_names
-from shared.table import Rule
+from shared.table import GIVEN, Rule
 from shared.workflow import Workflow
 
 CHANNEL = "curation"
@@ -30,11 +30,6 @@ CHANNEL = "curation"
 _WRITE = sql.SQL(
     """/* {name} */
 WITH {before}
-locked AS MATERIALIZED (
-    SELECT s.{key} AS key, s.{status} AS status, coalesce(s.{queue}, 'none') AS queue, s.version AS version,
-           s.{attempts} AS attempts, s.{batch} AS batch, s.{event} AS event{carried}
-    FROM {chosen}
-),
 rules (trigger, status, queue, exhausted, verdict, to_status, to_queue, attempts_factor, attempts_step,
        error, failure, result, turn, run_at, worker, batch) AS (VALUES {rules}),
 judged AS MATERIALIZED (
@@ -44,7 +39,11 @@ judged AS MATERIALIZED (
            locked.attempts * rules.attempts_factor + rules.attempts_step AS to_attempts,
            CASE WHEN locked.expected <> locked.version THEN 'stale_version'
                 ELSE coalesce(rules.verdict, 'illegal_transition') END AS verdict
-    FROM locked LEFT JOIN rules
+    FROM (
+        SELECT s.{key} AS key, s.{status} AS status, coalesce(s.{queue}, 'none') AS queue, s.version AS version,
+               s.{attempts} AS attempts, s.{batch} AS batch, s.{event} AS event{carried}
+        FROM {chosen}
+    ) locked LEFT JOIN rules
       ON rules.trigger = locked.trigger AND rules.status = locked.status AND rules.queue = locked.queue
      AND coalesce(rules.exhausted = (locked.attempts >= {attempts_max}), true)
 ),
@@ -73,7 +72,8 @@ changed AS (
     RETURNING s.version AS new_version, s.{run_at} AS new_run_at, s.{error} AS new_error,
               coalesce(s.{batch}, j.batch) AS event_batch,
               CASE WHEN s.{batch} <> j.batch AND j.queue IN ('queued', 'processing') THEN j.batch END AS left_batch,
-              j.*{returned}
+              j.key, j.trigger, j.status, j.to_status, j.queue, j.to_queue, j.to_attempts, j.event, j.cause, j.worker,
+              j.batch_effect{kept}{returned}
 ),
 appended AS (
     INSERT INTO status_event (position, part, resource, kind, from_status, to_status, from_queue, to_queue,
@@ -121,8 +121,8 @@ class Write:
     """The session that claims, or that ended the attempt."""
     cause: sql.Composable = field(default_factory=partial(sql.SQL, "NULL::bigint"))
     """The batch that curates."""
-    carried: sql.Composable = field(default_factory=partial(sql.SQL, ""))
-    """More columns to take along from `chosen` to `changed`, each with a comma in front."""
+    carried: Mapping[str, sql.Composable] = field(default_factory=dict)
+    """More columns to take along from `chosen` to `changed`, by the name that they have there."""
     returned: sql.Composable = field(default_factory=partial(sql.SQL, ""))
     """More columns of the changed row `s`, each with a comma in front."""
     gate: sql.Composable = field(default_factory=partial(sql.SQL, "true"))
@@ -145,23 +145,27 @@ def compose(workflow: Workflow, write: Write) -> bytes:
         "delay_s": write.delay_s,
         "worker": write.worker,
         "cause": write.cause,
+        **write.carried,
     }
     carried = sql.SQL("").join(
         sql.SQL(", {} AS {}").format(expression, sql.Identifier(name)) for name, expression in facts.items()
     )
+    kept = sql.SQL("").join(sql.SQL(", j.{}").format(sql.Identifier(name)) for name in write.carried)
+    gives_turns = any(rule.turn == GIVEN for rule in write.rules)
     names = item_names(workflow)
     statement = _WRITE.format(
         own_turn=names.pop("turn"),
-        turn=write.turn,
+        turn=write.turn if gives_turns else sql.SQL("NULL::float8"),
         **names,
         name=sql.SQL(write.name),
         before=write.before,
         chosen=write.chosen,
-        carried=carried + write.carried,
+        carried=carried,
         rules=commas(_values(rule) for rule in write.rules) if write.rules else _values(_NO_RULE),
         attempts_max=sql.Literal(workflow.limits.attempts_max),
         between=write.between,
         gate=write.gate,
+        kept=kept,
         returned=write.returned,
         after=write.after,
         answer=write.answer,
