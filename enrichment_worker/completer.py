@@ -16,7 +16,7 @@ import psycopg
 from enrichment_worker.bell import Bell
 from enrichment_worker.lane import Lane
 from enrichment_worker.pinned import Pinned
-from enrichment_worker.refusal import is_refusal, refusal, value_problem
+from enrichment_worker.refusal import UNSAYABLE, is_refusal, refusal, value_problem
 from shared.db.finish import Result, finish
 from shared.db.log import append_progress
 from shared.errors import DatabaseUnavailable
@@ -144,7 +144,7 @@ class Completer(Part):
         try:
             async with pinned.autocommit() as connection:
                 finished = await finish(connection, self._lane.workflow, self._lane.table, batch)
-        except (psycopg.Error, TypeError, ValueError) as error:
+        except (psycopg.Error, *UNSAYABLE) as error:
             if not is_refusal(error) or not any(result.trigger == COMPLETE for result in batch):
                 raise
             for piece in self._pieces(batch, error):

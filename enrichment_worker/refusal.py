@@ -18,18 +18,20 @@ LIMITS = "54"
 """Beyond a limit, e.g. a key too long for its index: `OperationalError` by name, but no other time would help."""
 NOT_IN_STATE = "55000"
 """Another such one, that triggers like to raise."""
+UNSAYABLE = (TypeError, ValueError, RecursionError)
+"""No value of its column, or JSON that is too deep."""
 _UNSTORABLE = re.compile("[\x00\ud800-\udfff]")
 """NUL, and half a surrogate pair: what JSON can say and PostgreSQL cannot keep."""
 
 
 def is_refusal(error: Exception) -> bool:
-    """Whether a row's values may be the cause. `TypeError` and the like come from turning values into SQL.
+    """Whether a row's values may be the cause. `UNSAYABLE` come from turning values into SQL.
 
     Errors of the installation (no such table, no permission) are not, unless a trigger of the target met them: then
     PostgreSQL tells in which function it was. An error code of a trigger's own belongs to no class.
     """
     if not isinstance(error, psycopg.Error):
-        return isinstance(error, TypeError | ValueError)
+        return isinstance(error, UNSAYABLE)
     state = error.sqlstate
     if isinstance(error, psycopg.OperationalError):
         return state is not None and (state.startswith(LIMITS) or state == NOT_IN_STATE)

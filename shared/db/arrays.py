@@ -6,7 +6,6 @@ where this takes 2.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from struct import Struct, error
@@ -19,6 +18,8 @@ from psycopg.adapt import Dumper, PyFormat
 from psycopg.pq import Format
 from sqlalchemy import Column, Enum, Float, Integer, String, Uuid
 from sqlalchemy.dialects.postgresql import JSONB
+
+from shared.db.jsonb import to_jsonb
 
 Array: TypeAlias = "BinaryArray | list[Any] | None"
 """A parameter of a statement; None where every value is NULL, for `unnest` pads with it."""
@@ -74,7 +75,7 @@ def _text(value: str) -> bytes:
 
 
 def _jsonb(value: Any) -> bytes:
-    encoded = json.dumps(value).encode()
+    encoded = to_jsonb(value)
     return _LENGTH.pack(len(encoded) + 1) + b"\x01" + encoded
 
 

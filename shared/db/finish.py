@@ -93,7 +93,7 @@ async def finish(
     """Writes how these attempts ended, those of old versions left out.
 
     Raises:
-        psycopg.Error, TypeError, ValueError: the target refuses a value; nothing was changed.
+        psycopg.Error, TypeError, ValueError, RecursionError: the target refuses a value; nothing was changed.
     """
     groups = {f.group(workflow.resource): f for r in results if (f := r.failure) is not None}
     parameters: dict[str, Any] = {

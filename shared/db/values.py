@@ -38,7 +38,7 @@ def to_array(column: Column[Any], rows: Sequence[Values | None]) -> Array:
     """One column of all rows. A column that a row leaves out is NULL.
 
     Raises:
-        TypeError, ValueError, psycopg.Error: a value has no form that PostgreSQL could read.
+        TypeError, ValueError, RecursionError, psycopg.Error: a value has no form that PostgreSQL could read.
     """
     name = column.name
     values = [None if row is None else row.get(name) for row in rows]

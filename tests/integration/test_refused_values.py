@@ -18,6 +18,11 @@ from tests.support.worker import World
 BATCH_SIZE = 500
 SURROGATE = "\ud800"
 HUGE = 10**400
+DEEP: list[Any] = []
+for _ in range(2000):
+    DEEP = [DEEP]
+CIRCLE: list[Any] = []
+CIRCLE.append(CIRCLE)
 REFUSED: Mapping[str, tuple[Mapping[str, Any], str]] = {
     "too long": ({"label": "x" * 21}, "value too long for type character varying(20) (see label)"),
     "null": ({"label": None}, 'null value in column "label" of relation "strict" violates not-null constraint'),
@@ -49,6 +54,8 @@ REFUSED: Mapping[str, tuple[Mapping[str, Any], str]] = {
     "extra nul": ({"extra": {"a": "\x00"}}, "unsupported Unicode escape sequence"),
     "extra surrogate": ({"extra": SURROGATE}, "invalid input syntax for type json"),
     "extra nan": ({"extra": [float("nan")]}, "invalid input syntax for type json"),
+    "extra deep": ({"extra": DEEP}, "maximum recursion depth exceeded"),
+    "extra circle": ({"extra": CIRCLE}, "maximum recursion depth exceeded"),
     "extra set": ({"extra": {1}}, "Object of type set is not JSON serializable"),
     "slogan again": ({"slogan": "taken"}, 'duplicate key value violates unique constraint "strict_slogan_key"'),
     "owner": ({"owner": "nobody"}, 'violates foreign key constraint "strict_owner_fkey"'),
