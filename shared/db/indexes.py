@@ -1,6 +1,7 @@
 """The machinery's indexes of a source: a table that is there may have those of an earlier version.
 
-Those had the queue's status in their predicates, so that every completion wrote every index of its item.
+Those had the queue's status in their predicates, so that every completion wrote every index of its item. One of them
+said what is in hand, as claims do now.
 """
 
 from __future__ import annotations
@@ -10,11 +11,22 @@ from sqlalchemy import Connection, text
 from shared.db.statement import item_names
 from shared.workflow import Workflow
 
+# By what they are on, for a name depends on a schema, on a naming convention, and on how long it is.
 _OUTDATED = text(
-    """SELECT i.indexrelid::regclass::text FROM pg_index i JOIN pg_class c ON c.oid = i.indexrelid
-    WHERE i.indrelid = to_regclass(:table) AND c.relname = ANY(:names)
-      AND strpos(pg_get_expr(i.indpred, i.indrelid), :status) > 0"""
+    """SELECT i.indexrelid::regclass::text
+    FROM pg_index i JOIN pg_attribute first ON first.attrelid = i.indrelid AND first.attnum = i.indkey[0]
+    WHERE i.indrelid = to_regclass(:table) AND i.indpred IS NOT NULL AND first.attname = ANY(:columns)
+      AND EXISTS (
+        SELECT FROM pg_depend d JOIN pg_attribute a ON a.attrelid = d.refobjid AND a.attnum = d.refobjsubid
+        WHERE d.classid = 'pg_class'::regclass AND d.objid = i.indexrelid
+          AND d.refclassid = 'pg_class'::regclass AND d.refobjid = i.indrelid AND a.attname = :status
+      )"""
 )
+# Found by the rows, whose workers may be gone for longer than the log is kept. The position is no entry's.
+_NOTE_CLAIMS = """INSERT INTO worker_claim (position, resource, session, items)
+    SELECT nextval('status_event_position'), {resource}, c.worker, c.items
+    FROM (SELECT s.{worker} AS worker, array_agg(s.{key}::text) AS items
+          FROM {source} s WHERE s.{queue} = 'processing' AND s.{worker} IS NOT NULL GROUP BY s.{worker}) c"""
 # What the new predicates take for granted: what has a turn is queued, not for later; what is under way has no failure.
 _TIDY = """UPDATE {source} s
     SET {turn} = CASE WHEN s.{queue} = 'queued' AND s.{run_at} IS NULL THEN s.{turn} END,
@@ -26,16 +38,19 @@ _TIDY = """UPDATE {source} s
 def set_indexes(connection: Connection, workflow: Workflow) -> None:
     """Replaces what is outdated; whoever writes the table waits meanwhile. Otherwise it touches nothing."""
     source, queue = workflow.source, workflow.queue
-    partial = {str(i.name): i for i in source.indexes if i.dialect_options["postgresql"]["where"] is not None}
-    names = [*partial, f"ix_{source.name}_{queue.worker}"]
-    table = connection.dialect.identifier_preparer.format_table(source)
-    found = {"table": table, "names": names, "status": queue.status}
+    found = {
+        "table": connection.dialect.identifier_preparer.format_table(source),
+        "columns": [queue.turn, queue.run_at, queue.worker, queue.failure],
+        "status": queue.status,
+    }
     outdated = list(connection.scalars(_OUTDATED, found))
     if not outdated:
         return
+    names = {name: part.as_string(None) for name, part in item_names(workflow).items()}
+    connection.exec_driver_sql(_NOTE_CLAIMS.format(**names))
     for name in outdated:
         connection.exec_driver_sql(f"DROP INDEX {name}")
-    tidy = {name: part.as_string(None) for name, part in item_names(workflow).items()}
-    connection.exec_driver_sql(_TIDY.format(**tidy))
-    for index in partial.values():
-        index.create(connection, checkfirst=True)
+    connection.exec_driver_sql(_TIDY.format(**names))
+    for index in source.indexes:
+        if index.dialect_options["postgresql"]["where"] is not None:
+            index.create(connection, checkfirst=True)

@@ -27,8 +27,8 @@ CURATION = Curation(initial="New", transitions={"New": ("Selected",), "Selected"
 QUEUE = QueueColumns.named("scan")
 
 
-def shops() -> Workflow:
-    tables = MetaData()
+def shops(schema: str | None = None) -> Workflow:
+    tables = MetaData(schema=schema)
     return Workflow(
         resource="shops",
         source=Table("shop", tables, Column("id", Integer, primary_key=True), *item_columns(CURATION, QUEUE)),
@@ -102,27 +102,36 @@ def test_columns_that_the_machinery_has_come_to_need_are_added(empty_database_ur
 
 
 EARLIER_INDEXES = """
-DROP INDEX ix_shop_scan_turn; DROP INDEX ix_shop_scan_run_at; DROP INDEX ix_shop_scan_failure;
-CREATE INDEX ix_shop_scan_turn ON shop (scan_turn, id) WHERE scan_status = 'queued' AND scan_run_at IS NULL;
-CREATE INDEX ix_shop_scan_run_at ON shop (scan_run_at) WHERE scan_status = 'queued' AND scan_run_at IS NOT NULL;
-CREATE INDEX ix_shop_scan_worker ON shop (scan_worker) WHERE scan_status = 'processing';
-CREATE INDEX ix_shop_scan_failure ON shop (scan_failure, id, scan_batch) WHERE scan_status = 'failed';
-INSERT INTO shop (id, status, scan_status, scan_turn, scan_run_at, scan_failure)
-VALUES (1, 'Selected', 'queued', 1, NULL, NULL), (2, 'Selected', 'queued', 2, now(), 7),
-       (3, 'Selected', 'processing', 3, NULL, 7), (4, 'Selected', 'completed', 4, NULL, NULL),
-       (5, 'Selected', 'failed', 5, NULL, 7), (6, 'New', NULL, NULL, NULL, NULL)
+DROP INDEX {schema}.ix_{prefix}shop_scan_turn, {schema}.ix_{prefix}shop_scan_run_at,
+    {schema}.ix_{prefix}shop_scan_failure;
+CREATE INDEX ix_{prefix}shop_scan_turn ON {schema}.shop (scan_turn, id)
+    WHERE scan_status = 'queued' AND scan_run_at IS NULL;
+CREATE INDEX ix_{prefix}shop_scan_run_at ON {schema}.shop (scan_run_at)
+    WHERE scan_status = 'queued' AND scan_run_at IS NOT NULL;
+CREATE INDEX ix_{prefix}shop_scan_worker ON {schema}.shop (scan_worker) WHERE scan_status = 'processing';
+CREATE INDEX ix_{prefix}shop_scan_failure ON {schema}.shop (scan_failure, id, scan_batch) WHERE scan_status = 'failed';
+CREATE INDEX the_author_has ON {schema}.shop (id) WHERE scan_status = 'failed';
+INSERT INTO {schema}.shop (id, status, scan_status, scan_turn, scan_run_at, scan_failure, scan_worker)
+VALUES (1, 'Selected', 'queued', 1, NULL, NULL, NULL), (2, 'Selected', 'queued', 2, now(), 7, NULL),
+       (3, 'Selected', 'processing', 3, NULL, 7, 5), (4, 'Selected', 'completed', 4, NULL, NULL, NULL),
+       (5, 'Selected', 'failed', 5, NULL, 7, NULL), (6, 'New', NULL, NULL, NULL, NULL, NULL),
+       (7, 'Selected', 'processing', 3, NULL, NULL, 5), (8, 'Selected', 'processing', 3, NULL, NULL, 6)
 """
 
 
-def test_indexes_that_an_earlier_version_made_are_replaced(empty_database_url: str) -> None:
-    migrate(empty_database_url, Registry(shops()))
+@pytest.mark.parametrize("schema", [None, "my"])
+def test_indexes_that_an_earlier_version_made_are_replaced(empty_database_url: str, schema: str | None) -> None:
+    shop = Registry(shops(schema))
+    execute(empty_database_url, "CREATE SCHEMA my")
+    migrate(empty_database_url, shop)
     made = indexes(empty_database_url, "shop")
-    execute(empty_database_url, EARLIER_INDEXES)
-    migrate(empty_database_url, Registry(shops()))
-    assert indexes(empty_database_url, "shop") == made
+    names = {"schema": schema, "prefix": "my_"} if schema else {"schema": "public", "prefix": ""}
+    execute(empty_database_url, EARLIER_INDEXES.format(**names))
+    migrate(empty_database_url, shop)
+    assert {line for line in indexes(empty_database_url, "shop") if "the_author_has" not in line} == made
     with connected(empty_database_url) as connection:
-        statement = "SELECT id, scan_turn, scan_run_at IS NOT NULL, scan_failure FROM shop ORDER BY id"
-        rows = [tuple(row) for row in connection.execute(text(statement))]
+        statement = "SELECT id, scan_turn, scan_run_at IS NOT NULL, scan_failure FROM {schema}.shop ORDER BY id"
+        rows = [tuple(row) for row in connection.execute(text(statement.format(**names)))]
     assert rows == [
         (1, 1, False, None),
         (2, None, True, 7),
@@ -130,7 +139,22 @@ def test_indexes_that_an_earlier_version_made_are_replaced(empty_database_url: s
         (4, None, False, None),
         (5, None, False, 7),
         (6, None, False, None),
+        (7, None, False, None),
+        (8, None, False, None),
     ]
+
+
+def test_what_workers_have_in_hand_when_claims_come_to_say_it_is_theirs(empty_database_url: str) -> None:
+    migrate(empty_database_url, Registry(shops()))
+    execute(empty_database_url, EARLIER_INDEXES.format(schema="public", prefix=""))
+    migrate(empty_database_url, Registry(shops()))
+    migrate(empty_database_url, Registry(shops()))
+    with connected(empty_database_url) as connection:
+        statement = "SELECT resource, session, items FROM worker_claim ORDER BY session"
+        assert [tuple(row) for row in connection.execute(text(statement))] == [
+            ("shops", 5, ["3", "7"]),
+            ("shops", 6, ["8"]),
+        ]
 
 
 def test_columns_of_the_machinery_that_a_table_cannot_get_in_a_moment_are_left_to_its_author(

@@ -40,6 +40,17 @@ async def test_a_claim_is_settled_with_the_last_of_its_items() -> None:
     assert one.settled == [7, 8]
 
 
+async def test_what_a_database_that_lost_commits_gives_once_more_is_held_once() -> None:
+    one = lane()
+    one.take(items(2), 7, now_s=0.0)
+    one.lost |= set(one.held)
+    one.take(items(2), 8, now_s=0.0)
+    assert (one.settled, one.lost) == ([7], set())
+    one.settle(items(2), now_s=0.0)
+    one.settle(items(2), now_s=0.0)
+    assert (one.settled, one.held) == ([7, 8], {})
+
+
 async def test_a_fast_lane_claims_further_ahead_up_to_its_bound() -> None:
     one = lane(ahead_max=100)
     one.take(items(1), 1, now_s=0.0)

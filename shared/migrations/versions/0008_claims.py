@@ -11,18 +11,13 @@ down_revision = "0007"
 
 
 def upgrade() -> None:
-    """Adds the table, with the claims of all sessions that are known: they may have some of their items in hand."""
+    """Adds the table. What is in hand by then is noted where a source's indexes are replaced, which knows its rows."""
     op.create_table(
         "worker_claim",
         sa.Column("position", sa.BigInteger, primary_key=True, autoincrement=False),
         sa.Column("resource", sa.Text, nullable=False),
         sa.Column("session", sa.BigInteger, nullable=False),
         sa.Column("items", ARRAY(sa.Text)),
-    )
-    op.execute(
-        """INSERT INTO worker_claim (position, resource, session)
-           SELECT DISTINCT position, resource, worker FROM status_event
-           WHERE kind = 'claim' AND worker IN (SELECT id FROM worker_session)"""
     )
 
 
