@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
@@ -156,9 +157,9 @@ class Completer(Part):
     def _settle(self, batch: Sequence[Result], *, dropped: int) -> None:
         """They are committed: makes room for others, and counts."""
         self._lane.settle([result.item for result in batch], now_s=asyncio.get_running_loop().time())
-        for result in batch:
-            self._lane.done += result.trigger in (COMPLETE, FIND_NOTHING)
-            self._lane.failed += result.trigger == FAIL
+        ended = Counter(result.trigger for result in batch)
+        self._lane.done += ended[COMPLETE] + ended[FIND_NOTHING]
+        self._lane.failed += ended[FAIL]
         if dropped:
             self._lane.dropped += dropped
             self._probe.mark("dropped", dropped)

@@ -80,7 +80,6 @@ class Runner(Part):
         super().__init__()
         self._lane, self._bench, self._completer, self._grace = lane, bench, completer, grace
         self._probe = probe or Probe()
-        self._slices = Slices()
         self._places: list[_Place] = []
         self._stuck: set[asyncio.Task[None]] = set()
 
@@ -111,6 +110,7 @@ class Runner(Part):
         return len(cancelled)
 
     async def _run(self) -> None:
+        self._slices = Slices(asyncio.get_running_loop())
         for _ in range(self._lane.concurrency):
             self._open()
         self.ready()
@@ -140,7 +140,7 @@ class Runner(Part):
             lane.begin(item)
             place.item, place.until_s = item, loop.time() + time_s
             try:
-                outcome = await attempt(item, self._bench)
+                outcome = await attempt(item, self._bench, place.task)
             except asyncio.CancelledError:
                 outcome = RELEASED
             if place.is_given_up:

@@ -15,16 +15,16 @@ SLICE_S = 0.004
 class Slices:
     """Shared by the places of a runner. Each turn of the event loop has one slice, from the first question in it."""
 
-    def __init__(self) -> None:
-        self._until_s = inf
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._loop, self._until_s = loop, inf
 
     def is_over(self) -> bool:
         """Whether this turn's slice has passed: then let the event loop turn before the next attempt."""
-        loop = asyncio.get_running_loop()
+        now_s = self._loop.time()
         if self._until_s == inf:
-            self._until_s = loop.time() + SLICE_S
-            loop.call_soon(self._end)
-        return loop.time() > self._until_s
+            self._until_s = now_s + SLICE_S
+            self._loop.call_soon(self._end)
+        return now_s > self._until_s
 
     def _end(self) -> None:
         self._until_s = inf

@@ -9,7 +9,7 @@ import asyncio
 import importlib
 import inspect
 import threading
-from collections.abc import Callable, Coroutine, Generator, Mapping
+from collections.abc import Awaitable, Callable, Coroutine, Generator, Mapping
 from contextlib import nullcontext, suppress
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
@@ -60,17 +60,19 @@ class Bench:
         object.__setattr__(self, "is_async", _is_async(self.enricher))
 
 
-async def attempt(item: Item, bench: Bench) -> AttemptOutcome:
+async def attempt(item: Item, bench: Bench, task: asyncio.Task[Any] | None = None) -> AttemptOutcome:
     """Runs the enricher once. Raises nothing but a cancellation of the caller.
+
+    `task` is the current one, where the caller has it at hand: asking for it is a system call (`os.getpid`).
 
     Returns when the enricher has ended, which may be long after its time, or never: it may swallow its cancellation,
     and a thread cannot be interrupted. A caller that cannot wait gives it up, and takes `overdue` for the outcome.
     """
     context = _Context(item, bench)
     try:
-        return _found(await bench.deadline.run(_call(item, context, bench)))
+        return _found(await bench.deadline.run(_call(item, context, bench), task))
     except asyncio.CancelledError:
-        task = asyncio.current_task()
+        task = task or asyncio.current_task()
         if task is None or task.cancelling():
             raise
         # Nobody cancelled us: the enricher let a cancellation of its own escape, which must not pass for ours.
@@ -121,11 +123,10 @@ def load_enricher(workflow: Workflow) -> AnyEnricher:
     return enricher
 
 
-async def _call(item: Item, context: _Context, bench: Bench) -> Any:
+def _call(item: Item, context: _Context, bench: Bench) -> Awaitable[Any]:
     enricher: Callable[[Item, Any], Any] = bench.enricher
-    if bench.is_async:
-        return await enricher(item, context)
-    return await _in_thread(enricher, item, context)
+    call: Awaitable[Any] = enricher(item, context) if bench.is_async else _in_thread(enricher, item, context)
+    return call
 
 
 async def _in_thread(enricher: Callable[[Item, Any], Any], item: Item, context: _Context) -> Any:

@@ -20,9 +20,9 @@ class Deadline:
         self._expired: set[asyncio.Task[Any]] = set()
         self._timer: asyncio.TimerHandle | None = None
 
-    async def run(self, work: Awaitable[Any]) -> Any:
+    async def run(self, work: Awaitable[Any], task: asyncio.Task[Any] | None = None) -> Any:
         """Awaits it in the current task. Raises `TimeoutError` when it was cancelled because its time was over."""
-        task = asyncio.current_task()
+        task = task or asyncio.current_task()
         assert task is not None, "in no task"
         assert task not in self._until_s, "a task awaits one thing at a time"
         loop, cancelling = task.get_loop(), task.cancelling()
@@ -37,7 +37,8 @@ class Deadline:
             raise
         finally:
             del self._until_s[task]
-            self._took_back(task)  # where it ended by itself all the same
+            if self._expired:
+                self._took_back(task)  # where it ended by itself all the same
 
     def _took_back(self, task: asyncio.Task[Any]) -> bool:
         """Whether the task's time was over; it is no longer cancelled for that."""

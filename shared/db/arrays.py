@@ -45,16 +45,13 @@ class Encoding:
     def array(self, values: Sequence[Any]) -> Array:
         """The values, all of the encoding's own Python type, or None; as a list where one does not fit."""
         encode, info = self.encode, psycopg.adapters.types[self.type_name]
-        nulls = values.count(None)
-        if nulls == len(values):
-            return None
         try:
-            if nulls:
-                encoded = [_NULL if value is None else encode(value) for value in values]
-            else:
-                encoded = [encode(value) for value in values]
+            encoded = [_NULL if value is None else encode(value) for value in values]
         except error:
             return list(values)
+        nulls = encoded.count(_NULL)
+        if nulls == len(encoded):
+            return None
         head = _HEAD.pack(1, nulls > 0, info.oid, len(values), 1)
         return BinaryArray(info.array_oid, head + b"".join(encoded))
 
@@ -64,7 +61,7 @@ _NULL = _LENGTH.pack(-1)
 
 
 def _uuid(value: UUID) -> bytes:
-    return b"\x00\x00\x00\x10" + value.bytes
+    return b"\x00\x00\x00\x10" + value.int.to_bytes(16)
 
 
 def _text(value: str) -> bytes:

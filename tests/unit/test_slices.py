@@ -8,7 +8,7 @@ from enrichment_worker.slices import Slices
 
 
 async def test_work_that_waits_for_nothing_lets_others_have_the_event_loop() -> None:
-    slices, steps, others = Slices(), 0, asyncio.Event()
+    slices, steps, others = Slices(asyncio.get_running_loop()), 0, asyncio.Event()
     asyncio.get_running_loop().call_soon(others.set)
     while not others.is_set():
         steps += 1
@@ -18,7 +18,7 @@ async def test_work_that_waits_for_nothing_lets_others_have_the_event_loop() -> 
 
 
 async def test_a_slice_is_shared_and_ends_with_the_turn() -> None:
-    slices = Slices()
+    slices = Slices(asyncio.get_running_loop())
     while not slices.is_over():
         pass
     assert slices.is_over()
