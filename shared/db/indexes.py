@@ -13,7 +13,7 @@ from shared.workflow import Workflow
 
 # By what they are on, for a name depends on a schema, on a naming convention, and on how long it is.
 _OUTDATED = text(
-    """SELECT i.indexrelid::regclass::text
+    """SELECT i.indexrelid::regclass::text, first.attname, (SELECT relname FROM pg_class WHERE oid = i.indexrelid)
     FROM pg_index i JOIN pg_attribute first ON first.attrelid = i.indrelid AND first.attnum = i.indkey[0]
     WHERE i.indrelid = to_regclass(:table) AND i.indpred IS NOT NULL AND first.attname = ANY(:columns)
       AND EXISTS (
@@ -37,20 +37,21 @@ _TIDY = """UPDATE {source} s
 
 def set_indexes(connection: Connection, workflow: Workflow) -> None:
     """Replaces what is outdated; whoever writes the table waits meanwhile. Otherwise it touches nothing."""
-    source, queue = workflow.source, workflow.queue
-    found = {
-        "table": connection.dialect.identifier_preparer.format_table(source),
-        "columns": [queue.turn, queue.run_at, queue.worker, queue.failure],
-        "status": queue.status,
-    }
-    outdated = list(connection.scalars(_OUTDATED, found))
+    source, queue, quoted = workflow.source, workflow.queue, connection.dialect.identifier_preparer
+    table = quoted.format_table(source)
+    columns = [queue.turn, queue.run_at, queue.worker, queue.failure]
+    outdated = connection.execute(_OUTDATED, {"table": table, "columns": columns, "status": queue.status}).all()
     if not outdated:
         return
     names = {name: part.as_string(None) for name, part in item_names(workflow).items()}
     connection.exec_driver_sql(_NOTE_CLAIMS.format(**names))
-    for name in outdated:
+    for name, _, _ in outdated:
         connection.exec_driver_sql(f"DROP INDEX {name}")
     connection.exec_driver_sql(_TIDY.format(**names))
+    # Each under the name of the one in whose place it comes: that by the models may be another table's, the one that
+    # became a partitioned table.
     for index in source.indexes:
-        if index.dialect_options["postgresql"]["where"] is not None:
-            index.create(connection, checkfirst=True)
+        first, where = index.columns[0].name, index.dialect_options["postgresql"]["where"]
+        for name in [name for _, column, name in outdated if column == first and where is not None]:
+            keys = ", ".join(quoted.quote(column.name) for column in index.columns)
+            connection.exec_driver_sql(f"CREATE INDEX {quoted.quote(name)} ON {table} ({keys}) WHERE {where}")

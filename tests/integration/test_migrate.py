@@ -144,6 +144,29 @@ def test_indexes_that_an_earlier_version_made_are_replaced(empty_database_url: s
     ]
 
 
+def test_indexes_of_a_table_that_was_partitioned_are_replaced_under_their_names(empty_database_url: str) -> None:
+    migrate(empty_database_url, Registry(shops()))
+    execute(empty_database_url, EARLIER_INDEXES.format(schema="public", prefix=""))
+    execute(
+        empty_database_url,
+        "ALTER TABLE shop RENAME TO shop_whole;"
+        "CREATE TABLE shop (LIKE shop_whole INCLUDING ALL) PARTITION BY HASH (id);"
+        "CREATE TABLE shop_0 PARTITION OF shop FOR VALUES WITH (MODULUS 1, REMAINDER 0);"
+        "INSERT INTO shop SELECT * FROM shop_whole",
+    )
+    migrate(empty_database_url, Registry(shops()))
+    made = {
+        line.partition(" ON ONLY ")[0].split()[-1]: line.partition(" WHERE ")[2]
+        for line in indexes(empty_database_url, "shop")
+    }
+    assert {name: where for name, where in made.items() if where} == {
+        "shop_scan_turn_id_idx": "(scan_turn IS NOT NULL)",
+        "shop_scan_run_at_idx": "(scan_run_at IS NOT NULL)",
+        "shop_scan_failure_id_scan_batch_idx": "((scan_failure IS NOT NULL) AND (scan_run_at IS NULL))",
+        "shop_id_idx": "(scan_status = 'failed'::text)",
+    }
+
+
 def test_what_workers_have_in_hand_when_claims_come_to_say_it_is_theirs(empty_database_url: str) -> None:
     migrate(empty_database_url, Registry(shops()))
     execute(empty_database_url, EARLIER_INDEXES.format(schema="public", prefix=""))
