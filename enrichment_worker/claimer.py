@@ -33,6 +33,9 @@ RESTART_SHARE = 0.05
 was claimed since."""
 PROBE_SPARE_S = 15.0
 """A probe is taken for lost, and another one made, so long after its attempt should have ended."""
+LOOK_S = 30.0
+"""A worker that has ever lost an answer looks so often for items that it does not know of: a claim may be committed
+long after its connection was lost, where the disc or a standby is slow."""
 BREATH_S = 0.02
 """After a claim that emptied the queue; each commit of any worker notifies, and not each deserves a query."""
 
@@ -56,7 +59,7 @@ class Claimer(Part):
         self._lane, self._session, self._pinned, self._few_pinned = lane, session, pinned, few_pinned
         self._poll_s, self._random, self._probe = poll_s, random, probe or Probe()
         self._quota = Quota(lane)
-        self._in_doubt = False
+        self._look_at_s = inf
         self._expects_few = True
         """The last claim emptied the queue."""
         self._turn, self._restart_at_s = -inf, 0.0
@@ -78,7 +81,7 @@ class Claimer(Part):
                 await self._step()
             except DatabaseUnavailable:
                 # The claim may have been committed all the same, and its answer lost.
-                self._in_doubt = True
+                self._look_at_s = -inf
                 await self.pause(self._pinned.backoff_s)
 
     async def _step(self) -> None:
@@ -118,12 +121,12 @@ class Claimer(Part):
         if now_s >= self._restart_at_s:
             self._turn = -inf
         from_front = self._turn == -inf
-        is_alone = not (self._in_doubt or probe or self._quota.is_limited)
+        in_doubt = now_s >= self._look_at_s
+        is_alone = not (in_doubt or probe or self._quota.is_limited)
         settled = lane.settled[:]
         alone = self._few_pinned if limit <= FEW else self._pinned
         async with alone.autocommit() if is_alone else self._pinned.transaction() as connection:
-            if self._in_doubt:
-                released = await release_strays(connection, lane, session=session)
+            if in_doubt and (released := await release_strays(connection, lane, session=session)):
                 log.info("%s: released %s items claimed without our knowing", self.name, released)
             portion, claimed = Portion(0), Claimed((), self._turn)
             if not probe or await may_probe(connection, lane.upstream.api):
@@ -141,7 +144,9 @@ class Claimer(Part):
             if probe and claimed.items:
                 lease_s = lane.workflow.limits.timeout_s + PROBE_SPARE_S
                 await begin_probe(connection, lane.upstream.api, lease_s=lease_s)
-        self._in_doubt = False
+        if in_doubt:
+            self._look_at_s = now_s + LOOK_S
+            self._probe.mark("looked for strays")
         if claimed.items:
             del lane.settled[: len(settled)]
         if from_front:

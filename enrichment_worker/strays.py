@@ -19,6 +19,5 @@ async def release_strays(connection: Connection, lane: Lane, *, session: int) ->
         for item in await own_items(connection, lane.workflow, session)
         if (item.key, item.version) not in lane.held
     ]
-    if strays:
-        await finish(connection, lane.workflow, lane.table, strays)
-    return len(strays)
+    # What was settled since it was read has another version: nothing is done to it.
+    return (await finish(connection, lane.workflow, lane.table, strays)).saved if strays else 0

@@ -9,6 +9,7 @@ import psycopg
 import pytest
 
 from enrichment_worker.pinned import Pinned
+from tests.support.eventually import eventually_async
 from tests.support.proxy import Proxy, proxied
 from tests.support.worker import Reply, World, details
 
@@ -157,3 +158,39 @@ async def test_a_frozen_worker_holds_no_locks_for_long(world: World) -> None:
             await other.execute(lock, [key])  # waits for that one's end
         with pytest.raises(psycopg.errors.IdleInTransactionSessionTimeout):
             await connection.execute("SELECT")
+
+
+SLOW_COMMITS = """
+CREATE FUNCTION hold_up() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
+    IF NEW.lookup_status = 'processing' THEN PERFORM pg_advisory_xact_lock_shared(1); END IF;
+    RETURN NULL;
+END $$;
+CREATE CONSTRAINT TRIGGER hold_up AFTER UPDATE ON gadgets DEFERRABLE INITIALLY DEFERRED
+    FOR EACH ROW EXECUTE FUNCTION hold_up()
+"""
+"""A claim is committed once nobody holds the lock any more, whatever became of its connection."""
+HELD_UP = "SELECT count(*) = 1 FROM pg_locks WHERE locktype = 'advisory' AND NOT granted"
+
+
+async def test_items_of_a_claim_that_is_committed_long_after_its_connection_was_lost_are_done(
+    world: World, network: Network, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("enrichment_worker.claimer.LOOK_S", 0.1)
+    proxy, url = network
+    await world.queue("late")
+    async with await psycopg.AsyncConnection.connect(world.url, autocommit=True) as holder:
+        await holder.execute(SLOW_COMMITS)
+        await holder.execute("SELECT pg_advisory_lock(1)")
+
+        async def is_held_up() -> bool:
+            return await (await holder.execute(HELD_UP)).fetchone() == (True,)
+
+        async with world.worker(database_url=url) as worker:
+            await eventually_async(is_held_up)
+            looked = worker.probe.expect("looked for strays")
+            proxy.cut()
+            await worker.see(looked)
+            assert await is_held_up(), "it has nothing to find yet"
+            await holder.execute("SELECT pg_advisory_unlock(1)")
+            (row,) = await world.ended(worker)
+    assert row["lookup_status"] == "completed"
