@@ -61,8 +61,7 @@ def read_retry_failed(request: pb.RetryFailedRequest, registry: Registry, *, ite
     violations.check()
     assert selection is not None, "or there would be a violation"
     if isinstance(selection, Matching):
-        has_failed = and_(item_table(workflow).has_failed, fields["failure_group_id"].column.is_not(None))
-        selection = Matching(and_(has_failed, selection.condition), selection.field)
+        selection = Matching(and_(item_table(workflow).has_failed, selection.condition), selection.field)
     return BatchUpdate(
         workflow=workflow,
         selection=selection,

@@ -69,9 +69,10 @@ class ItemTable:
 
     @property
     def has_failed(self) -> ColumnElement[bool]:
-        """That an item has failed. It waits for nothing: the planner is told, for the index of failures says it so."""
+        """That an item has failed. Its group and that it waits for nothing are said for the index of failures alone."""
         status, waits = self.fields["queue_status"].column, self.fields["next_attempt_time"].column
-        return and_(status == literal_column(f"'{FAILED}'"), waits.is_(None))
+        group = self.fields["failure_group_id"].column
+        return and_(status == literal_column(f"'{FAILED}'"), group.is_not(None), waits.is_(None))
 
 
 @cache

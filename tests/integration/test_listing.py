@@ -55,6 +55,7 @@ ROWS: Sequence[dict[str, Any]] = [
         "floor": 7,
         "scan_error": "no answer",
         "scan_status": "failed",
+        "scan_failure": 1,
         "status": "Scan",
     },
     {},

@@ -54,6 +54,11 @@ def test_a_queue_status_reads_in_each_spelling(word: str) -> None:
     assert driver_sql(f"queue_status = {word}") == ("s.scan_status = %(filter_1)s::VARCHAR", ["queued"])
 
 
+def test_what_has_failed_is_asked_for_as_its_index_has_it() -> None:
+    predicate = "s.scan_failure IS NOT NULL AND s.scan_run_at IS NULL"
+    assert driver_sql("queue_status = FAILED") == (f"s.scan_status = 'failed' AND {predicate}", [])
+
+
 def test_no_queue_status_is_a_missing_value() -> None:
     assert driver_sql("queue_status = NONE") == ("s.scan_status IS NULL", [])
     assert driver_sql("queue_status != QUEUE_STATUS_NONE") == ("s.scan_status IS NOT NULL", [])
