@@ -123,10 +123,8 @@ class Lane:
         if not self.held:
             self._sampled_at, self._settled = now_s, 0  # a pause says nothing of the rate
         holds = [(item.key, item.version) for item in items]
-        # A database that lost its last commits gives the same once more: what came of it before counts no longer.
-        for hold in self.held.keys() & holds:
-            self._let_go(hold)
         if self.lost:
+            # A database that lost its last commits may give the same once more.
             self.lost.difference_update(holds)
         self.held.update(dict.fromkeys(holds, Taken(position, len(items))))
         if terms is not None:
@@ -177,20 +175,17 @@ class Lane:
         """Their results are committed: there is room for others."""
         for item in items:
             hold = (item.key, item.version)
-            self._let_go(hold)
+            taken = self.held.pop(hold, None)
+            if taken is None:
+                continue  # held once more, and settled before
+            taken.left -= 1
+            if not taken.left:
+                self.settled.append(taken.position)
             if self.lost:
                 self.lost.discard(hold)
         self._settled += len(items)
         self._measure(now_s)
         self.work.ring()
-
-    def _let_go(self, hold: Hold) -> None:
-        taken = self.held.pop(hold, None)
-        if taken is None:
-            return  # held twice, and settled before
-        taken.left -= 1
-        if not taken.left:
-            self.settled.append(taken.position)
 
     def report(self, item: Item, step: str, fraction: float) -> None:
         """Keeps an item's latest progress until it is written. May be called from a thread, even one past its time."""
