@@ -21,7 +21,8 @@ from functools import partial
 from psycopg import sql
 
 from shared.db.statement import commas, item_names
-from shared.table import GIVEN, Rule
+from shared.machine import CHANGED
+from shared.table import CLEAR, GIVEN, KEEP, Rule
 from shared.workflow import Workflow
 
 CHANNEL = "curation"
@@ -33,9 +34,7 @@ WITH {before}
 rules (trigger, status, queue, exhausted, verdict, to_status, to_queue, attempts_factor, attempts_step,
        error, failure, result, turn, run_at, worker, batch) AS (VALUES {rules}),
 judged AS MATERIALIZED (
-    SELECT locked.*, rules.to_status, rules.to_queue, rules.error AS error_effect, rules.failure AS failure_effect,
-           rules.result AS result_effect, rules.turn AS turn_effect, rules.run_at AS run_at_effect,
-           rules.worker AS worker_effect, rules.batch AS batch_effect, {turn} AS turn,
+    SELECT locked.*, rules.to_status, rules.to_queue, {effects}, {turn} AS turn,
            locked.attempts * rules.attempts_factor + rules.attempts_step AS to_attempts,
            CASE WHEN locked.expected <> locked.version THEN 'stale_version'
                 ELSE coalesce(rules.verdict, 'illegal_transition') END AS verdict
@@ -58,14 +57,13 @@ changed AS (
         {queue} = nullif(j.to_queue, 'none'),
         version = j.version + 1,
         {attempts} = j.to_attempts,
-        {error} = CASE j.error_effect WHEN 'keep' THEN s.{error} WHEN 'given' THEN j.error END,
-        {failure} = CASE j.failure_effect WHEN 'keep' THEN s.{failure} WHEN 'given' THEN j.failure END,
-        {result} = CASE j.result_effect WHEN 'keep' THEN s.{result} WHEN 'clear' THEN NULL ELSE j.result_effect END,
-        {own_turn} = CASE j.turn_effect WHEN 'keep' THEN s.{own_turn} WHEN 'given' THEN j.turn END,
-        {run_at} = CASE j.run_at_effect WHEN 'keep' THEN s.{run_at}
-                                        WHEN 'given' THEN now() + make_interval(secs => j.delay_s) END,
-        {worker} = CASE j.worker_effect WHEN 'keep' THEN s.{worker} WHEN 'given' THEN j.worker END,
-        {batch} = CASE j.batch_effect WHEN 'keep' THEN s.{batch} WHEN 'given' THEN j.cause END,
+        {error} = {new_error},
+        {failure} = {new_failure},
+        {result} = {new_result},
+        {own_turn} = {new_turn},
+        {run_at} = {new_run_at},
+        {worker} = {new_worker},
+        {batch} = {new_batch},
         {event} = (SELECT position FROM position)
     FROM judged j
     WHERE s.{key} = j.key AND j.verdict = 'changed' AND EXISTS (SELECT FROM position)
@@ -153,7 +151,10 @@ def compose(workflow: Workflow, write: Write) -> bytes:
     kept = sql.SQL("").join(sql.SQL(", j.{}").format(sql.Identifier(name)) for name in write.carried)
     gives_turns = any(rule.turn == GIVEN for rule in write.rules)
     names = item_names(workflow)
+    effects, new = _effects(write.rules, names)
     statement = _WRITE.format(
+        effects=effects,
+        **new,
         own_turn=names.pop("turn"),
         turn=write.turn if gives_turns else sql.SQL("NULL::float8"),
         **names,
@@ -177,6 +178,47 @@ NOTIFY = sql.SQL("pg_notify('{channel}', {resource})").format(
     channel=sql.SQL(CHANNEL), resource=sql.Placeholder("resource")
 )
 """For an answer that has `position` in its FROM: once per transaction that changed something."""
+
+_GIVEN_VALUES = {
+    "batch": "j.cause",
+    "error": "j.error",
+    "failure": "j.failure",
+    "result": "",
+    "turn": "j.turn",
+    "run_at": "now() + make_interval(secs => j.delay_s)",
+    "worker": "j.worker",
+}
+"""What a rule may do something to, and the value that is given to it; a result is named by the rule itself."""
+
+
+def _effects(
+    rules: Sequence[Rule], names: Mapping[str, sql.Composable]
+) -> tuple[sql.Composable, dict[str, sql.Composable]]:
+    """The columns that say what becomes of an item's fields, and the new values of these.
+
+    What all rules say alike needs no column, and what they say of two fields alike needs one: each costs time per row.
+    """
+    said = {name: tuple(getattr(r, name) for r in rules if r.verdict == CHANGED) for name in _GIVEN_VALUES}
+    columns, new = {said["batch"]: "batch"}, {}
+    for name, given in _GIVEN_VALUES.items():
+        value = {KEEP: sql.SQL("s.") + names[name], CLEAR: sql.SQL("NULL"), GIVEN: sql.SQL(given)}
+        effects = sorted(set(said[name]))
+        outcomes = [value.get(effect, sql.Literal(effect)) for effect in effects]
+        if len(effects) < 2:
+            new[f"new_{name}"] = outcomes[0] if outcomes else value[KEEP]
+            continue
+        column = sql.Identifier(f"{columns.setdefault(said[name], name)}_effect")
+        cases = (
+            sql.SQL(" WHEN {} THEN {}").format(sql.Literal(effect), outcome)
+            for effect, outcome in zip(effects, outcomes, strict=True)
+        )
+        new[f"new_{name}"] = sql.SQL("CASE j.{}{} END").format(column, sql.SQL("").join(cases))
+    carried = (
+        sql.SQL("rules.{} AS {}").format(sql.Identifier(name), sql.Identifier(f"{name}_effect"))
+        for name in columns.values()
+    )
+    return commas(carried), new
+
 
 _NO_RULE = Rule("", False, "", "", None, "", "", "", 1, 0, *[""] * 7)
 
