@@ -13,7 +13,7 @@ from typing import Any, Self, TypeAlias
 
 import psycopg
 from psycopg.conninfo import conninfo_to_dict
-from psycopg.errors import FeatureNotSupported
+from psycopg.errors import FeatureNotSupported, LockNotAvailable
 from sqlalchemy import event, exc
 from sqlalchemy.engine import make_url
 from sqlalchemy.ext.asyncio import AsyncConnection as CoreConnection
@@ -254,6 +254,8 @@ def database_errors() -> Iterator[None]:
             raise DatabaseUnavailable("a table was changed meanwhile") from error
         if not isinstance(error, exc.DBAPIError):
             raise
+        if isinstance(error.orig, LockNotAvailable):
+            raise DatabaseUnavailable("another transaction holds a lock for too long") from error
         if error.connection_invalidated or isinstance(error.orig, psycopg.OperationalError):
             raise DatabaseUnavailable("the database cannot be reached") from error
         raise

@@ -167,6 +167,20 @@ def test_indexes_of_a_table_that_was_partitioned_are_replaced_under_their_names(
     }
 
 
+def test_a_table_that_somebody_has_locked_is_left_as_it_was(empty_database_url: str) -> None:
+    migrate(empty_database_url, Registry(shops()))
+    made = indexes(empty_database_url, "shop")
+    execute(empty_database_url, EARLIER_INDEXES.format(schema="public", prefix=""))
+    before = indexes(empty_database_url, "shop")
+    with connected(empty_database_url) as connection:
+        connection.execute(text("LOCK TABLE shop IN ROW EXCLUSIVE MODE"))
+        with pytest.raises(DatabaseUnavailable, match="holds a lock"):
+            migrate(empty_database_url, Registry(shops()))
+    assert indexes(empty_database_url, "shop") == before
+    migrate(empty_database_url, Registry(shops()))
+    assert indexes(empty_database_url, "shop") > made
+
+
 def test_what_workers_have_in_hand_when_claims_come_to_say_it_is_theirs(empty_database_url: str) -> None:
     migrate(empty_database_url, Registry(shops()))
     execute(empty_database_url, EARLIER_INDEXES.format(schema="public", prefix=""))
