@@ -6,13 +6,18 @@ import asyncio
 import os
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
 
 import psycopg
 
 from benchmarks.bed import PLACES
+from shared.db.partitions import DAY_SIZE, EPOCH, create_partition
 
 PORTION = 500_000
 """Rows of a statement."""
+OF_A_DAY = 10_000_000
+"""Entries of a partition of the log."""
 INDEXES = """
 SELECT format('ALTER TABLE %%s DROP CONSTRAINT %%I', conrelid::regclass, conname),
        format('ALTER TABLE %%s ADD CONSTRAINT %%I %%s', conrelid::regclass, conname, pg_get_constraintdef(oid))
@@ -23,13 +28,13 @@ FROM pg_index
 WHERE indrelid = %(table)s::regclass AND NOT EXISTS (SELECT FROM pg_constraint WHERE conindid = indexrelid)
 """
 """How each index of a table is dropped, and made again."""
-ENTRIES = """
+ENTRIES = f"""
 INSERT INTO status_event (position, part, resource, kind, from_status, to_status, from_queue, to_queue, batch, worker,
                           items, versions, attempts)
-SELECT last_value + n, 1, 'places', 'claim', 'SelectedForDeepScan', 'SelectedForDeepScan', 'queued', 'processing',
-       n / 1000, 1, ARRAY[md5(n::text)::uuid::text], ARRAY[3], ARRAY[1]
+SELECT last_value + n - (%s::bigint - n) / {OF_A_DAY} * {DAY_SIZE}, 1, 'places', 'claim', 'SelectedForDeepScan',
+       'SelectedForDeepScan', 'queued', 'processing', n / 1000, 1, ARRAY[md5(n::text)::uuid::text], ARRAY[3], ARRAY[1]
 FROM status_event_position, generate_series(%s::int, %s::int) n
-"""
+"""  # noqa: S608 - our own numbers
 """Of one item each: as many as there can be."""
 FILLED = "SELECT setval('status_event_position', last_value + %s), last_value FROM status_event_position"
 
@@ -42,14 +47,35 @@ async def add_many_places(url: str, count: int) -> None:
         await _settle(connection, "places_staging")
 
 
-async def add_many_entries(url: str, count: int) -> int:
-    """Entries behind those of the log. Returns the position that they follow."""
+@dataclass(frozen=True, slots=True)
+class ManyEntries:
+    """Entries of so many days, the newest behind what the log had."""
+
+    start: int
+    """The position that those of today follow."""
+    count: int
+
+    def position(self, number: int) -> int:
+        """That of an entry; they are counted from 1."""
+        return self.start + number - (self.count - number) // OF_A_DAY * DAY_SIZE
+
+
+async def add_many_entries(url: str, count: int) -> ManyEntries:
+    """Entries behind those of the log, and of the days before today where they are more than a day's."""
+    await asyncio.to_thread(_create_days, url, (count - 1) // OF_A_DAY)
     async with _connection(url) as connection:
-        await _by_portions(url, ENTRIES, count)
+        await _by_portions(url, ENTRIES, count, count)
         row = await (await connection.execute(FILLED, [count])).fetchone()
         assert row is not None
         await _settle(connection, "status_event")
-        return int(row[1])
+        return ManyEntries(int(row[1]), count)
+
+
+def _create_days(url: str, days: int) -> None:
+    today = (datetime.now(UTC).date() - EPOCH).days
+    with psycopg.connect(url) as connection:
+        for day in range(today - days, today):
+            create_partition(connection, day)
 
 
 @asynccontextmanager
@@ -71,13 +97,14 @@ async def _without_indexes(
         await connection.execute(str(make).encode())
 
 
-async def _by_portions(url: str, statement: str, count: int) -> None:
+async def _by_portions(url: str, statement: str, count: int, *parameters: int) -> None:
     firsts = iter(range(1, count + 1, PORTION))
 
     async def some() -> None:
         async with _connection(url) as connection:
             for first in firsts:
-                await connection.execute(statement.encode(), (first, min(first + PORTION - 1, count)))
+                last = min(first + PORTION - 1, count)
+                await connection.execute(statement.encode(), (*parameters, first, last))
 
     await asyncio.gather(*(some() for _ in range(os.cpu_count() or 1)))
 

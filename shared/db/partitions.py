@@ -52,7 +52,7 @@ def keep_partitions(connection: psycopg.Connection[Any], *, retention_days: int 
     days = _days(connection)
     created = [day for day in (today, today + 1) if day not in days]
     for day in created:
-        _create(connection, day)
+        create_partition(connection, day)
     expired = [] if retention_days is None else sorted(day for day in days if day < today - retention_days)
     for day in expired:
         _drop(connection, day)
@@ -62,6 +62,16 @@ def keep_partitions(connection: psycopg.Connection[Any], *, retention_days: int 
         {"start": today * DAY_SIZE},
     )
     return Kept(len(created), len(expired))
+
+
+def create_partition(connection: psycopg.Connection[Any], day: int) -> None:
+    """Makes the partition of a day, which is counted from the epoch."""
+    bounds = sql.Literal(day * DAY_SIZE), sql.Literal((day + 1) * DAY_SIZE)
+    connection.execute(
+        sql.SQL("CREATE TABLE {} PARTITION OF status_event FOR VALUES FROM ({}) TO ({})").format(
+            _partition(day), *bounds
+        )
+    )
 
 
 def _days(connection: psycopg.Connection[Any]) -> set[int]:
@@ -74,15 +84,6 @@ def _days(connection: psycopg.Connection[Any]) -> set[int]:
 
 def _partition(day: int) -> sql.Identifier:
     return sql.Identifier(f"status_event_{EPOCH + timedelta(days=day):%Y%m%d}")
-
-
-def _create(connection: psycopg.Connection[Any], day: int) -> None:
-    bounds = sql.Literal(day * DAY_SIZE), sql.Literal((day + 1) * DAY_SIZE)
-    connection.execute(
-        sql.SQL("CREATE TABLE {} PARTITION OF status_event FOR VALUES FROM ({}) TO ({})").format(
-            _partition(day), *bounds
-        )
-    )
 
 
 def _drop(connection: psycopg.Connection[Any], day: int) -> None:
