@@ -19,7 +19,7 @@ OVER = sql.SQL("NOT EXISTS (SELECT FROM worker_session w WHERE w.id = {session} 
 """That a session is over."""
 
 _IN_HAND = sql.SQL(
-    """{claims} c
+    """(SELECT * FROM {claims} WHERE resource = {resource}) c
     CROSS JOIN LATERAL (
         SELECT unnest(c.items) UNION ALL SELECT unnest(e.items) FROM status_event e WHERE e.position = c.position
     ) claimed (key)
@@ -28,23 +28,22 @@ _IN_HAND = sql.SQL(
 _OWN = sql.SQL(
     """/* own_items */
 SELECT DISTINCT s.{key}, s.version, s.{attempts} FROM {in_hand}
-WHERE c.resource = {resource} AND c.session = %s ORDER BY s.{key}"""
+WHERE c.session = %s ORDER BY s.{key}"""
 )
 _FORGET = sql.SQL(
     """/* forget_claims */
-DELETE FROM worker_claim d
-WHERE d.position IN (
-    SELECT position FROM worker_claim
-    WHERE resource = {resource} AND {is_over}
-    ORDER BY position LIMIT %s
-) AND NOT EXISTS (SELECT FROM {in_hand} WHERE c.position = d.position)"""
+WITH orphaned AS MATERIALIZED (
+    SELECT * FROM worker_claim WHERE resource = {resource} AND {is_over} ORDER BY position LIMIT %s
+), needed AS MATERIALIZED (SELECT c.position FROM {in_hand})
+DELETE FROM worker_claim
+WHERE position IN (SELECT position FROM orphaned) AND position NOT IN (SELECT position FROM needed)"""
 )
 
 
 def in_hand(workflow: Workflow, claims: str = "worker_claim") -> sql.Composed:
     """For a FROM: the claims `c`, and the items `s` of theirs that are with their workers; an item may be there twice.
 
-    `claims` names what has some of them, with their columns.
+    `claims` names what has some of them, with their columns. Keys of other workflows may be of another type.
     """
     return _IN_HAND.format(**item_names(workflow), claims=sql.Identifier(claims))
 
@@ -59,5 +58,7 @@ async def own_items(connection: Connection, workflow: Workflow, session: int) ->
 async def forget_claims(connection: Connection, workflow: Workflow, *, limit: int) -> None:
     """Forgets claims of sessions that are over, of the oldest `limit` of them those of which nothing is in hand."""
     is_over = OVER.format(session=sql.SQL("session"))
-    statement = _FORGET.format(resource=sql.Literal(workflow.resource), is_over=is_over, in_hand=in_hand(workflow))
+    statement = _FORGET.format(
+        resource=sql.Literal(workflow.resource), is_over=is_over, in_hand=in_hand(workflow, "orphaned")
+    )
     await connection.execute(statement, [limit])

@@ -36,7 +36,7 @@ _COUNTS = sql.SQL(
     """/* count_queue */
 SELECT (SELECT count(*) FROM {source} s WHERE s.{turn} >= '-infinity'),
        (SELECT count(*) FROM {source} s WHERE s.{run_at} >= '-infinity'),
-       (SELECT count(DISTINCT s.{key}) FROM {in_hand} WHERE c.resource = {resource})"""
+       (SELECT count(DISTINCT s.{key}) FROM {in_hand})"""
 )
 
 
