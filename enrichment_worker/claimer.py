@@ -57,6 +57,8 @@ class Claimer(Part):
         """`few_pinned` plans a statement once: few items are claimed over it."""
         super().__init__()
         self._lane, self._session, self._pinned, self._few_pinned = lane, session, pinned, few_pinned
+        self._used = pinned
+        """The connection of the last claim: after a failure it says how long to wait."""
         self._poll_s, self._random, self._probe = poll_s, random, probe or Probe()
         self._quota = Quota(lane)
         self._look_at_s = inf
@@ -82,7 +84,7 @@ class Claimer(Part):
             except DatabaseUnavailable:
                 # The claim may have been committed all the same, and its answer lost.
                 self._look_at_s = -inf
-                await self.pause(self._pinned.backoff_s)
+                await self.pause(self._used.backoff_s)
 
     async def _step(self) -> None:
         limit = min(self._lane.room, CLAIM_SIZE_MAX)
@@ -124,8 +126,8 @@ class Claimer(Part):
         in_doubt = now_s >= self._look_at_s
         is_alone = not (in_doubt or probe or self._quota.is_limited)
         settled = lane.settled[:]
-        alone = self._few_pinned if limit <= FEW else self._pinned
-        async with alone.autocommit() if is_alone else self._pinned.transaction() as connection:
+        self._used = self._few_pinned if is_alone and limit <= FEW else self._pinned
+        async with self._used.autocommit() if is_alone else self._used.transaction() as connection:
             if in_doubt and (released := await release_strays(connection, lane, session=session)):
                 log.info("%s: released %s items claimed without our knowing", self.name, released)
             portion, claimed = Portion(0), Claimed((), self._turn)

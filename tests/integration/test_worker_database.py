@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator
 import psycopg
 import pytest
 
+from enrichment_worker.claimer import BREATH_S, Claimer
 from enrichment_worker.pinned import Pinned
 from tests.support.eventually import eventually_async
 from tests.support.proxy import Proxy, proxied
@@ -193,4 +194,28 @@ async def test_items_of_a_claim_that_is_committed_long_after_its_connection_was_
             assert await is_held_up(), "it has nothing to find yet"
             await holder.execute("SELECT pg_advisory_unlock(1)")
             (row,) = await world.ended(worker)
+    assert row["lookup_status"] == "completed"
+
+
+async def test_a_claimer_waits_longer_each_time_that_its_connection_for_few_items_fails(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("enrichment_worker.app.PLANNED_ONCE", "-c no_such_setting=on")  # the server refuses it alone
+    waits_s: list[float] = []
+    enough = asyncio.Event()
+    pause = Claimer.pause
+
+    async def shorter(self: Claimer, seconds: float) -> None:
+        if seconds != BREATH_S:
+            waits_s.append(seconds)
+        if len(waits_s) == 6:
+            enough.set()
+        await pause(self, 0.01)
+
+    monkeypatch.setattr(Claimer, "pause", shorter)
+    await world.queue("one")
+    async with world.worker() as worker:
+        await worker.see(enough.wait())
+        (row,) = await world.ended(worker)
+    assert waits_s[5] > 10 * waits_s[0]
     assert row["lookup_status"] == "completed"
