@@ -15,7 +15,7 @@ from psycopg import sql
 
 from shared.db.arrays import BIGINTS
 from shared.db.engine import Connection
-from shared.db.statement import commas, item_names
+from shared.db.statement import Numbered, commas, item_names
 from shared.db.writer import NOTIFY, Write, compose
 from shared.machine import CLAIM
 from shared.table import TransitionTable
@@ -116,7 +116,7 @@ async def claim(
         "probe": probe,
         "settled": BIGINTS.array(settled),
     }
-    cursor = await connection.execute(_statement(workflow, table, few=limit <= FEW), parameters, prepare=True)
+    cursor = await _statement(workflow, table, few=limit <= FEW).run(connection, parameters)
     rows = await cursor.fetchall()
     names = [column.name for column in workflow.data_columns]
     items = [Item(row[2], row[3], row[4], dict(zip(names, row[5:], strict=True))) for row in rows]
@@ -127,12 +127,12 @@ async def claim(
 
 
 @lru_cache
-def _statement(workflow: Workflow, table: TransitionTable, *, few: bool) -> bytes:
+def _statement(workflow: Workflow, table: TransitionTable, *, few: bool) -> Numbered:
     names = item_names(workflow)
     needed = [names[name] for name in ("key", "status", "queue", "attempts", "batch", "event", "turn")]
     columns = [sql.Identifier(column.name) for column in workflow.data_columns]
     taken = [sql.Identifier(f"data {column.name}") for column in workflow.data_columns]
-    return compose(
+    statement = compose(
         workflow,
         Write(
             name=f"claim {workflow.resource}",
@@ -154,3 +154,4 @@ def _statement(workflow: Workflow, table: TransitionTable, *, few: bool) -> byte
             ),
         ),
     )
+    return Numbered.of(statement)

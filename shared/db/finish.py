@@ -14,7 +14,7 @@ from psycopg import sql
 
 from shared.db.arrays import BIGINTS, DOUBLES, TEXTS, array_of
 from shared.db.engine import Connection
-from shared.db.statement import commas, item_names, table_name
+from shared.db.statement import Numbered, commas, item_names, table_name
 from shared.db.values import array_type, element, to_array
 from shared.db.writer import NOTIFY, Write, compose
 from shared.failure import Failure
@@ -112,14 +112,14 @@ async def finish(
     rows = [r.values for r in results]
     for n, column in enumerate(workflow.value_columns):
         parameters[f"value_{n}"] = to_array(column, rows)
-    cursor = await connection.execute(_statement(workflow, table), parameters, prepare=True)
+    cursor = await _statement(workflow, table).run(connection, parameters)
     row = await cursor.fetchone()
     assert row is not None
     return Finished(saved=row[0], dropped=len(results) - row[0])
 
 
 @lru_cache
-def _statement(workflow: Workflow, table: TransitionTable) -> bytes:
+def _statement(workflow: Workflow, table: TransitionTable) -> Numbered:
     columns, names = workflow.value_columns, item_names(workflow)
     taken = {column.name: sql.Identifier(f"value {column.name}") for column in columns}
     arrays = [
@@ -129,7 +129,7 @@ def _statement(workflow: Workflow, table: TransitionTable) -> bytes:
     after_comma = [sql.SQL(", {}").format(name) for name in taken.values()]
     assigned = [sql.Identifier(c.name) for c in columns if c.name != workflow.target_key]
     touched = assigned or [sql.Identifier(workflow.target_key)]
-    return compose(
+    statement = compose(
         workflow,
         Write(
             name=f"finish {workflow.resource}",
@@ -158,3 +158,4 @@ def _statement(workflow: Workflow, table: TransitionTable) -> bytes:
             answer=_ANSWER,
         ),
     )
+    return Numbered.of(statement)
