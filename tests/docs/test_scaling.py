@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import suppress
-from typing import Any, cast
+from typing import Any
 from uuid import UUID
 
 import pytest
-from psycopg import sql
+from psycopg import AsyncConnection, AsyncCursor, sql
 
 from shared.db.claim import claim
 from shared.db.curate import CurateCall, curate
@@ -27,6 +27,7 @@ TABLE = transition_table(PARCELS)
 KEY = UUID(int=1)
 RESULTS = [Result(Item(KEY, 1, 1, {}), "complete", values={"code": "1"})]
 Run = Callable[[Connection], Awaitable[Any]]
+StatementOf = Callable[[Run], Awaitable[str]]
 STATEMENTS: dict[str, Run] = {
     "set a status, by key": lambda c: curate(
         c, PARCELS, TABLE, CurateCall(trigger=curate_trigger("Scan"), keys=[KEY], batch=1)
@@ -53,31 +54,35 @@ class Composed(Exception):
     """The statement is there, and shall not run."""
 
 
-class Recorder:
-    """Takes the place of a connection until a statement names the source table."""
+@pytest.fixture
+async def statement_of(database_url: str, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[StatementOf]:
+    """Gives the statement that names the source table, which does not run."""
+    execute = AsyncCursor.execute
+    found: list[str] = []
 
-    def __init__(self) -> None:
-        self.statement = ""
-
-    async def execute(self, statement: bytes | str | sql.Composable, *_: object, **__: object) -> None:
-        """Notes it."""
-        if isinstance(statement, sql.Composable):
-            statement = statement.as_string(None)
-        self.statement = statement.decode() if isinstance(statement, bytes) else statement
-        if '"parcels"' in self.statement:
+    async def record(cursor: AsyncCursor[Any], statement: Any, *args: Any, **options: Any) -> Any:
+        text = statement.as_string() if isinstance(statement, sql.Composable) else statement
+        text = text.decode() if isinstance(text, bytes) else text
+        if ANY_WAY.search(text):
+            found.append(text)
             raise Composed
+        return await execute(cursor, statement, *args, **options)
 
+    async def statement_of(run: Run) -> str:
+        with suppress(Composed):
+            await run(connection)
+        (statement,) = found
+        return statement
 
-async def statement_of(run: Run) -> str:
-    recorder = Recorder()
-    with suppress(Composed):
-        await run(cast("Connection", recorder))
-    assert ANY_WAY.search(recorder.statement)
-    return recorder.statement
+    async with await AsyncConnection.connect(database_url) as connection:
+        monkeypatch.setattr(AsyncCursor, "execute", record)
+        yield statement_of
 
 
 @pytest.mark.parametrize("name", STATEMENTS)
-async def test_the_page_says_how_often_a_statement_goes_by_the_key_and_what_else_it_writes(name: str) -> None:
+async def test_the_page_says_how_often_a_statement_goes_by_the_key_and_what_else_it_writes(
+    name: str, statement_of: StatementOf
+) -> None:
     statement = await statement_of(STATEMENTS[name])
     by_key = len(BY_KEY.findall(statement))
     searches = len(ANY_WAY.findall(statement)) - by_key
@@ -87,7 +92,7 @@ async def test_the_page_says_how_often_a_statement_goes_by_the_key_and_what_else
 
 
 @pytest.mark.parametrize("name", STATEMENTS)
-async def test_rows_of_different_items_are_never_joined(name: str) -> None:
+async def test_rows_of_different_items_are_never_joined(name: str, statement_of: StatementOf) -> None:
     """Other than by the key, the source is read alone: never beside another relation that has items."""
     rest = BY_KEY.sub("", await statement_of(STATEMENTS[name]))
     assert not re.search(r'JOIN\s+"parcels"|"parcels"\s+s\s*(?:,|JOIN)', rest)
