@@ -387,6 +387,7 @@ async def test_calls_of_a_group_are_answered_while_the_service_stops(database_ur
         async with Desk(service.database).held():
             calls = [asyncio.ensure_future(service.stub.BatchUpdateStatus(update("Scan", n))) for n in (1, 2, 3)]
             await somebody_waits_for_a_lock(service.database, relation="status_batch")
+            await service.stub.ListBatches(pb.ListBatchesRequest())  # came after all of them, on the same connection
             stopping = asyncio.create_task(service.server.stop())
             await service_refuses(service)
         answers = await asyncio.gather(*calls)
