@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 import struct
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
 from decimal import Decimal
@@ -19,6 +19,8 @@ from typing import Any
 
 from sqlalchemy import REAL, BigInteger, Boolean, Date, DateTime, Float, Integer, Numeric, SmallInteger, String, Uuid
 from sqlalchemy.types import TypeEngine
+
+from shared.uuids import Uuids
 
 UUID = re.compile(r"[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
 NUMBER = re.compile(r"[+-]?(\d+(\.\d*)?|\.\d+)([eE][+-]?\d{1,4})?|(?i:nan|[+-]?inf(inity)?)")
@@ -36,6 +38,8 @@ class Kind:
     """For a message: `expected <name>`."""
     parse: Callable[[str], Any]
     """Text to value. Raises `ValueError` with what is wrong."""
+    parse_all: Callable[[Sequence[str]], Sequence[Any] | None] = lambda _: None
+    """Different values from many texts, where that is faster than one by one; None where that has to be done."""
     render: Callable[[Any], str] = str
     """Value to text; `parse` gives the same value back."""
     ordered: bool = True
@@ -83,6 +87,11 @@ def _uuid(text: str) -> uuid.UUID:
     if not UUID.fullmatch(text):
         raise ValueError("expected a UUID such as 6f0c1c86-5b5e-4c0f-9d0a-3a8f6d2b7e11")
     return uuid.UUID(int=int(text.replace("-", ""), 16))
+
+
+def _uuids(texts: Sequence[str]) -> Uuids | None:
+    values = Uuids.parse(texts)
+    return values if values is not None and values.are_unique else None
 
 
 def _whole(text: str, *, bits: int) -> int:
@@ -161,7 +170,7 @@ def _opaque(text: str) -> Any:
 
 
 TEXT = Kind(name="text", parse=_text, textual=True)
-UUID_KIND = Kind(name="a UUID", parse=_uuid)
+UUID_KIND = Kind(name="a UUID", parse=_uuid, parse_all=_uuids)
 TIMESTAMP_KIND = Kind(name="a timestamp", parse=_timestamp, render=datetime.isoformat)
 LOCAL_TIMESTAMP_KIND = Kind(
     name="a timestamp", parse=_local_timestamp, render=lambda value: datetime.isoformat(value) + "Z"

@@ -126,7 +126,7 @@ def read_page_size(
 
 def read_keys(
     ids: Sequence[str], workflow: Workflow, violations: Violations, *, path: Callable[[int], str], items_max: int
-) -> list[ItemKey]:
+) -> Sequence[ItemKey]:
     """Keys from their text, none twice. `path` names the field of the n-th in a violation."""
     if len(ids) > items_max:
         violations.add(
@@ -134,6 +134,8 @@ def read_keys(
         )
         return []
     kind = kind_of(workflow.key.type)
+    if (keys := kind.parse_all(ids := list(ids))) is not None:
+        return keys
     places: dict[ItemKey, int] = {}
     for n, text in enumerate(ids):
         try:

@@ -20,6 +20,7 @@ from sqlalchemy import Column, Enum, Float, Integer, String, Uuid
 from sqlalchemy.dialects.postgresql import JSONB
 
 from shared.db.jsonb import to_jsonb
+from shared.uuids import Uuids
 
 Array: TypeAlias = "BinaryArray | list[Any] | None"
 """A parameter of a statement; None where every value is NULL, for `unnest` pads with it."""
@@ -46,7 +47,10 @@ class Encoding:
         """The values, all of the encoding's own Python type, or None; as a list where one does not fit."""
         encode, info = self.encode, psycopg.adapters.types[self.type_name]
         try:
-            encoded = [_NULL if value is None else encode(value) for value in values]
+            if isinstance(values, Uuids):
+                encoded = [_UUID_LENGTH + packed for packed in values.packed]
+            else:
+                encoded = [_NULL if value is None else encode(value) for value in values]
         except error:
             return list(values)
         nulls = encoded.count(_NULL)
@@ -57,11 +61,11 @@ class Encoding:
 
 
 _HEAD, _LENGTH, _INT8, _FLOAT8 = Struct("!iiIii"), Struct("!i"), Struct("!iq"), Struct("!id")
-_NULL = _LENGTH.pack(-1)
+_NULL, _UUID_LENGTH = _LENGTH.pack(-1), _LENGTH.pack(16)
 
 
 def _uuid(value: UUID) -> bytes:
-    return b"\x00\x00\x00\x10" + value.int.to_bytes(16)
+    return _UUID_LENGTH + value.int.to_bytes(16)
 
 
 def _text(value: str) -> bytes:

@@ -16,7 +16,7 @@ from psycopg import sql
 from shared.db.arrays import BIGINTS
 from shared.db.engine import Connection
 from shared.db.statement import Numbered, commas, item_names
-from shared.db.writer import NOTIFY, Write, compose
+from shared.db.writer import NOTIFY_WATCHERS, Write, compose
 from shared.machine import CLAIM
 from shared.table import TransitionTable
 from shared.workflow import Item, Workflow
@@ -24,22 +24,21 @@ from shared.workflow import Item, Workflow
 FEW = 100
 """A claim of so few at most may be planned once for all: its text says that it takes no more."""
 
-_OPEN = sql.SQL(
-    """NOT EXISTS (SELECT FROM workflow_state w WHERE w.resource = {resource} AND w.paused_at IS NOT NULL)
-      AND NOT EXISTS (SELECT FROM api_state a WHERE a.api = {api} AND NOT %(probe)s
-                      AND (a.broken_since IS NOT NULL OR a.held_until > clock_timestamp()))
-      AND NOT EXISTS (SELECT FROM worker_session o WHERE o.id = %(session)s AND o.ended_at IS NOT NULL)"""
-)
 # What is queued has a turn, or a time before which it is not claimed, and nothing else has either; so no more is asked:
 # the planner would guess how many have the queue's status. Each by an index of its own, so that neither walks over the
 # other's rows. What had to wait goes first: it has had its turn before. Both take the whole limit, which the planner
 # can see; few are locked in vain, and not for long. A plan made once cannot see it: the limit of few is in the text
 # besides, and what is beyond the smaller one is not locked.
 _QUEUED = sql.SQL(
-    """late AS MATERIALIZED (
+    """open AS MATERIALIZED (
+    SELECT WHERE NOT EXISTS (SELECT FROM workflow_state w WHERE w.resource = {resource} AND w.paused_at IS NOT NULL)
+      AND NOT EXISTS (SELECT FROM api_state a WHERE a.api = {api} AND NOT %(probe)s
+                      AND (a.broken_since IS NOT NULL OR a.held_until > clock_timestamp()))
+      AND NOT EXISTS (SELECT FROM worker_session o WHERE o.id = %(session)s AND o.ended_at IS NOT NULL)
+), late AS MATERIALIZED (
     SELECT * FROM (
         SELECT {columns} FROM {source} s
-        WHERE s.{run_at} <= now() AND {open}
+        WHERE s.{run_at} <= now() AND EXISTS (SELECT FROM open)
         ORDER BY s.{run_at}
         LIMIT {most}
         FOR NO KEY UPDATE SKIP LOCKED
@@ -47,7 +46,7 @@ _QUEUED = sql.SQL(
 ), next AS MATERIALIZED (
     SELECT * FROM (
         SELECT {columns} FROM {source} s
-        WHERE s.{turn} >= %(from_turn)s AND {open}
+        WHERE s.{turn} >= %(from_turn)s AND EXISTS (SELECT FROM open)
         ORDER BY s.{turn}, s.{key}
         LIMIT {most}
         FOR NO KEY UPDATE SKIP LOCKED
@@ -57,15 +56,15 @@ _QUEUED = sql.SQL(
 )
 _CHOSEN = sql.SQL("(SELECT * FROM late UNION ALL SELECT * FROM next LIMIT %(limit)s) s")
 _CLAIMED = sql.SQL(
-    """, noticed AS MATERIALIZED (SELECT {notify} FROM position),
-noted AS (
+    """, noted AS (
     INSERT INTO worker_claim (position, resource, session) SELECT position, {resource}, %(session)s FROM position
 ),
 forgotten AS (
     DELETE FROM worker_claim w USING position WHERE w.position = ANY(%(settled)s::bigint[]) AND w.session = %(session)s
 )
-SELECT (SELECT max({turn}) FROM next), (SELECT position FROM position), c.key, c.new_version, c.to_attempts{columns}
-FROM changed c LEFT JOIN (SELECT count(*) FROM noticed) n ON true"""
+SELECT (SELECT max({turn}) FROM next), (SELECT position FROM position), (SELECT count({notify}) FROM position),
+       c.key, c.new_version, c.to_attempts{columns}
+FROM changed c"""
 )
 
 
@@ -119,7 +118,7 @@ async def claim(
     cursor = await _statement(workflow, table, few=limit <= FEW).run(connection, parameters)
     rows = await cursor.fetchall()
     names = [column.name for column in workflow.data_columns]
-    items = [Item(row[2], row[3], row[4], dict(zip(names, row[5:], strict=True))) for row in rows]
+    items = [Item(row[3], row[4], row[5], dict(zip(names, row[6:], strict=True))) for row in rows]
     if not rows:
         return Claimed(items, from_turn)
     turn, position, *_ = rows[0]
@@ -140,7 +139,7 @@ def _statement(workflow: Workflow, table: TransitionTable, *, few: bool) -> Numb
                 **names,
                 columns=sql.SQL("s.version, ") + commas(sql.SQL("s.{}").format(name) for name in needed),
                 most=sql.Literal(FEW) if few else sql.Placeholder("limit"),
-                open=_OPEN.format(resource=names["resource"], api=sql.Literal(workflow.api)),
+                api=sql.Literal(workflow.api),
             ),
             chosen=_CHOSEN,
             rules=table.of(CLAIM),
@@ -150,7 +149,9 @@ def _statement(workflow: Workflow, table: TransitionTable, *, few: bool) -> Numb
                 sql.SQL(", s.{} AS {}").format(*pair) for pair in zip(columns, taken, strict=True)
             ),
             answer=_CLAIMED.format(
-                **names, notify=NOTIFY, columns=sql.SQL("").join(sql.SQL(", c.{}").format(name) for name in taken)
+                **names,
+                notify=NOTIFY_WATCHERS,
+                columns=sql.SQL("").join(sql.SQL(", c.{}").format(name) for name in taken),
             ),
         ),
     )

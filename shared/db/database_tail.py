@@ -24,7 +24,7 @@ from shared.db.look import Look
 from shared.db.partitions import day_start
 from shared.db.ring import Reading
 from shared.db.tail import ANSWER_S, BACKOFF_S, ITEMS_MAX, PLANS, READ_SIZE, Tail, read_part
-from shared.db.writer import CHANNEL
+from shared.db.writer import CHANNEL, WATCH_CHANNEL
 from shared.errors import DatabaseUnavailable, LogRewound
 
 log = logging.getLogger(__name__)
@@ -84,7 +84,8 @@ class DatabaseTail(Tail):
     async def _connect(self) -> Connection:
         async with asyncio.timeout(ANSWER_S):
             connection = await connect(self._direct_url, name="curation tail", options=PLANS)
-            await connection.execute(sql.SQL("LISTEN {}").format(sql.Identifier(CHANNEL)))
+            for channel in (CHANNEL, WATCH_CHANNEL):
+                await connection.execute(sql.SQL("LISTEN {}").format(sql.Identifier(channel)))
             return connection
 
     async def _start(self, connection: Connection) -> None:

@@ -17,7 +17,7 @@ from psycopg import sql
 
 from shared.db.engine import Connection
 from shared.db.statement import item_names
-from shared.db.writer import CHANNEL
+from shared.db.writer import CHANNEL, WATCH_CHANNEL
 from shared.errors import LogRewound, TokenExpired
 from shared.workflow import ItemKey, Workflow
 
@@ -180,7 +180,7 @@ async def append_progress(
     """Appends progress reports: (key, version, step, fraction) each. Reports of items that moved on are left out."""
     parameters: dict[str, Any] = {
         "resource": workflow.resource,
-        "channel": CHANNEL,
+        "channel": WATCH_CHANNEL,
         "keys": [report[0] for report in reports],
         "versions": [report[1] for report in reports],
         "steps": [report[2] for report in reports],

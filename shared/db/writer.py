@@ -27,6 +27,9 @@ from shared.workflow import Workflow
 
 CHANNEL = "curation"
 """Where the writer notifies; the payload is the resource."""
+WATCH_CHANNEL = "curation_watch"
+"""The same for what only watchers care about: claims and progress. Workers sleep on; else each would wake itself by its
+own claim, before the answer has come."""
 
 _WRITE = sql.SQL(
     """/* {name} */
@@ -174,8 +177,9 @@ def compose(workflow: Workflow, write: Write) -> bytes:
     return statement.as_bytes(None)
 
 
-NOTIFY = sql.SQL("pg_notify('{channel}', {resource})").format(
-    channel=sql.SQL(CHANNEL), resource=sql.Placeholder("resource")
+NOTIFY, NOTIFY_WATCHERS = (
+    sql.SQL("pg_notify({}, {})").format(sql.Literal(channel), sql.Placeholder("resource"))
+    for channel in (CHANNEL, WATCH_CHANNEL)
 )
 """For an answer that has `position` in its FROM: once per transaction that changed something."""
 

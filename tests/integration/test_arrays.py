@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 from uuid import UUID, uuid4
 
@@ -14,12 +15,14 @@ from sqlalchemy.types import TypeEngine
 
 from shared.db.arrays import BinaryArray, encoding_of
 from shared.db.statement import type_name
+from shared.uuids import Uuids
 
 
 @pytest.mark.parametrize(
     ("type_", "values"),
     [
         (Uuid(), [uuid4(), uuid4(), None]),
+        (Uuid(), Uuids([uuid4().bytes, uuid4().bytes])),
         (Text(), ["", "NULL", None, "ä\"{}\\,'", "x" * 70_000]),
         (String(3), ["abc", None]),
         (BigInteger(), [0, -1, None, 2**63 - 1, -(2**63)]),
@@ -30,7 +33,9 @@ from shared.db.statement import type_name
         (JSONB(), [{"a": [1, None], "ä": "\u2028"}, None, "text", 1.5, [], True]),
     ],
 )
-async def test_values_arrive_as_they_are(empty_database_url: str, type_: TypeEngine[Any], values: list[Any]) -> None:
+async def test_values_arrive_as_they_are(
+    empty_database_url: str, type_: TypeEngine[Any], values: Sequence[Any]
+) -> None:
     column: Column[Any] = Column("c", type_)
     encoding = encoding_of(column)
     assert encoding is not None
@@ -39,7 +44,7 @@ async def test_values_arrive_as_they_are(empty_database_url: str, type_: TypeEng
     async with await psycopg.AsyncConnection.connect(empty_database_url) as connection:
         statement = sql.SQL("SELECT * FROM unnest(%s::{}[])").format(type_name(column))
         rows = await (await connection.execute(statement, [array])).fetchall()
-    assert [value for (value,) in rows] == values
+    assert [value for (value,) in rows] == list(values)
 
 
 def test_where_every_value_is_null_the_array_is() -> None:

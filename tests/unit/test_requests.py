@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import uuid
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
 
 from curation.v1 import curation_pb2 as pb
-from curation_service.batch_request import Keys, Matching, read_batch_update
+from curation_service.batch_request import BatchUpdate, Keys, Matching, read_batch_update
 from curation_service.requests import read_batch_id, read_get_item, read_list_items
 from curation_service.violations import VIOLATIONS_MAX
 from shared.errors import InvalidRequest, UnknownBatch, UnknownResource
 from shared.registry import Registry
+from shared.workflow import ItemKey
 from tests.support.parcels import PARCELS
 
 REGISTRY = Registry(PARCELS)
@@ -31,6 +33,12 @@ def entries(*pairs: tuple[str, int | None]) -> pb.ItemSelection:
     return pb.ItemSelection(entries=[pb.ItemSelection.Entry(id=i, expected_version=v) for i, v in pairs])
 
 
+def named(command: BatchUpdate) -> tuple[list[ItemKey], Sequence[int | None] | None]:
+    """Keys, and their versions."""
+    assert isinstance(command.selection, Keys)
+    return list(command.selection.keys), command.selection.versions
+
+
 def violations(request: pb.BatchUpdateStatusRequest, *, items_max: int = 10) -> list[tuple[str, str]]:
     with pytest.raises(InvalidRequest) as caught:
         read_batch_update(request, REGISTRY, items_max=items_max)
@@ -39,14 +47,14 @@ def violations(request: pb.BatchUpdateStatusRequest, *, items_max: int = 10) -> 
 
 def test_ids_become_keys_of_the_columns_type() -> None:
     command = read_batch_update(update(ids=pb.ItemIds(ids=[ID, OTHER_ID])), REGISTRY, items_max=10)
-    assert command.selection == Keys([uuid.UUID(int=1), uuid.UUID(int=2)], None)
+    assert named(command) == ([uuid.UUID(int=1), uuid.UUID(int=2)], None)
 
 
 def test_expected_versions_stand_beside_their_keys() -> None:
     command = read_batch_update(update(items=entries((ID, 3), (OTHER_ID, None))), REGISTRY, items_max=10)
-    assert command.selection == Keys([uuid.UUID(int=1), uuid.UUID(int=2)], [3, None])
+    assert named(command) == ([uuid.UUID(int=1), uuid.UUID(int=2)], [3, None])
     command = read_batch_update(update(items=entries((ID, None))), REGISTRY, items_max=10)
-    assert command.selection == Keys([uuid.UUID(int=1)], None)
+    assert named(command) == ([uuid.UUID(int=1)], None)
 
 
 def test_a_filter_selects_what_matches() -> None:

@@ -1,0 +1,72 @@
+"""Who is woken by what: watchers by every change, workers by all but claims and progress."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from uuid import UUID
+
+import pytest
+from psycopg import sql
+
+from shared.db.claim import FEW, Claimed, claim
+from shared.db.curate import CurateCall, curate
+from shared.db.engine import Connection, Database, connect
+from shared.db.finish import Result, finish
+from shared.db.log import append_progress
+from shared.db.writer import CHANNEL, WATCH_CHANNEL
+from shared.machine import FIND_NOTHING, curate_trigger
+from shared.table import transition_table
+from tests.support.parcels import PARCELS
+from tests.support.service import WAIT_S, add_parcels, parcel_database
+
+TABLE = transition_table(PARCELS)
+MARK = "the end of a step"
+pytestmark = pytest.mark.postgres_versions
+
+
+@pytest.fixture
+async def database(database_url: str) -> AsyncIterator[Database]:
+    """With one parcel."""
+    async with parcel_database(database_url) as database:
+        await add_parcels(database, {})
+        yield database
+
+
+async def heard(listening: Connection) -> list[tuple[str, str]]:
+    """What was said since this was asked last."""
+    await listening.execute(sql.SQL("NOTIFY {}, {}").format(sql.Identifier(CHANNEL), sql.Literal(MARK)))
+    said: list[tuple[str, str]] = []
+    async with asyncio.timeout(WAIT_S):
+        async for notification in listening.notifies():
+            if notification.payload == MARK:
+                break
+            said.append((notification.channel, notification.payload))
+    return said
+
+
+async def take(database: Database, limit: int) -> Claimed:
+    async with database.autocommit() as connection:
+        return await claim(connection, PARCELS, TABLE, session=1, limit=limit)
+
+
+@pytest.mark.parametrize("limit", [1, FEW + 1])
+async def test_watchers_hear_of_every_change_and_workers_of_those_that_may_make_work(
+    database: Database, limit: int
+) -> None:
+    async with await connect(database.url, name="a test") as listening:
+        for channel in (CHANNEL, WATCH_CHANNEL):
+            await listening.execute(sql.SQL("LISTEN {}").format(sql.Identifier(channel)))
+        async with database.autocommit() as connection:
+            await curate(connection, PARCELS, TABLE, CurateCall(trigger=curate_trigger("Scan"), keys=[UUID(int=1)]))
+        assert await heard(listening) == [(CHANNEL, "parcels")]
+        (item,) = (await take(database, limit)).items
+        assert await heard(listening) == [(WATCH_CHANNEL, "parcels")]
+        assert not (await take(database, limit)).items
+        assert not await heard(listening)
+        async with database.autocommit() as connection:
+            await append_progress(connection, PARCELS, [(item.key, item.version, "asking", 0.5)])
+        assert await heard(listening) == [(WATCH_CHANNEL, "parcels")]
+        async with database.autocommit() as connection:
+            await finish(connection, PARCELS, TABLE, [Result(item, FIND_NOTHING)])
+        assert await heard(listening) == [(CHANNEL, "parcels")]
