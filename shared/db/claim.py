@@ -16,7 +16,7 @@ from psycopg import sql
 from shared.db.arrays import BIGINTS
 from shared.db.engine import Connection
 from shared.db.statement import Numbered, commas, item_names
-from shared.db.writer import NOTIFY_WATCHERS, Write, compose
+from shared.db.writer import NOTIFY_WATCHERS, Alike, Write, compose
 from shared.machine import CLAIM
 from shared.table import TransitionTable
 from shared.workflow import Item, Workflow
@@ -143,8 +143,8 @@ def _statement(workflow: Workflow, table: TransitionTable, *, few: bool) -> Numb
             ),
             chosen=_CHOSEN,
             rules=table.of(CLAIM),
-            trigger=sql.SQL("'claim'::text"),
-            worker=sql.SQL("%(session)s::bigint"),
+            trigger=Alike(sql.SQL("'claim'::text")),
+            worker=Alike(sql.SQL("%(session)s::bigint")),
             returned=sql.SQL("").join(
                 sql.SQL(", s.{} AS {}").format(*pair) for pair in zip(columns, taken, strict=True)
             ),

@@ -14,7 +14,7 @@ from psycopg import sql
 from shared.db.arrays import BIGINTS, array_of
 from shared.db.engine import Connection
 from shared.db.statement import item_names
-from shared.db.writer import NOTIFY, Write, compose
+from shared.db.writer import NOTIFY, Alike, Write, compose
 from shared.errors import Outcome
 from shared.machine import UNCHANGED
 from shared.table import TransitionTable
@@ -281,10 +281,10 @@ def _statement(
             before=before,
             chosen=chosen,
             rules=table.of_user(trigger, cancel_in_flight=cancel_in_flight),
-            trigger=sql.SQL("{}::text").format(sql.Literal(trigger)),
+            trigger=Alike(sql.SQL("{}::text").format(sql.Literal(trigger))),
             turn=_TURN,
-            expected=sql.SQL("a.version" if versioned else "NULL::bigint"),
-            cause=sql.SQL("(SELECT id FROM batch)"),
+            expected=sql.SQL("a.version") if versioned else Alike(sql.SQL("NULL::bigint")),
+            cause=Alike(sql.SQL("(SELECT id FROM batch)")),
             between=_LEFT_OUT.format(missing=missing),
             gate=sql.SQL("(SELECT open FROM gate) AND NOT %(validate_only)s"),
             after=_RECORDED.format() + (_MADE.format(**names) if new_batch else _NOT_MADE),

@@ -145,6 +145,7 @@ def _statement(workflow: Workflow, table: TransitionTable) -> bytes:
             expected=sql.SQL("a.expected"),
             cause=sql.SQL("a.batch"),
             carried=_CARRIED,
+            returned=sql.SQL(", j.batch_effect"),
             after=_MADE.format(**names),
             answer=_ANSWER.format(notify=NOTIFY),
         ),

@@ -16,7 +16,7 @@ from psycopg.rows import class_row
 from shared.db.engine import Connection
 from shared.db.in_hand import OVER, forget_claims, in_hand
 from shared.db.statement import item_names
-from shared.db.writer import NOTIFY, Write, compose
+from shared.db.writer import NOTIFY, Alike, Write, compose
 from shared.failure import WORKER_LOST
 from shared.machine import RESCUE
 from shared.table import TransitionTable
@@ -194,9 +194,9 @@ def _statement(workflow: Workflow, table: TransitionTable) -> bytes:
             ),
             chosen=_RESCUED.format(**names, is_over=OVER.format(session=sql.SQL("s.{worker}").format(**names))),
             rules=table.of(RESCUE),
-            trigger=sql.SQL("'rescue'::text"),
-            error=sql.SQL("%(error)s::text"),
-            failure=sql.SQL("%(failure)s::bigint"),
+            trigger=Alike(sql.SQL("'rescue'::text")),
+            error=Alike(sql.SQL("%(error)s::text")),
+            failure=Alike(sql.SQL("%(failure)s::bigint")),
             delay_s=_DELAY.format(
                 **names, longest=sql.Literal(float(limits.backoff_max_s)), first=sql.Literal(float(limits.backoff_s))
             ),

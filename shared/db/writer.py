@@ -14,9 +14,10 @@ event, and each event that of the one before: an item's history is a chain, whic
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
+from typing import LiteralString, TypeAlias
 
 from psycopg import sql
 
@@ -37,16 +38,15 @@ WITH {before}
 rules (trigger, status, queue, exhausted, verdict, to_status, to_queue, attempts_factor, attempts_step,
        error, failure, result, turn, run_at, worker, batch) AS (VALUES {rules}),
 judged AS MATERIALIZED (
-    SELECT locked.*, rules.to_status, rules.to_queue, {effects}, {turn} AS turn,
-           locked.attempts * rules.attempts_factor + rules.attempts_step AS to_attempts,
-           CASE WHEN locked.expected <> locked.version THEN 'stale_version'
+    SELECT locked.*, {effects},
+           CASE WHEN {locked.expected} <> locked.version THEN 'stale_version'
                 ELSE coalesce(rules.verdict, 'illegal_transition') END AS verdict
     FROM (
         SELECT s.{key} AS key, s.{status} AS status, coalesce(s.{queue}, 'none') AS queue, s.version AS version,
                s.{attempts} AS attempts, s.{batch} AS batch, s.{event} AS event{carried}
         FROM {chosen}
     ) locked LEFT JOIN rules
-      ON rules.trigger = locked.trigger AND rules.status = locked.status AND rules.queue = locked.queue
+      ON rules.trigger = {locked.trigger} AND rules.status = locked.status AND rules.queue = locked.queue
      AND coalesce(rules.exhausted = (locked.attempts >= {attempts_max}), true)
 ),
 {between}
@@ -56,43 +56,58 @@ position AS MATERIALIZED (
 ),
 changed AS (
     UPDATE {source} s
-    SET {status} = j.to_status,
-        {queue} = nullif(j.to_queue, 'none'),
+    SET {status} = {j.to_status},
+        {queue} = nullif({j.to_queue}, 'none'),
         version = j.version + 1,
-        {attempts} = j.to_attempts,
+        {attempts} = {j.to_attempts},
         {error} = {new_error},
         {failure} = {new_failure},
         {result} = {new_result},
-        {own_turn} = {new_turn},
+        {turn} = {new_turn},
         {run_at} = {new_run_at},
         {worker} = {new_worker},
         {batch} = {new_batch},
         {event} = (SELECT position FROM position)
     FROM judged j
     WHERE s.{key} = j.key AND j.verdict = 'changed' AND EXISTS (SELECT FROM position)
-    RETURNING s.version AS new_version, s.{run_at} AS new_run_at, s.{error} AS new_error,
+    RETURNING s.version AS new_version, s.{run_at} AS new_run_at, s.{error} AS new_error, s.{attempts} AS to_attempts,
               coalesce(s.{batch}, j.batch) AS event_batch,
               CASE WHEN s.{batch} <> j.batch AND j.queue IN ('queued', 'processing') THEN j.batch END AS left_batch,
-              j.key, j.trigger, j.status, j.to_status, j.queue, j.to_queue, j.to_attempts, j.event, j.cause, j.worker,
-              j.batch_effect{kept}{returned}
+              j.key, j.status, j.queue, j.event{kept}{returned}
 ),
 appended AS (
     INSERT INTO status_event (position, part, resource, kind, from_status, to_status, from_queue, to_queue,
                               batch, left_batch, cause, worker, items, versions, attempts, errors, run_ats, earlier)
     SELECT p.position, row_number() OVER (), {resource}, g.*
     FROM position p, (
-        SELECT CASE WHEN c.trigger LIKE 'set %%' THEN 'curate' ELSE c.trigger END, c.status, c.to_status,
-               nullif(c.queue, 'none'), nullif(c.to_queue, 'none'), c.event_batch, c.left_batch, c.cause, c.worker,
-               array_agg(c.key::text), array_agg(c.new_version), array_agg(c.to_attempts),
+        SELECT CASE WHEN {c.trigger} LIKE 'set %%' THEN 'curate' ELSE {c.trigger} END, c.status, {c.to_status},
+               nullif(c.queue, 'none'), nullif({c.to_queue}, 'none'), c.event_batch, c.left_batch,
+               {c.cause}, {c.worker}, array_agg(c.key::text), array_agg(c.new_version),
+               array_agg(c.to_attempts),
                CASE WHEN bool_or(c.new_error IS NOT NULL) THEN array_agg(c.new_error) END,
-               CASE WHEN c.to_queue = 'queued' THEN array_agg(c.new_run_at) END,
+               CASE WHEN {c.to_queue} = 'queued' THEN array_agg(c.new_run_at) END,
                CASE WHEN bool_or(c.event IS NOT NULL) THEN array_agg(c.event) END
         FROM changed c
-        GROUP BY c.trigger, c.status, c.to_status, c.queue, c.to_queue, c.event_batch, c.left_batch, c.cause, c.worker
+        GROUP BY c.status, c.queue, c.event_batch, c.left_batch{grouped}
     ) g
 ){after}
 {answer}"""
 )
+
+
+@dataclass(frozen=True, slots=True)
+class Alike:
+    """An expression that has one value for all rows: it stands where it is used, and no step hands it on."""
+
+    expression: sql.Composable
+
+
+Expression: TypeAlias = sql.Composable | Alike
+"""Of a row, or of all."""
+
+
+def _nothing(type_: LiteralString) -> Callable[[], Expression]:
+    return lambda: Alike(sql.SQL("NULL::" + type_))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -107,25 +122,25 @@ class Write:
     """What may happen to them; a pair without a rule is an illegal transition."""
     answer: sql.Composable
     """The last SELECT, over `judged`, `changed` and `position`."""
-    trigger: sql.Composable
+    trigger: Expression
     """What happens to the row; these expressions may name what `chosen` brings."""
-    expected: sql.Composable = field(default_factory=partial(sql.SQL, "NULL::bigint"))
+    expected: Expression = field(default_factory=_nothing("bigint"))
     """The version that the row must have, or NULL."""
-    error: sql.Composable = field(default_factory=partial(sql.SQL, "NULL::text"))
-    failure: sql.Composable = field(default_factory=partial(sql.SQL, "NULL::bigint"))
+    error: Expression = field(default_factory=_nothing("text"))
+    failure: Expression = field(default_factory=_nothing("bigint"))
     """The group of failures that the error belongs to."""
     turn: sql.Composable = field(default_factory=partial(sql.SQL, "NULL::float8"))
     """The place in the queue of what is queued; may be a window over `locked`."""
-    delay_s: sql.Composable = field(default_factory=partial(sql.SQL, "0.0"))
+    delay_s: Expression = field(default_factory=_nothing("float8"))
     """Seconds until the next attempt, where there is one."""
-    worker: sql.Composable = field(default_factory=partial(sql.SQL, "NULL::bigint"))
+    worker: Expression = field(default_factory=_nothing("bigint"))
     """The session that claims, or that ended the attempt."""
-    cause: sql.Composable = field(default_factory=partial(sql.SQL, "NULL::bigint"))
+    cause: Expression = field(default_factory=_nothing("bigint"))
     """The batch that curates."""
     carried: Mapping[str, sql.Composable] = field(default_factory=dict)
     """More columns to take along from `chosen` to `changed`, by the name that they have there."""
     returned: sql.Composable = field(default_factory=partial(sql.SQL, ""))
-    """More columns of the changed row `s`, each with a comma in front."""
+    """More columns of the changed row `s`, or of what was judged of it, `j`, each with a comma in front."""
     gate: sql.Composable = field(default_factory=partial(sql.SQL, "true"))
     """Nothing changes unless this holds; it may ask `judged`."""
     before: sql.Composable = field(default_factory=partial(sql.SQL, ""))
@@ -138,7 +153,8 @@ class Write:
 
 def compose(workflow: Workflow, write: Write) -> bytes:
     """The statement, composed once and for all. Run it in a transaction at READ COMMITTED."""
-    facts = {
+    names = item_names(workflow)
+    given: dict[str, Expression] = {
         "trigger": write.trigger,
         "expected": write.expected,
         "error": write.error,
@@ -148,33 +164,46 @@ def compose(workflow: Workflow, write: Write) -> bytes:
         "cause": write.cause,
         **write.carried,
     }
-    carried = sql.SQL("").join(
-        sql.SQL(", {} AS {}").format(expression, sql.Identifier(name)) for name, expression in facts.items()
-    )
-    kept = sql.SQL("").join(sql.SQL(", j.{}").format(sql.Identifier(name)) for name in write.carried)
-    gives_turns = any(rule.turn == GIVEN for rule in write.rules)
-    names = item_names(workflow)
-    effects, new = _effects(write.rules, names)
+    outcomes = _outcomes(write.rules)
+    if any(rule.turn == GIVEN for rule in write.rules):
+        outcomes["turn"] = write.turn
+    own = {name: fact for name, fact in given.items() if not isinstance(fact, Alike)}
+    judged = {name: outcome for name, outcome in outcomes.items() if not isinstance(outcome, Alike)}
+    spelled = {
+        f"{row}.{name}": fact.expression if isinstance(fact, Alike) else sql.SQL(f"{row}.") + sql.Identifier(name)
+        for row in ("locked", "j", "c")
+        for name, fact in (given | outcomes).items()
+    }
+    told = [name for name in _TOLD if name in own | judged]
+    effects, new = _effects(write.rules, names, spelled)
     statement = _WRITE.format(
-        effects=effects,
-        **new,
-        own_turn=names.pop("turn"),
-        turn=write.turn if gives_turns else sql.SQL("NULL::float8"),
         **names,
+        **spelled,
+        **new,
         name=sql.SQL(write.name),
         before=write.before,
         chosen=write.chosen,
-        carried=carried,
+        carried=_after_comma(sql.SQL("{} AS {}").format(own[name], sql.Identifier(name)) for name in own),
         rules=commas(_values(rule) for rule in write.rules) if write.rules else _values(_NO_RULE),
         attempts_max=sql.Literal(workflow.limits.attempts_max),
+        effects=commas([*effects, *(sql.SQL("{} AS {}").format(judged[n], sql.Identifier(n)) for n in judged)]),
         between=write.between,
         gate=write.gate,
-        kept=kept,
+        kept=_after_comma(spelled[f"j.{name}"] for name in (*told, *write.carried)),
         returned=write.returned,
+        grouped=_after_comma(spelled[f"c.{name}"] for name in told),
         after=write.after,
         answer=write.answer,
     )
     return statement.as_bytes(None)
+
+
+_TOLD = ("trigger", "to_status", "to_queue", "cause", "worker")
+"""What an entry of the log says of all of its items, besides what they were before."""
+
+
+def _after_comma(parts: Iterable[sql.Composable]) -> sql.Composed:
+    return sql.SQL("").join(sql.SQL(", {}").format(part) for part in parts)
 
 
 NOTIFY, NOTIFY_WATCHERS = (
@@ -184,20 +213,36 @@ NOTIFY, NOTIFY_WATCHERS = (
 """For an answer that has `position` in its FROM: once per transaction that changed something."""
 
 _GIVEN_VALUES = {
-    "batch": "j.cause",
-    "error": "j.error",
-    "failure": "j.failure",
+    "batch": "{j.cause}",
+    "error": "{j.error}",
+    "failure": "{j.failure}",
     "result": "",
     "turn": "j.turn",
-    "run_at": "now() + make_interval(secs => j.delay_s)",
-    "worker": "j.worker",
+    "run_at": "now() + make_interval(secs => {j.delay_s})",
+    "worker": "{j.worker}",
 }
 """What a rule may do something to, and the value that is given to it; a result is named by the rule itself."""
 
 
+def _outcomes(rules: Sequence[Rule]) -> dict[str, Expression]:
+    """What becomes of status, queue and attempts of a row."""
+    changing = [rule for rule in rules if rule.verdict == CHANGED]
+    statuses, queues = {rule.to_status for rule in changing}, {rule.to_queue_status for rule in changing}
+    counts = {(rule.attempts_factor, rule.attempts_step) for rule in changing}
+    outcomes: dict[str, Expression] = {
+        "to_status": Alike(_text(*statuses)) if len(statuses) == 1 else sql.SQL("rules.to_status"),
+        "to_queue": Alike(_text(*queues)) if len(queues) == 1 else sql.SQL("rules.to_queue"),
+        "to_attempts": sql.SQL("locked.attempts * rules.attempts_factor + rules.attempts_step"),
+    }
+    if len(counts) == 1:
+        ((factor, step),) = counts
+        outcomes["to_attempts"] = Alike(sql.SQL("j.attempts * {} + {}").format(factor, step))
+    return outcomes
+
+
 def _effects(
-    rules: Sequence[Rule], names: Mapping[str, sql.Composable]
-) -> tuple[sql.Composable, dict[str, sql.Composable]]:
+    rules: Sequence[Rule], names: Mapping[str, sql.Composable], spelled: Mapping[str, sql.Composable]
+) -> tuple[list[sql.Composable], dict[str, sql.Composable]]:
     """The columns that say what becomes of an item's fields, and the new values of these.
 
     What all rules say alike needs no column, and what they say of two fields alike needs one: each costs time per row.
@@ -205,7 +250,11 @@ def _effects(
     said = {name: tuple(getattr(r, name) for r in rules if r.verdict == CHANGED) for name in _GIVEN_VALUES}
     columns, new = {said["batch"]: "batch"}, {}
     for name, given in _GIVEN_VALUES.items():
-        value = {KEEP: sql.SQL("s.") + names[name], CLEAR: sql.SQL("NULL"), GIVEN: sql.SQL(given)}
+        value = {
+            KEEP: sql.SQL("s.") + names[name],
+            CLEAR: sql.SQL("NULL"),
+            GIVEN: sql.SQL(given).format(**spelled),
+        }
         effects = sorted(set(said[name]))
         outcomes = [value.get(effect, sql.Literal(effect)) for effect in effects]
         if len(effects) < 2:
@@ -214,14 +263,13 @@ def _effects(
         column = sql.Identifier(f"{columns.setdefault(said[name], name)}_effect")
         cases = (
             sql.SQL(" WHEN {} THEN {}").format(sql.Literal(effect), outcome)
-            for effect, outcome in zip(effects, outcomes, strict=True)
+            for effect, outcome in zip(effects[:-1], outcomes[:-1], strict=True)
         )
-        new[f"new_{name}"] = sql.SQL("CASE j.{}{} END").format(column, sql.SQL("").join(cases))
-    carried = (
+        new[f"new_{name}"] = sql.SQL("CASE j.{}{} ELSE {} END").format(column, sql.SQL("").join(cases), outcomes[-1])
+    return [
         sql.SQL("rules.{} AS {}").format(sql.Identifier(name), sql.Identifier(f"{name}_effect"))
         for name in columns.values()
-    )
-    return commas(carried), new
+    ], new
 
 
 _NO_RULE = Rule("", False, "", "", None, "", "", "", 1, 0, *[""] * 7)
