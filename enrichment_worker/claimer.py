@@ -17,7 +17,7 @@ from enrichment_worker.quota import Portion, Quota
 from enrichment_worker.session import Session
 from enrichment_worker.strays import release_strays
 from shared.db.api_states import begin_probe, may_probe
-from shared.db.claim import FEW, Claimed, claim
+from shared.db.claim import FEW, Claimed, claim, follow_up
 from shared.errors import DatabaseUnavailable
 from shared.lifecycle import Part
 from shared.probe import Probe
@@ -125,7 +125,6 @@ class Claimer(Part):
         from_front = self._turn == -inf
         in_doubt = now_s >= self._look_at_s
         is_alone = not (in_doubt or probe or self._quota.is_limited)
-        settled = lane.settled[:]
         self._used = self._few_pinned if is_alone and limit <= FEW else self._pinned
         async with self._used.autocommit() if is_alone else self._used.transaction() as connection:
             if in_doubt and (released := await release_strays(connection, lane, session=session)):
@@ -140,7 +139,6 @@ class Claimer(Part):
                     limit=portion.count,
                     from_turn=-inf if probe else self._turn,
                     probe=probe,
-                    settled=settled,
                 )
             await self._quota.settle(connection, portion, len(claimed.items), session=session)
             if probe and claimed.items:
@@ -149,8 +147,6 @@ class Claimer(Part):
         if in_doubt:
             self._look_at_s = now_s + LOOK_S
             self._probe.mark("looked for strays")
-        if claimed.items:
-            del lane.settled[: len(settled)]
         if from_front:
             ended_s = asyncio.get_running_loop().time()
             self._restart_at_s = ended_s + max(RESTART_S, (ended_s - now_s) / RESTART_SHARE)
@@ -158,7 +154,16 @@ class Claimer(Part):
         if from_front and len(claimed.items) < portion.count:
             self._turn = -inf  # nothing is before what it saw: it needs no second look
         self._probe.mark("claimed", claimed.items)
+        if claimed.items:
+            await asyncio.sleep(0)  # for the items to begin
+            await self._follow_up()
         return portion, len(claimed.items)
+
+    async def _follow_up(self) -> None:
+        settled = self._lane.settled[:]
+        async with self._used.autocommit() as connection:
+            await follow_up(connection, self._lane.workflow, session=self._session.id, settled=settled)
+        del self._lane.settled[: len(settled)]
 
     def _hold(self, portion: Portion, claimed: Claimed, *, probe: bool) -> None:
         items, terms = claimed.items, self._quota.terms(portion, len(claimed.items))

@@ -58,13 +58,17 @@ _CHOSEN = sql.SQL("(SELECT * FROM late UNION ALL SELECT * FROM next LIMIT %(limi
 _CLAIMED = sql.SQL(
     """, noted AS (
     INSERT INTO worker_claim (position, resource, session) SELECT position, {resource}, %(session)s FROM position
-),
-forgotten AS (
-    DELETE FROM worker_claim w USING position WHERE w.position = ANY(%(settled)s::bigint[]) AND w.session = %(session)s
 )
-SELECT (SELECT max({turn}) FROM next), (SELECT position FROM position), (SELECT count({notify}) FROM position),
-       c.key, c.new_version, c.to_attempts{columns}
+SELECT (SELECT max({turn}) FROM next), (SELECT position FROM position), c.key, c.new_version, c.to_attempts{columns}
 FROM changed c"""
+)
+# Its commit does not wait for the disk, and the lock that a NOTIFY takes of the whole server is not held meanwhile.
+_FOLLOW_UP = sql.SQL(
+    """/* follow_up {name} */
+WITH forgotten AS (
+    DELETE FROM worker_claim WHERE position = ANY(%(settled)s::bigint[]) AND session = %(session)s
+)
+SELECT {notify}, set_config('synchronous_commit', 'off', true)"""
 )
 
 
@@ -88,12 +92,12 @@ async def claim(
     limit: int,
     from_turn: float = -inf,
     probe: bool = False,
-    settled: Sequence[int] = (),
 ) -> Claimed:
     """Marks up to `limit` items as processing by this worker session, and returns them.
 
     Skips rows that others have locked; so any number of workers claim at once without waiting, or meeting. Gets
-    nothing while the workflow is paused, or its external API is held or broken, or for a session that is over.
+    nothing while the workflow is paused, or its external API is held or broken, or for a session that is over. What
+    got something is to be followed up.
 
     Args:
         connection: in a transaction.
@@ -104,8 +108,6 @@ async def claim(
         from_turn: not what is before this turn. A claim that remembers where the last one ended does not walk over
             the remains of claimed rows, which vacuum cannot remove while an old transaction is open.
         probe: claims although the API is broken, to see whether it still is.
-        settled: earlier claims by their positions, of which nothing is in hand any more; they are forgotten when this
-            one gets something.
     """
     parameters = {
         "limit": limit,
@@ -113,16 +115,36 @@ async def claim(
         "resource": workflow.resource,
         "from_turn": from_turn,
         "probe": probe,
-        "settled": BIGINTS.array(settled),
     }
     cursor = await _statement(workflow, table, few=limit <= FEW).run(connection, parameters)
     rows = await cursor.fetchall()
     names = [column.name for column in workflow.data_columns]
-    items = [Item(row[3], row[4], row[5], dict(zip(names, row[6:], strict=True))) for row in rows]
+    items = [Item(row[2], row[3], row[4], dict(zip(names, row[5:], strict=True))) for row in rows]
     if not rows:
         return Claimed(items, from_turn)
     turn, position, *_ = rows[0]
     return Claimed(items, from_turn if turn is None else turn, position)
+
+
+async def follow_up(connection: Connection, workflow: Workflow, *, session: int, settled: Sequence[int]) -> None:
+    """What is left to do once a claim is committed, and its items have begun: nobody waits for it.
+
+    Watchers are told of the claim, which they would find by themselves within a second. Earlier claims of which nothing
+    is in hand any more are forgotten; else they would be with their session.
+
+    Args:
+        connection: in autocommit.
+        workflow: of the claim.
+        session: the worker's.
+        settled: earlier claims of its, by their positions.
+    """
+    parameters = {"resource": workflow.resource, "session": session, "settled": BIGINTS.array(settled)}
+    await _follow_up(workflow).run(connection, parameters)
+
+
+@lru_cache
+def _follow_up(workflow: Workflow) -> Numbered:
+    return Numbered.of(_FOLLOW_UP.format(name=sql.SQL(workflow.resource), notify=NOTIFY_WATCHERS).as_bytes(None))
 
 
 @lru_cache
@@ -148,11 +170,7 @@ def _statement(workflow: Workflow, table: TransitionTable, *, few: bool) -> Numb
             returned=sql.SQL("").join(
                 sql.SQL(", s.{} AS {}").format(*pair) for pair in zip(columns, taken, strict=True)
             ),
-            answer=_CLAIMED.format(
-                **names,
-                notify=NOTIFY_WATCHERS,
-                columns=sql.SQL("").join(sql.SQL(", c.{}").format(name) for name in taken),
-            ),
+            answer=_CLAIMED.format(**names, columns=sql.SQL("").join(sql.SQL(", c.{}").format(name) for name in taken)),
         ),
     )
     return Numbered.of(statement)

@@ -8,7 +8,7 @@ from datetime import timedelta
 import psycopg
 import pytest
 
-from shared.db.claim import Claimed, claim
+from shared.db.claim import Claimed, claim, follow_up
 from shared.db.curate import CurateCall, NewBatch, curate
 from shared.db.engine import Database
 from shared.db.finish import Result, finish
@@ -43,9 +43,9 @@ async def queue(database: Database, count: int) -> int:
         return await open_session(connection, host="h", version="1", resources=["parcels"])
 
 
-async def take(database: Database, session: int, limit: int, *, settled: Sequence[int] = ()) -> Claimed:
+async def take(database: Database, session: int, limit: int) -> Claimed:
     async with database.transaction() as connection:
-        return await claim(connection, PARCELS, TABLE, session=session, limit=limit, settled=settled)
+        return await claim(connection, PARCELS, TABLE, session=session, limit=limit)
 
 
 async def end(database: Database, items: Sequence[Item], trigger: str = "complete") -> None:
@@ -100,18 +100,19 @@ async def test_what_a_session_has_in_hand_is_what_it_claimed_and_has_not_settled
     assert [item.key for item in again.items] == [second.items[0].key]
 
 
-async def test_a_claim_that_gets_something_forgets_the_settled_ones_of_its_session(database: Database) -> None:
+async def test_what_follows_a_claim_forgets_the_settled_ones_of_its_session(database: Database) -> None:
     session = await queue(database, 3)
     async with database.transaction() as connection:
         other = await open_session(connection, host="h", version="1", resources=["parcels"])
     first, theirs = await take(database, session, 1), await take(database, other, 1)
     await end(database, first.items)
-    settled = [first.position, theirs.position]
-    last = await take(database, session, 1, settled=settled)
+    last = await take(database, session, 1)
+    async with database.autocommit() as connection:
+        asked = "SHOW synchronous_commit"
+        before = await (await connection.execute(asked)).fetchone()
+        await follow_up(connection, PARCELS, session=session, settled=[first.position, theirs.position])
+        assert await (await connection.execute(asked)).fetchone() == before
     assert await claims(database) == [theirs.position, last.position]
-    await end(database, last.items)
-    nothing = await take(database, session, 1, settled=[last.position])
-    assert (nothing.position, await claims(database)) == (0, [theirs.position, last.position])
 
 
 async def test_claims_of_a_session_that_is_over_are_forgotten_with_the_last_of_their_items(database: Database) -> None:

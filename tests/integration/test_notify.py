@@ -9,7 +9,7 @@ from uuid import UUID
 import pytest
 from psycopg import sql
 
-from shared.db.claim import FEW, Claimed, claim
+from shared.db.claim import claim, follow_up
 from shared.db.curate import CurateCall, curate
 from shared.db.engine import Connection, Database, connect
 from shared.db.finish import Result, finish
@@ -45,25 +45,17 @@ async def heard(listening: Connection) -> list[tuple[str, str]]:
     return said
 
 
-async def take(database: Database, limit: int) -> Claimed:
-    async with database.autocommit() as connection:
-        return await claim(connection, PARCELS, TABLE, session=1, limit=limit)
-
-
-@pytest.mark.parametrize("limit", [1, FEW + 1])
-async def test_watchers_hear_of_every_change_and_workers_of_those_that_may_make_work(
-    database: Database, limit: int
-) -> None:
+async def test_watchers_hear_of_every_change_and_workers_of_those_that_may_make_work(database: Database) -> None:
     async with await connect(database.url, name="a test") as listening:
         for channel in (CHANNEL, WATCH_CHANNEL):
             await listening.execute(sql.SQL("LISTEN {}").format(sql.Identifier(channel)))
         async with database.autocommit() as connection:
             await curate(connection, PARCELS, TABLE, CurateCall(trigger=curate_trigger("Scan"), keys=[UUID(int=1)]))
         assert await heard(listening) == [(CHANNEL, "parcels")]
-        (item,) = (await take(database, limit)).items
+        async with database.autocommit() as connection:
+            (item,) = (await claim(connection, PARCELS, TABLE, session=1, limit=1)).items
+            await follow_up(connection, PARCELS, session=1, settled=[])
         assert await heard(listening) == [(WATCH_CHANNEL, "parcels")]
-        assert not (await take(database, limit)).items
-        assert not await heard(listening)
         async with database.autocommit() as connection:
             await append_progress(connection, PARCELS, [(item.key, item.version, "asking", 0.5)])
         assert await heard(listening) == [(WATCH_CHANNEL, "parcels")]

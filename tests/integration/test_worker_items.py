@@ -11,9 +11,12 @@ import pytest
 
 from curation.v1 import curation_pb2 as pb
 from shared.db.claim import FEW
+from shared.db.engine import connect
+from shared.db.writer import WATCH_CHANNEL
 from shared.enrichment import Failed, Retry, Skip
 from shared.errors import WorkflowError
 from shared.workflow import EnrichmentContext, Item, Values
+from tests.support.eventually import DEADLINE_S
 from tests.support.service import running_service
 from tests.support.worker import Reply, World, details
 
@@ -70,6 +73,26 @@ async def test_a_claim_that_empties_the_queue_from_its_front_is_the_only_one(wor
         assert not second.done()
         answer.set()
         await world.ended(worker)
+
+
+async def test_watchers_are_told_of_a_claim_while_its_items_run(world: World) -> None:
+    asked, answer = asyncio.Event(), asyncio.Event()
+
+    async def later(name: str) -> Reply:
+        asked.set()
+        await answer.wait()
+        return await details(name)
+
+    world.api.answer = later
+    async with await connect(world.url, name="a test") as listening:
+        await listening.execute(f"LISTEN {WATCH_CHANNEL}".encode())
+        await world.queue("one")
+        async with world.worker() as worker:
+            await asked.wait()
+            async for heard in listening.notifies(timeout=DEADLINE_S, stop_after=1):
+                assert heard.payload == "gadgets"
+                answer.set()
+            await world.ended(worker)
 
 
 async def test_they_are_claimed_by_the_poll_where_no_notification_is_heard(world: World) -> None:

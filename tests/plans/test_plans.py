@@ -84,12 +84,6 @@ async def claim_few(connection: Connection) -> object:
     return await claim(connection, PARCELS, TABLE, session=1, limit=FEW, from_turn=5.0)
 
 
-async def claim_when_some_are_settled(connection: Connection) -> object:
-    claimed = await claim(connection, PARCELS, TABLE, session=1, limit=500, from_turn=5.0, settled=[1, 2, 3])
-    assert claimed.position
-    return claimed
-
-
 async def read_some_holds(connection: Connection) -> object:
     return await read_holds(connection, PARCELS, keys(1, 500))
 
@@ -182,7 +176,6 @@ FAILURE = "ix_parcels_scan_failure"
 STATEMENTS: dict[str, tuple[Run, set[str]]] = {
     "claim": (claim_some, {TURN, RUN_AT}),
     "claim few": (claim_few, {TURN, RUN_AT, KEY}),
-    "claim, and forget what is settled": (claim_when_some_are_settled, {TURN, RUN_AT}),
     "rescue": (rescue_some, {KEY}),
     "a worker's own": (find_own, {KEY}),
     "holds": (read_some_holds, {KEY}),

@@ -12,7 +12,7 @@ from sqlalchemy import BigInteger, Column, MetaData, Table
 
 from enrichment_worker.lane import Lane
 from enrichment_worker.strays import release_strays
-from shared.db.claim import claim
+from shared.db.claim import claim, follow_up
 from shared.db.engine import Connection, Database, connect
 from shared.db.finish import Result, finish
 from shared.db.sessions import beat, close_session, open_session
@@ -103,10 +103,11 @@ class Crashable:
         """Takes items. A claim that is not `heard` was committed, and its answer lost."""
         if self.in_doubt:
             await release_strays(connection, self.lane, session=self.session)
-        claimed = await claim(connection, BARRELS, TABLE, session=self.session, limit=limit, settled=self.lane.settled)
+        claimed = await claim(connection, BARRELS, TABLE, session=self.session, limit=limit)
         self.in_doubt = not heard
         if heard and claimed.items:
             self.held += claimed.items
+            await follow_up(connection, BARRELS, session=self.session, settled=self.lane.settled)
             self.lane.settled.clear()
             self.lane.take(claimed.items, claimed.position, now_s=0.0)
             self.lane.take_back()  # there is no runner
