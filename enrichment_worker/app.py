@@ -33,6 +33,7 @@ from enrichment_worker.runner import Grace, Runner
 from enrichment_worker.session import Session
 from enrichment_worker.settings import WorkerSettings
 from enrichment_worker.switch import Switch
+from enrichment_worker.teller import Teller
 from enrichment_worker.upstream import Upstream
 from shared.attempt import AnyEnricher, Bench, load_enricher
 from shared.db.engine import PLANNED_ONCE
@@ -57,7 +58,7 @@ class Means:
 
     claims: Pinned
     few_claims: Pinned
-    """Where few items are claimed: with statements that are planned once, and with nobody in the way."""
+    """Where few items are claimed, and claims are followed up: with statements that are planned once."""
     completions: Sequence[Pinned]
     pulse: Callable[[], Pinned]
     """Makes the connection of a session's pulse, which is not shared."""
@@ -186,6 +187,7 @@ def worker_parts(settings: WorkerSettings, workflows: Sequence[Workflow], means:
         *pacers,
         switch,
         canceller,
+        *(Teller(lane=lane, session=session, pinned=means.few_claims) for lane in lanes),
         *(_claimer(lane, session, settings, means) for lane in lanes),
     ]
 

@@ -17,7 +17,7 @@ from enrichment_worker.quota import Portion, Quota
 from enrichment_worker.session import Session
 from enrichment_worker.strays import release_strays
 from shared.db.api_states import begin_probe, may_probe
-from shared.db.claim import FEW, Claimed, claim, follow_up
+from shared.db.claim import FEW, Claimed, claim
 from shared.errors import DatabaseUnavailable
 from shared.lifecycle import Part
 from shared.probe import Probe
@@ -154,16 +154,7 @@ class Claimer(Part):
         if from_front and len(claimed.items) < portion.count:
             self._turn = -inf  # nothing is before what it saw: it needs no second look
         self._probe.mark("claimed", claimed.items)
-        if claimed.items:
-            await asyncio.sleep(0)  # for the items to begin
-            await self._follow_up()
         return portion, len(claimed.items)
-
-    async def _follow_up(self) -> None:
-        settled = self._lane.settled[:]
-        async with self._used.autocommit() as connection:
-            await follow_up(connection, self._lane.workflow, session=self._session.id, settled=settled)
-        del self._lane.settled[: len(settled)]
 
     def _hold(self, portion: Portion, claimed: Claimed, *, probe: bool) -> None:
         items, terms = claimed.items, self._quota.terms(portion, len(claimed.items))

@@ -54,7 +54,11 @@ class Lane:
         self.held: dict[Hold, Taken] = {}
         """Claimed, by which claim, and their results not yet committed."""
         self.settled: list[int] = []
-        """Claims of which nothing is held any more, by position; the next claim has the database forget them."""
+        """Claims of which nothing is held any more, by position; after the next one the database forgets them."""
+        self.untold = False
+        """Watchers are still to be told of a claim."""
+        self.claimed = Bell()
+        """Rung when that comes to be."""
         self.running: set[Hold] = set()
         """Those that an enricher has now."""
         self.items: asyncio.Queue[Item | None] = asyncio.Queue(self.concurrency + ahead_max)
@@ -130,9 +134,12 @@ class Lane:
         if terms is not None:
             self._terms.extend(zip(terms, items, strict=True))
             self.pace.ring()
-            return
-        for item in items:
-            self.items.put_nowait(item)
+        else:
+            for item in items:
+                self.items.put_nowait(item)
+        if items:  # last, so that the items begin first
+            self.untold = True
+            self.claimed.ring()
 
     def hand_out(self, now_s: float) -> tuple[list[Item], float | None]:
         """Hands to the runner whose time has come. Returns whose time has passed, and when the next one's comes."""
