@@ -23,6 +23,9 @@ from shared.workflow import ItemKey, Workflow
 
 SIZE_MAX = 100
 """Calls in one statement: all of them wait for the last."""
+GATHER_S, GATHER_S_MAX = 0.0005, 0.004
+"""After a group the next one waits so long for each call of it, and at most: more calls share a commit. Who is alone
+waits for nobody."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -77,6 +80,8 @@ class UpdateGroups:
         try:
             while group := self._next_group():
                 await self._carry_out_together(group)
+                if len(group) > 1:  # more are on their way: those who have their answers call again
+                    await asyncio.sleep(min(GATHER_S_MAX, GATHER_S * len(group)))
         finally:
             self._is_under_way = False
 
