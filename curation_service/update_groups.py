@@ -1,8 +1,9 @@
 """Calls that concern one item each and wait at the same time are carried out together: one statement, one commit.
 
-Nobody waits for company. A call that comes while no statement is under way goes at once; those that come meanwhile go
-together when it has ended. So an idle service answers one call as fast as it can, and the more calls there are, the
-less each of them costs. One statement at a time is enough: it waits for no item, and two made groups of half the size.
+Who is alone waits for nobody. A call that comes while no statement is under way goes at once; those that come meanwhile
+go together when it has ended, and a moment after where that one was of several. So an idle service answers one call as
+fast as it can, and the more calls there are, the less each of them costs. One statement at a time is enough: it waits
+for no item, and two made groups of half the size.
 """
 
 from __future__ import annotations

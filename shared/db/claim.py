@@ -30,7 +30,7 @@ FEW = 100
 # can see; few are locked in vain, and not for long. A plan made once cannot see it: the limit of few is in the text
 # besides, and what is beyond the smaller one is not locked.
 _QUEUED = sql.SQL(
-    """open AS MATERIALIZED (
+    """may_claim AS MATERIALIZED (
     SELECT WHERE NOT EXISTS (SELECT FROM workflow_state w WHERE w.resource = {resource} AND w.paused_at IS NOT NULL)
       AND NOT EXISTS (SELECT FROM api_state a WHERE a.api = {api} AND NOT %(probe)s
                       AND (a.broken_since IS NOT NULL OR a.held_until > clock_timestamp()))
@@ -38,7 +38,7 @@ _QUEUED = sql.SQL(
 ), late AS MATERIALIZED (
     SELECT * FROM (
         SELECT {columns} FROM {source} s
-        WHERE s.{run_at} <= now() AND EXISTS (SELECT FROM open)
+        WHERE s.{run_at} <= now() AND EXISTS (SELECT FROM may_claim)
         ORDER BY s.{run_at}
         LIMIT {most}
         FOR NO KEY UPDATE SKIP LOCKED
@@ -46,7 +46,7 @@ _QUEUED = sql.SQL(
 ), next AS MATERIALIZED (
     SELECT * FROM (
         SELECT {columns} FROM {source} s
-        WHERE s.{turn} >= %(from_turn)s AND EXISTS (SELECT FROM open)
+        WHERE s.{turn} >= %(from_turn)s AND EXISTS (SELECT FROM may_claim)
         ORDER BY s.{turn}, s.{key}
         LIMIT {most}
         FOR NO KEY UPDATE SKIP LOCKED

@@ -106,8 +106,8 @@ Expression: TypeAlias = sql.Composable | Alike
 """Of a row, or of all."""
 
 
-def _nothing(type_: LiteralString) -> Callable[[], Expression]:
-    return lambda: Alike(sql.SQL("NULL::" + type_))
+def _alike(text: LiteralString) -> Callable[[], Expression]:
+    return lambda: Alike(sql.SQL(text))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -124,18 +124,18 @@ class Write:
     """The last SELECT, over `judged`, `changed` and `position`."""
     trigger: Expression
     """What happens to the row; these expressions may name what `chosen` brings."""
-    expected: Expression = field(default_factory=_nothing("bigint"))
+    expected: Expression = field(default_factory=_alike("NULL::bigint"))
     """The version that the row must have, or NULL."""
-    error: Expression = field(default_factory=_nothing("text"))
-    failure: Expression = field(default_factory=_nothing("bigint"))
+    error: Expression = field(default_factory=_alike("NULL::text"))
+    failure: Expression = field(default_factory=_alike("NULL::bigint"))
     """The group of failures that the error belongs to."""
     turn: sql.Composable = field(default_factory=partial(sql.SQL, "NULL::float8"))
     """The place in the queue of what is queued; may be a window over `locked`."""
-    delay_s: Expression = field(default_factory=_nothing("float8"))
+    delay_s: Expression = field(default_factory=_alike("0.0::float8"))
     """Seconds until the next attempt, where there is one."""
-    worker: Expression = field(default_factory=_nothing("bigint"))
+    worker: Expression = field(default_factory=_alike("NULL::bigint"))
     """The session that claims, or that ended the attempt."""
-    cause: Expression = field(default_factory=_nothing("bigint"))
+    cause: Expression = field(default_factory=_alike("NULL::bigint"))
     """The batch that curates."""
     carried: Mapping[str, sql.Composable] = field(default_factory=dict)
     """More columns to take along from `chosen` to `changed`, by the name that they have there."""
