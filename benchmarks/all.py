@@ -43,8 +43,7 @@ HEAD = """# Results
 
 What `make bench` measured, each row by a program of its own, against its goal. What stands beside a floor took turns
 with it in one run: other machines have other numbers, the ratios stay. Where the time goes, what was tried, and what is
-in the way where a goal is not met: [performance](../docs/performance.md), with pictures. A section without a date is of
-24 and 25 November 2026: 2 cores, PostgreSQL 18 on the same machine, Python 3.11; other work ran there meanwhile.
+in the way where a goal is not met: [performance](../docs/performance.md), with pictures.
 """
 
 
