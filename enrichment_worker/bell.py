@@ -15,11 +15,13 @@ class Bell:
         """Ends the wait that is under way, or the next one."""
         self._rung.set()
 
-    async def wait(self, seconds: float) -> None:
-        """Returns when rung, or after so many seconds."""
+    async def wait(self, seconds: float) -> bool:
+        """Returns when rung, or after so many seconds; says whether it was rung."""
         try:
             async with asyncio.timeout(seconds):
                 await self._rung.wait()
         except TimeoutError:
             pass
+        was_rung = self._rung.is_set()
         self._rung.clear()
+        return was_rung

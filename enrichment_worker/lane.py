@@ -55,10 +55,8 @@ class Lane:
         """Claimed, by which claim, and their results not yet committed."""
         self.settled: list[int] = []
         """Claims of which nothing is held any more, by position; after the next one the database forgets them."""
-        self.untold = False
-        """Watchers are still to be told of a claim."""
         self.claimed = Bell()
-        """Rung when that comes to be."""
+        """Rung when watchers are to be told of a claim."""
         self.running: set[Hold] = set()
         """Those that an enricher has now."""
         self.items: asyncio.Queue[Item | None] = asyncio.Queue(self.concurrency + ahead_max)
@@ -138,7 +136,6 @@ class Lane:
             for item in items:
                 self.items.put_nowait(item)
         if items:  # last, so that the items begin first
-            self.untold = True
             self.claimed.ring()
 
     def hand_out(self, now_s: float) -> tuple[list[Item], float | None]:

@@ -36,15 +36,13 @@ class Teller(Part):
     async def _run(self) -> None:
         self.ready()
         while not self.stopping.is_set():
-            await self._lane.claimed.wait(LOOK_S)
-            if not self._lane.untold:
+            if not await self._lane.claimed.wait(LOOK_S) or self.stopping.is_set():
                 continue
-            self._lane.untold, settled = False, self._lane.settled[:]
+            settled = self._lane.settled[:]
             try:
                 async with self._pinned.autocommit() as connection:
                     await follow_up(connection, self._lane.workflow, session=self._session.id, settled=settled)
             except DatabaseUnavailable:
-                self._lane.untold = True
                 await self.pause(self._pinned.backoff_s)
                 self._lane.claimed.ring()
             else:

@@ -15,7 +15,7 @@ from psycopg import sql
 
 from shared.db.arrays import BIGINTS
 from shared.db.engine import Connection
-from shared.db.statement import Numbered, commas, item_names
+from shared.db.statement import Numbered, after_comma, commas, item_names
 from shared.db.writer import NOTIFY_WATCHERS, Alike, Write, compose
 from shared.machine import CLAIM
 from shared.table import TransitionTable
@@ -167,10 +167,8 @@ def _statement(workflow: Workflow, table: TransitionTable, *, few: bool) -> Numb
             rules=table.of(CLAIM),
             trigger=Alike(sql.SQL("'claim'::text")),
             worker=Alike(sql.SQL("%(session)s::bigint")),
-            returned=sql.SQL("").join(
-                sql.SQL(", s.{} AS {}").format(*pair) for pair in zip(columns, taken, strict=True)
-            ),
-            answer=_CLAIMED.format(**names, columns=sql.SQL("").join(sql.SQL(", c.{}").format(name) for name in taken)),
+            returned=after_comma(sql.SQL("s.{} AS {}").format(*pair) for pair in zip(columns, taken, strict=True)),
+            answer=_CLAIMED.format(**names, columns=after_comma(sql.SQL("c.{}").format(name) for name in taken)),
         ),
     )
     return Numbered.of(statement)

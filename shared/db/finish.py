@@ -14,7 +14,7 @@ from psycopg import sql
 
 from shared.db.arrays import BIGINTS, DOUBLES, TEXTS, array_of
 from shared.db.engine import Connection
-from shared.db.statement import Numbered, commas, item_names, table_name
+from shared.db.statement import Numbered, after_comma, commas, item_names, table_name
 from shared.db.values import array_type, element, to_array
 from shared.db.writer import NOTIFY, Write, compose
 from shared.failure import Failure
@@ -123,17 +123,16 @@ def _statement(workflow: Workflow, table: TransitionTable) -> Numbered:
     columns, names = workflow.value_columns, item_names(workflow)
     taken = {column.name: sql.Identifier(f"value {column.name}") for column in columns}
     arrays = [
-        sql.SQL(", {}::{}[]").format(sql.Placeholder(f"value_{n}"), array_type(column))
+        sql.SQL("{}::{}[]").format(sql.Placeholder(f"value_{n}"), array_type(column))
         for n, column in enumerate(columns)
     ]
-    after_comma = [sql.SQL(", {}").format(name) for name in taken.values()]
     assigned = [sql.Identifier(c.name) for c in columns if c.name != workflow.target_key]
     touched = assigned or [sql.Identifier(workflow.target_key)]
     statement = compose(
         workflow,
         Write(
             name=f"finish {workflow.resource}",
-            before=_GIVEN.format(**names, arrays=sql.SQL("").join(arrays), names=sql.SQL("").join(after_comma)),
+            before=_GIVEN.format(**names, arrays=after_comma(arrays), names=after_comma(taken.values())),
             chosen=_HELD.format(**names),
             rules=table.of(COMPLETE, FIND_NOTHING, RETRY, FAIL, RELEASE, POSTPONE),
             trigger=sql.SQL("g.trigger"),

@@ -17,7 +17,7 @@ from psycopg import sql
 
 from shared.db.engine import Connection
 from shared.db.statement import item_names
-from shared.db.writer import CHANNEL, WATCH_CHANNEL
+from shared.db.writer import CHANNEL, NOTIFY_WATCHERS
 from shared.errors import LogRewound, TokenExpired
 from shared.workflow import ItemKey, Workflow
 
@@ -180,7 +180,6 @@ async def append_progress(
     """Appends progress reports: (key, version, step, fraction) each. Reports of items that moved on are left out."""
     parameters: dict[str, Any] = {
         "resource": workflow.resource,
-        "channel": WATCH_CHANNEL,
         "keys": [report[0] for report in reports],
         "versions": [report[1] for report in reports],
         "steps": [report[2] for report in reports],
@@ -214,9 +213,9 @@ WITH told AS MATERIALIZED (
         FROM told GROUP BY status, batch, worker
     ) g
 )
-SELECT pg_notify(%(channel)s, %(resource)s) FROM position"""
+SELECT {notify} FROM position"""
         )
-        .format(**item_names(workflow))
+        .format(**item_names(workflow), notify=NOTIFY_WATCHERS)
         .as_bytes(None)
     )
 

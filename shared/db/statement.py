@@ -36,6 +36,11 @@ def commas(parts: Iterable[sql.Composable]) -> sql.Composed:
     return sql.SQL(", ").join(parts)
 
 
+def after_comma(parts: Iterable[sql.Composable]) -> sql.Composed:
+    """The parts as more of a list that has some: each with a comma in front."""
+    return sql.SQL("").join(sql.SQL(", {}").format(part) for part in parts)
+
+
 def item_names(workflow: Workflow) -> dict[str, sql.Composable]:
     """The names of the source table's item columns, for `format`: `{key}`, `{status}`, `{queue}`, `{error}`, ...."""
     queue = workflow.queue

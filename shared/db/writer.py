@@ -14,14 +14,14 @@ event, and each event that of the one before: an item's history is a chain, whic
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import LiteralString, TypeAlias
 
 from psycopg import sql
 
-from shared.db.statement import commas, item_names
+from shared.db.statement import after_comma, commas, item_names
 from shared.machine import CHANGED
 from shared.table import CLEAR, GIVEN, KEEP, Rule
 from shared.workflow import Workflow
@@ -183,15 +183,15 @@ def compose(workflow: Workflow, write: Write) -> bytes:
         name=sql.SQL(write.name),
         before=write.before,
         chosen=write.chosen,
-        carried=_after_comma(sql.SQL("{} AS {}").format(own[name], sql.Identifier(name)) for name in own),
+        carried=after_comma(sql.SQL("{} AS {}").format(own[name], sql.Identifier(name)) for name in own),
         rules=commas(_values(rule) for rule in write.rules) if write.rules else _values(_NO_RULE),
         attempts_max=sql.Literal(workflow.limits.attempts_max),
         effects=commas([*effects, *(sql.SQL("{} AS {}").format(judged[n], sql.Identifier(n)) for n in judged)]),
         between=write.between,
         gate=write.gate,
-        kept=_after_comma(spelled[f"j.{name}"] for name in (*told, *write.carried)),
+        kept=after_comma(spelled[f"j.{name}"] for name in (*told, *write.carried)),
         returned=write.returned,
-        grouped=_after_comma(spelled[f"c.{name}"] for name in told),
+        grouped=after_comma(spelled[f"c.{name}"] for name in told),
         after=write.after,
         answer=write.answer,
     )
@@ -202,15 +202,11 @@ _TOLD = ("trigger", "to_status", "to_queue", "cause", "worker")
 """What an entry of the log says of all of its items, besides what they were before."""
 
 
-def _after_comma(parts: Iterable[sql.Composable]) -> sql.Composed:
-    return sql.SQL("").join(sql.SQL(", {}").format(part) for part in parts)
-
-
 NOTIFY, NOTIFY_WATCHERS = (
     sql.SQL("pg_notify({}, {})").format(sql.Literal(channel), sql.Placeholder("resource"))
     for channel in (CHANNEL, WATCH_CHANNEL)
 )
-"""For an answer that has `position` in its FROM: once per transaction that changed something."""
+"""For an answer, with `position` in its FROM where that may be empty: once per transaction that changed something."""
 
 _GIVEN_VALUES = {
     "batch": "{j.cause}",
