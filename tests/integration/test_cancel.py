@@ -14,7 +14,7 @@ from curation.v1 import curation_pb2 as pb
 from shared.metrics import MetricsServer
 from shared.workflow import EnrichmentContext, Item, Values
 from tests.support.service import RunningService, running_service
-from tests.support.worker import GADGETS, Reply, RunningWorker, World, details, world  # noqa: F401 - a fixture
+from tests.support.worker import GADGETS, Gate, Reply, RunningWorker, World, details, world  # noqa: F401 - a fixture
 
 DEAF = {"poll_s": 0.02, "listen_url": "postgresql://127.0.0.1:1/nowhere"}
 TOLD = {"poll_s": 60}
@@ -109,24 +109,17 @@ async def test_what_was_claimed_ahead_and_is_taken_away_never_begins(
     service: RunningService,
     world: World,  # noqa: F811
 ) -> None:
-    asked, gate = asyncio.Event(), asyncio.Event()
-
-    async def answer(name: str) -> Reply:
-        asked.set()
-        await gate.wait()
-        return await details(name)
-
-    world.api.answer = answer
+    gate = Gate(world)
     _, second = await world.queue("first", "second")
     async with world.worker(**DEAF) as worker:
-        await worker.see(asked.wait())
+        await worker.see(gate.asked.wait())
         (_, claimed) = await world.gadgets()
         assert claimed["lookup_status"] == "processing", "or nothing is claimed ahead"
         looked = worker.probe.expect("lost")
         await take_away(service, second)
         await worker.see(looked)
         cancelled = worker.probe.expect("cancelled")
-        gate.set()
+        gate.open.set()
         assert (await worker.see(cancelled)).key == second
         await world.ended(worker)
     assert world.api.requests == ["first"]

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncIterator
 
 import pytest
 
 from curation.v1 import curation_pb2 as pb
 from tests.support.service import RunningService, refused, running_service
-from tests.support.worker import GADGETS, Reply, World, details, world  # noqa: F401 - a fixture
+from tests.support.worker import GADGETS, Gate, Reply, World, details, world  # noqa: F401 - a fixture
 
 NAMES = [f"gadget-{n}" for n in range(6)]
 DRAIN = pb.DrainWorkflowRequest(resource="gadgets", actor="ann", reason="a new release")
@@ -23,18 +22,6 @@ async def service(world: World) -> AsyncIterator[RunningService]:  # noqa: F811
         yield running
 
 
-class Gate:
-    """An API that answers once it is let."""
-
-    def __init__(self) -> None:
-        self.asked, self.open = asyncio.Event(), asyncio.Event()
-
-    async def answer(self, name: str) -> Reply:
-        self.asked.set()
-        await self.open.wait()
-        return await details(name)
-
-
 async def gadgets(world: World) -> list[tuple[str | None, int]]:  # noqa: F811
     return [(row["lookup_status"], row["lookup_attempts"]) for row in await world.gadgets()]
 
@@ -45,8 +32,7 @@ async def test_what_has_not_begun_is_given_back_and_what_runs_gets_to_end(
     world: World,  # noqa: F811
     poll_s: float,
 ) -> None:
-    gate = Gate()
-    world.api.answer = gate.answer
+    gate = Gate(world)
     await world.queue(*NAMES)
     async with world.worker(poll_s=poll_s, claim_ahead_max=3) as worker:
         await worker.see(worker.listening)

@@ -12,7 +12,7 @@ from enrichment_worker.claimer import BREATH_S, Claimer
 from enrichment_worker.pinned import Pinned
 from tests.support.eventually import eventually_async
 from tests.support.proxy import Proxy, proxied
-from tests.support.worker import Reply, World, details
+from tests.support.worker import Gate, Reply, World
 
 Network = tuple[Proxy, str]
 
@@ -22,19 +22,6 @@ async def network(world: World) -> AsyncIterator[Network]:
     """A proxy before PostgreSQL, and the database's address through it."""
     async with proxied(world.url) as network:
         yield network
-
-
-class Gate:
-    """An API that answers once it is let."""
-
-    def __init__(self, world: World) -> None:
-        self.asked, self.open = asyncio.Event(), asyncio.Event()
-        world.api.answer = self._answer
-
-    async def _answer(self, name: str) -> Reply:
-        self.asked.set()
-        await self.open.wait()
-        return await details(name)
 
 
 async def test_a_worker_waits_for_a_database_that_refuses_it_and_saves_what_it_has(

@@ -18,7 +18,7 @@ from shared.errors import WorkflowError
 from shared.workflow import EnrichmentContext, Item, Values
 from tests.support.eventually import DEADLINE_S
 from tests.support.service import running_service
-from tests.support.worker import Reply, World, details
+from tests.support.worker import Gate, Reply, World, details
 
 INCOMPRESSIBLE = "".join(sha256(str(number).encode()).hexdigest() for number in range(200))
 """Too long for an index, which PostgreSQL reports like a server in trouble."""
@@ -55,44 +55,30 @@ async def test_a_worker_that_meets_more_than_a_few_claims_as_much_as_it_has_room
 
 
 async def test_a_claim_that_empties_the_queue_from_its_front_is_the_only_one(world: World) -> None:
-    asked, answer = asyncio.Event(), asyncio.Event()
-
-    async def later(name: str) -> Reply:
-        asked.set()
-        await answer.wait()
-        return await details(name)
-
-    world.api.answer = later
+    gate = Gate(world)
     await world.queue("only")
     async with world.worker(poll_s=60, listen_url="postgresql://127.0.0.1:1/nowhere") as worker:
         first, second = worker.probe.expect("claimed"), worker.probe.expect("claimed", times=2)
         assert [item.data["name"] for item in await worker.see(first)] == ["only"]
-        await asked.wait()
+        await gate.asked.wait()
         for _ in range(20):  # longer than another claim would take
             await world.gadgets()
         assert not second.done()
-        answer.set()
+        gate.open.set()
         await world.ended(worker)
 
 
 async def test_watchers_are_told_of_a_claim_while_its_items_run(world: World) -> None:
-    asked, answer = asyncio.Event(), asyncio.Event()
-
-    async def later(name: str) -> Reply:
-        asked.set()
-        await answer.wait()
-        return await details(name)
-
-    world.api.answer = later
+    gate = Gate(world)
     async with await connect(world.url, name="a test") as listening:
         await listening.execute(f"LISTEN {WATCH_CHANNEL}".encode())
         await world.queue("one")
-        async with world.worker() as worker:
-            await asked.wait()
-            async for heard in listening.notifies(timeout=DEADLINE_S, stop_after=1):
-                assert heard.payload == "gadgets"
-                answer.set()
+        async with world.worker(progress_s=60) as worker:  # or progress would be told of
+            await worker.see(gate.asked.wait())
+            heard = [told.payload async for told in listening.notifies(timeout=DEADLINE_S, stop_after=1)]
+            gate.open.set()
             await world.ended(worker)
+    assert heard == ["gadgets"]
 
 
 async def test_they_are_claimed_by_the_poll_where_no_notification_is_heard(world: World) -> None:

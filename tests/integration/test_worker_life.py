@@ -21,7 +21,7 @@ from shared.db.sessions import close_session, open_session, rescue
 from shared.probe import Probe
 from shared.registry import Registry
 from shared.workflow import Item
-from tests.support.worker import Api, Reply, World, create_tables, details
+from tests.support.worker import Api, Gate, Reply, World, create_tables, details
 
 
 async def silent_worker(world: World, limit: int) -> list[Item]:
@@ -159,20 +159,13 @@ async def test_what_does_not_end_within_the_grace_is_released_without_losing_an_
 
 
 async def test_a_worker_survives_the_loss_of_all_its_connections(world: World) -> None:
-    gate, answering = asyncio.Event(), asyncio.Event()
-
-    async def answer(name: str) -> Reply:
-        answering.set()
-        await gate.wait()
-        return await details(name)
-
-    world.api.answer = answer
+    gate = Gate(world)
     await world.queue("before")
     async with world.worker() as worker:
-        await worker.see(answering.wait())
+        await worker.see(gate.asked.wait())
         listening = worker.probe.expect("listening")
         await cut_connections(world)
-        gate.set()
+        gate.open.set()
         await world.queue("after")
         rows = await world.ended(worker)
         await worker.see(listening)

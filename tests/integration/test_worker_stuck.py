@@ -12,7 +12,7 @@ import pytest
 
 from enrichment_worker.runner import EnrichersStuck
 from shared.workflow import EnrichmentContext, Item, Values
-from tests.support.worker import World
+from tests.support.worker import Gate, World
 
 Enrich = Callable[[Item, EnrichmentContext], Any]
 
@@ -118,20 +118,13 @@ async def test_an_enricher_that_blocks_the_event_loop_does_not_stop_the_beats(
 
 
 async def test_a_long_enrichment_on_a_living_worker_is_never_rescued(world: World) -> None:
-    asked, gate = asyncio.Event(), asyncio.Event()
-
-    async def answer(name: str) -> Any:
-        asked.set()
-        await gate.wait()
-        return await original(name)
-
-    original, world.api.answer = world.api.answer, answer
+    gate = Gate(world)
     await world.queue("long")
     async with world.worker(beat_s=0.05, expiry_s=1) as worker:
-        await worker.see(asked.wait())
+        await worker.see(gate.asked.wait())
         async with world.worker(beat_s=0.05, expiry_s=1) as other:
             # It looks at least every half of the expiry, and so twice behind it.
             await other.see(other.probe.expect("rescued", times=5))
-        gate.set()
+        gate.open.set()
         (row,) = await world.ended(worker)
     assert (row["lookup_status"], row["lookup_attempts"], world.api.requests) == ("completed", 1, ["long"])

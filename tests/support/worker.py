@@ -233,6 +233,19 @@ class World:
             await worker.see(flushed)
 
 
+class Gate:
+    """An API that answers once it is let."""
+
+    def __init__(self, world: World) -> None:
+        self.asked, self.open = asyncio.Event(), asyncio.Event()
+        world.api.answer = self._answer
+
+    async def _answer(self, name: str) -> Reply:
+        self.asked.set()
+        await self.open.wait()
+        return await details(name)
+
+
 def create_tables(url: str) -> None:
     """The tables of `gadgets`, in a database that has been migrated."""
     engine = create_engine(make_url(url).set(drivername="postgresql+psycopg"))
