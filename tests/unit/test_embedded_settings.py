@@ -16,6 +16,6 @@ def test_buffers_are_a_quarter_of_the_memory_within_bounds(memory_mib: int, buff
     assert buffers_mib(memory_mib) == buffers
 
 
-def test_postgresql_in_containers_looks_as_often_for_what_is_to_be_vacuumed() -> None:
-    pause = server_settings()["autovacuum_naptime"]
-    assert f'"autovacuum_naptime={pause}"' in (ROOT / "docker-compose.yml").read_text()
+@pytest.mark.parametrize("name", ["autovacuum_naptime", "max_wal_size"])
+def test_postgresql_in_containers_is_told_the_same(name: str) -> None:
+    assert f'"{name}={server_settings()[name]}"' in (ROOT / "docker-compose.yml").read_text()
