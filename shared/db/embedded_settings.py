@@ -21,8 +21,8 @@ def server_settings() -> Mapping[str, str]:
         "shared_buffers": f"{buffers_mib(_memory_mib())}MB",
         # Workers drain a million items within the minute that is the default, and no vacuum would look meanwhile.
         "autovacuum_naptime": "5s",
-        # After a checkpoint each page that is written goes whole into the log. With the default of 1 GB that alone brings
-        # on the next one, under a worker that drains: a million items wrote 11 GB of log, and write 2.
+        # After a checkpoint each page that is written goes whole into the log. With the default of 1 GB that alone
+        # brings on the next one, under a worker that drains: a million items wrote 11 GB of log, and write 2.
         "max_wal_size": "4GB",
     }
 
