@@ -1,7 +1,8 @@
 """Pick-up: from the commit of a batch of one to the first line of its enricher, in an idle worker.
 
-`python -m benchmarks.pickup [--count 200] [--rounds 3]`, by turns with graphile-worker that batches nothing. The goal:
-no longer than that one, at the median.
+`python -m benchmarks.pickup [--count 200] [--rounds 3]`, by turns with graphile-worker that batches nothing, and whose
+jobs another process adds as well. The goal: no longer than that one, at the median. Beside it stands the same when
+graphile-worker's own process adds the jobs, so that it is awake when one comes.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from statistics import median, quantiles
 
 from benchmarks.bed import database
 from benchmarks.peer_runs import PeerMissing, install
-from benchmarks.report import at_most, doing, table
+from benchmarks.report import at_most, doing, result, table
 from benchmarks.samples import fill, new_samples, queue_batch
 from benchmarks.worker import worker
 from shared.db.engine import Connection, connect
@@ -50,23 +51,31 @@ async def main(count: int, rounds: int) -> None:
     peers = await install()
     ours: list[float] = []
     theirs: list[float] = []
+    awake: list[float] = []
     async with database(durable=True) as url:
         for _ in range(rounds):
             ours += await pickup(url, count)
             try:
                 theirs += (await peers.run(url, "graphile.mjs", "pickup", count))["ms"]
+                awake += (await peers.run(url, "graphile.mjs", "own", count))["ms"]
             except PeerMissing as error:
                 doing(f"left out: {error}")
     table(
         ("", "p50 ms", "p99 ms"),
         (
             (name, f"{median(values):.2f}", f"{quantiles(values, n=100)[98]:.2f}")
-            for name, values in (("ours", ours), ("graphile-worker, unbatched", theirs))
+            for name, values in (
+                ("ours", ours),
+                ("graphile-worker, unbatched", theirs),
+                ("graphile-worker, whose own process adds the jobs", awake),
+            )
             if values
         ),
     )
     if theirs:
         at_most("p50 beside graphile-worker's", median(ours) / median(theirs), 1, " times")
+    if awake:
+        result(f"Beside one whose own process adds the jobs: {median(ours) / median(awake):.2f} times.")
 
 
 if __name__ == "__main__":

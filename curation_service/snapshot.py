@@ -24,7 +24,6 @@ from curation.v1 import curation_pb2 as pb
 from curation_service.convert import item_reader
 from curation_service.fields import item_table
 from curation_service.watch_request import WatchRequest
-from shared.db.durability import all_on_disk
 from shared.db.engine import Database, driver_connection
 from shared.db.log import newest_position
 from shared.db.models import status_event
@@ -123,8 +122,6 @@ class Snapshots:
             async with self._database.core(isolation="REPEATABLE READ") as connection:
                 snapshot.visible = await visible(connection)
                 await self._fill(connection, watch, snapshot)
-            async with self._database.autocommit() as driver:
-                await all_on_disk(driver)
         finally:
             snapshot.reading = False
             if snapshot.abandoned:

@@ -24,7 +24,7 @@ from shared.workflow import ItemKey, Workflow
 
 SIZE_MAX = 100
 """Calls in one statement: all of them wait for the last."""
-GATHER_S, GATHER_S_MAX = 0.0005, 0.004
+GATHER_S, GATHER_S_MAX = 0.001, 0.004
 """After a group the next one waits so long for each call of it, and at most: more calls share a commit. Who is alone
 waits for nobody."""
 

@@ -36,7 +36,6 @@ from enrichment_worker.switch import Switch
 from enrichment_worker.teller import Teller
 from enrichment_worker.upstream import Upstream
 from shared.attempt import AnyEnricher, Bench, load_enricher
-from shared.db.durability import UNAWAITED
 from shared.db.engine import PLANNED_ONCE
 from shared.db.readiness import DatabaseReady
 from shared.key_use import Gate
@@ -118,7 +117,7 @@ async def open_means(
     connections_max = sum(workflow.limits.concurrency for workflow in workflows)
     return Means(
         claims=await stack.enter_async_context(pinned("claiming")),
-        few_claims=await stack.enter_async_context(pinned("claiming few", options=f"{PLANNED_ONCE} {UNAWAITED}")),
+        few_claims=await stack.enter_async_context(pinned("claiming few", options=PLANNED_ONCE)),
         completions=[await stack.enter_async_context(pinned("completing")) for _ in range(settings.commits_at_once)],
         # A beat that hangs must leave time for another one.
         pulse=partial(pinned, "beating", max(ANSWER_S_MIN, settings.expiry_s / 4)),

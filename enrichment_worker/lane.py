@@ -37,7 +37,7 @@ class Taken:
     """One claim."""
 
     position: int
-    """In the log: its name in the database; 0 once another claim may have it."""
+    """In the log: its name in the database."""
     left: int
     """How many of its items are held."""
 
@@ -84,8 +84,6 @@ class Lane:
         self._reports: dict[Hold, tuple[str, float]] = {}
         self._terms: deque[tuple[Term, Item]] = deque()
         self._sampled_at, self._settled = 0.0, 0
-        self._position = 0
-        """Of the last claim."""
 
     @property
     def ahead(self) -> int:
@@ -121,8 +119,6 @@ class Lane:
         terms: Sequence[Term] | None = None,
     ) -> None:
         """Holds what was claimed, and hands it to the runner, at once or in its time. `more` may be in the queue."""
-        if not items:
-            return
         if more and self.items.empty():
             # The runner waited for this claim. So it does not for long: what is claimed ahead doubles until then.
             self._ahead = min(self._ahead_max, 2 * self._ahead)
@@ -132,9 +128,6 @@ class Lane:
         if self.lost:
             # A database that lost its last commits may give the same once more.
             self.lost.difference_update(holds)
-        if position <= self._position:
-            self._forget_positions()
-        self._position = position
         self.held.update(dict.fromkeys(holds, Taken(position, len(items))))
         if terms is not None:
             self._terms.extend(zip(terms, items, strict=True))
@@ -142,7 +135,8 @@ class Lane:
         else:
             for item in items:
                 self.items.put_nowait(item)
-        self.claimed.ring()  # last, so that the items begin first
+        if items:  # last, so that the items begin first
+            self.claimed.ring()
 
     def hand_out(self, now_s: float) -> tuple[list[Item], float | None]:
         """Hands to the runner whose time has come. Returns whose time has passed, and when the next one's comes."""
@@ -189,7 +183,7 @@ class Lane:
             if taken is None:
                 continue  # held once more, and settled before
             taken.left -= 1
-            if not taken.left and taken.position:
+            if not taken.left:
                 self.settled.append(taken.position)
             if self.lost:
                 self.lost.discard(hold)
@@ -207,14 +201,6 @@ class Lane:
         """The latest progress of each item that has made some since the last call."""
         reports, self._reports = self._reports, {}
         return [(key, version, *report) for (key, version), report in reports.items()]
-
-    def _forget_positions(self) -> None:
-        """A database that lost its last claims draws their positions once more: who settles one of them must not have
-        another forgotten. What has no name is forgotten with the session.
-        """
-        self.settled.clear()
-        for taken in self.held.values():
-            taken.position = 0
 
     def _measure(self, now_s: float) -> None:
         elapsed_s = now_s - self._sampled_at

@@ -1,7 +1,9 @@
-// graphile-worker: `node graphile.mjs drain|pickup COUNT`, with PEER_URL, from a folder with node_modules.
-// drain: no-op jobs a second with its fastest settings. pickup: ms from the answer of addJob to the task's first line,
-// one at a time, an idle worker that batches nothing.
+// graphile-worker: `node graphile.mjs drain|pickup|own COUNT`, with PEER_URL, from a folder with node_modules.
+// drain: no-op jobs a second with its fastest settings. pickup: ms from the commit of a job to the task's first line, one
+// at a time, an idle worker that batches nothing; another process adds the jobs. own: the worker's process adds them.
+import { execFile } from "node:child_process";
 import { createRequire } from "node:module";
+import { promisify } from "node:util";
 const load = createRequire(`${process.cwd()}/`);
 const { Logger, makeWorkerUtils, run } = load("graphile-worker");
 const pg = load("pg");
@@ -14,9 +16,9 @@ const pause = (ms) => new Promise((resolve) => setTimeout(resolve, ms));
 
 const client = new pg.Client(connectionString);
 await client.connect();
-await client.query("DROP SCHEMA IF EXISTS graphile_worker CASCADE");
+if (mode !== "add") await client.query("DROP SCHEMA IF EXISTS graphile_worker CASCADE");
 const utils = await makeWorkerUtils({ connectionString, logger });
-await utils.migrate();
+if (mode !== "add") await utils.migrate();
 
 async function drain() {
   for (let added = 0; added < count; added += 5000) {
@@ -35,10 +37,32 @@ async function drain() {
   return { per_s: count / ((now() - began) / 1000) };
 }
 
+const unbatched = { worker: { connectionString, concurrentJobs: 24, maxPoolSize: 25 } };
+
 async function pickup() {
+  const began = [];
+  const taskList = { look: async () => void began.push(process.hrtime.bigint()) };
+  await run({ preset: unbatched, logger, taskList });
+  await pause(500);
+  const { stdout } = await promisify(execFile)(process.execPath, [process.argv[1], "add", String(count)]);
+  const ms = JSON.parse(stdout).committed.map((at, n) => Number(began[n] - BigInt(at)) / 1e6);
+  return { ms };
+}
+
+async function add() {
+  const committed = [];
+  for (let n = 0; n < count; n++) {
+    await utils.addJob("look", {});
+    committed.push(String(process.hrtime.bigint()));
+    await pause(100);
+  }
+  return { committed };
+}
+
+async function own() {
   let began;
   const taskList = { look: async () => began(now()) };
-  await run({ preset: { worker: { connectionString, concurrentJobs: 24, maxPoolSize: 25 } }, logger, taskList });
+  await run({ preset: unbatched, logger, taskList });
   await pause(500);
   const took = [];
   for (let n = 0; n < count; n++) {
@@ -51,5 +75,5 @@ async function pickup() {
   return { ms: took };
 }
 
-console.log(JSON.stringify(await (mode === "drain" ? drain() : pickup())));
+console.log(JSON.stringify(await { drain, pickup, own, add }[mode]()));
 process.exit(0);

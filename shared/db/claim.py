@@ -62,12 +62,13 @@ _CLAIMED = sql.SQL(
 SELECT (SELECT max({turn}) FROM next), (SELECT position FROM position), c.key, c.new_version, c.to_attempts{columns}
 FROM changed c"""
 )
+# Its commit does not wait for the disk, and the lock that a NOTIFY takes of the whole server is not held meanwhile.
 _FOLLOW_UP = sql.SQL(
     """/* follow_up {name} */
 WITH forgotten AS (
     DELETE FROM worker_claim WHERE position = ANY(%(settled)s::bigint[]) AND session = %(session)s
 )
-SELECT {notify}"""
+SELECT {notify}, set_config('synchronous_commit', 'off', true)"""
 )
 
 
@@ -132,8 +133,7 @@ async def follow_up(connection: Connection, workflow: Workflow, *, session: int,
     is in hand any more are forgotten; else they would be with their session.
 
     Args:
-        connection: in autocommit, of a session whose commits do not wait for the disk: while one waits, its NOTIFY
-            locks the whole server.
+        connection: in autocommit.
         workflow: of the claim.
         session: the worker's.
         settled: earlier claims of its, by their positions.

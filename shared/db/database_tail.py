@@ -17,7 +17,6 @@ from typing import Any
 import psycopg
 from psycopg import sql
 
-from shared.db.durability import all_on_disk, entries_on_disk
 from shared.db.engine import Connection, connect
 from shared.db.horizon import Horizon
 from shared.db.log import Entry, check_contains, log_identity, newest_position
@@ -104,7 +103,6 @@ class DatabaseTail(Tail):
                 await self.pause(UNSAFE_PAUSE_S[1] if self._horizon.waiting_s else 0.0)
             async with asyncio.timeout(ANSWER_S):
                 newest = await newest_position(connection, through=self._horizon.position)
-                await all_on_disk(connection)
             self._begin(max(newest, day_start(self._horizon.position)))
         self._looked = self.position
         self.ready()
@@ -116,18 +114,16 @@ class DatabaseTail(Tail):
                 entries = await look.take(after=self._looked, limit=READ_SIZE)
             safe = [entry for entry in entries if entry.position <= self._horizon.position]
             whole = len(safe) < len(entries) or not safe
-            await self._pass_on(connection, Reading(safe, self._horizon.position if whole else safe[-1].position))
+            self._pass_on(Reading(safe, self._horizon.position if whole else safe[-1].position))
         else:
             async with asyncio.timeout(ANSWER_S):
                 await self._horizon.advance(connection)
         while self._looked < self._horizon.position:
             async with asyncio.timeout(ANSWER_S):
                 reading = await read_part(connection, self._looked, self._horizon.position)
-            await self._pass_on(connection, reading)
+            self._pass_on(reading)
 
-    async def _pass_on(self, connection: Connection, reading: Reading) -> None:
-        async with asyncio.timeout(ANSWER_S):
-            await entries_on_disk(connection, reading.entries)
+    def _pass_on(self, reading: Reading) -> None:
         self._looked = max(self._looked, reading.position)
         stands = max(self.position, day_start(reading.position))
         if reading.entries:

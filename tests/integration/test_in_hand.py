@@ -108,7 +108,10 @@ async def test_what_follows_a_claim_forgets_the_settled_ones_of_its_session(data
     await end(database, first.items)
     last = await take(database, session, 1)
     async with database.autocommit() as connection:
+        asked = "SHOW synchronous_commit"
+        before = await (await connection.execute(asked)).fetchone()
         await follow_up(connection, PARCELS, session=session, settled=[first.position, theirs.position])
+        assert await (await connection.execute(asked)).fetchone() == before
     assert await claims(database) == [theirs.position, last.position]
 
 

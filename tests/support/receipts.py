@@ -5,17 +5,15 @@ So a value that was saved twice, or by somebody whose item it no longer was, is 
 
 from __future__ import annotations
 
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
 
 from shared.db.engine import Connection
-from tests.support.flaky_api import Call, FlakyApi
+from tests.support.flaky_api import FlakyApi
 from tests.support.ledger import Ledger
 
-FORGOTTEN_S = 1.0, 2.0
-"""A claim that a crash of PostgreSQL took back was made so long before it at most, and its call so long after it."""
 NOTED = """
 CREATE TABLE receipt (xid xid8 NOT NULL, place_id text NOT NULL, name text);
 CREATE FUNCTION note_receipt() RETURNS trigger LANGUAGE plpgsql AS $$
@@ -52,40 +50,19 @@ Completed: TypeAlias = Mapping[tuple[str, str], float]
 """By transaction and place, when the item was claimed under the version that was completed."""
 
 
-@dataclass(frozen=True, slots=True)
-class Forgiven:
-    """Calls whose claims PostgreSQL may have forgotten."""
-
-    crashes: Sequence[float]
-
-    def crash(self, call: Call) -> float | None:
-        """The one that may have taken its claim back."""
-        before_s, after_s = FORGOTTEN_S
-        return next((at_s for at_s in self.crashes if at_s - before_s <= call.at_s <= at_s + after_s), None)
-
-
 async def note(connection: Connection) -> None:
     """From now on."""
     await connection.execute(NOTED)
 
 
-async def unreceipted(connection: Connection, api: FlakyApi, ledger: Ledger, crashes: Sequence[float]) -> list[str]:
-    """What is wrong with what was saved, and with the number of calls that were made.
-
-    A crash of PostgreSQL, of which `crashes` are the times since 1970, may take a claim back whose call is made all the
-    same. What that brings is as good for the claim that follows.
-    """
-    forgiven = Forgiven(crashes)
+async def unreceipted(connection: Connection, api: FlakyApi, ledger: Ledger) -> list[str]:
+    """What is wrong with what was saved, and with the number of calls that were made."""
     cursor = await connection.execute("SELECT xid::text, place_id, name FROM receipt")
     receipts = [Receipt(*row) for row in await cursor.fetchall()]
     cursor = await connection.execute(_COMPLETED)
     completed = {(xid, place): claimed_s for xid, place, claimed_s in await cursor.fetchall()}
     keys = dict(await (await connection.execute("SELECT external_id, id::text FROM places_staging")).fetchall())
-    return [
-        *_saved(receipts, completed),
-        *_brought(receipts, completed, api, forgiven),
-        *_called(api, keys, ledger, forgiven),
-    ]
+    return [*_saved(receipts, completed), *_brought(receipts, completed, api), *_called(api, keys, ledger)]
 
 
 def _saved(receipts: Sequence[Receipt], completed: Completed) -> Iterator[str]:
@@ -98,27 +75,22 @@ def _saved(receipts: Sequence[Receipt], completed: Completed) -> Iterator[str]:
         yield f"transaction {xid} completed {place}, and did not save it"
 
 
-def _brought(receipts: Sequence[Receipt], completed: Completed, api: FlakyApi, forgiven: Forgiven) -> Iterator[str]:
+def _brought(receipts: Sequence[Receipt], completed: Completed, api: FlakyApi) -> Iterator[str]:
     """Each value is what a call for its place, made under this claim, was answered; no answer is saved twice."""
     for receipt in receipts:
         call = api.calls[int(receipt.call)]
         if not call.is_answered or call.place != receipt.place:
             yield f"{receipt} is no answer of the API: {call}"
-        claimed_s = completed.get((receipt.xid, receipt.place), 0.0)
-        if call.at_s < claimed_s and not (forgiven.crash(call) or claimed_s) < claimed_s:
+        if call.at_s < completed.get((receipt.xid, receipt.place), 0.0):
             yield f"{receipt} was brought by {call}, before the item was claimed under the version that was completed"
     for number, count in Counter(receipt.call for receipt in receipts).items():
         if count > 1:
             yield f"the answer to call {number} was saved {count} times"
 
 
-def _called(api: FlakyApi, keys: Mapping[str, str], ledger: Ledger, forgiven: Forgiven) -> Iterator[str]:
-    """For no place more often than it was claimed, and that was forgotten."""
-    forgotten: defaultdict[str, set[float]] = defaultdict(set)
-    for call in api.calls:
-        if (crash := forgiven.crash(call)) is not None:
-            forgotten[call.place].add(crash)
+def _called(api: FlakyApi, keys: Mapping[str, str], ledger: Ledger) -> Iterator[str]:
+    """For no place more often than it was claimed."""
     for place, calls in api.counts().items():
-        claims, more = ledger.accounts[keys[place]].claims, len(forgotten[place])
-        if calls > claims + more:
-            yield f"{place} was asked for {calls} times, and claimed {claims} times; {more} may have been forgotten"
+        claims = ledger.accounts[keys[place]].claims
+        if calls > claims:
+            yield f"{place} was asked for {calls} times, and claimed {claims} times"

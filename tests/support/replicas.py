@@ -6,7 +6,6 @@ import asyncio
 import os
 import signal
 import socket
-import time
 import uuid
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -50,8 +49,6 @@ class Replicas:
     def __init__(self, folder: Path, **settings: str) -> None:
         """`settings` are variables of the services' environment."""
         self.replicas: list[Replica] = []
-        self.crashes: list[float] = []
-        """When PostgreSQL was killed, since 1970."""
         self._folder, self._settings = folder, settings
         self._postgres = EmbeddedPostgres(folder / "postgres", settings=SETTINGS)
         self._runs, self._starts = False, 0
@@ -125,7 +122,6 @@ class Replicas:
     async def kill_postgres(self) -> None:
         """Kills PostgreSQL as its machine would."""
         os.kill(int((self._folder / "postgres" / "data" / "postmaster.pid").read_text().split()[0]), signal.SIGKILL)
-        self.crashes.append(time.time())
         await self.stop_postgres()
 
     async def log_id(self) -> uuid.UUID:

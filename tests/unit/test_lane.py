@@ -51,19 +51,6 @@ async def test_what_a_database_that_lost_commits_gives_once_more_is_held_once() 
     assert (one.settled, one.held) == ([8], {})
 
 
-async def test_a_claim_whose_position_another_may_have_is_not_forgotten_in_its_place() -> None:
-    one = lane()
-    one.take(items(1), 7, now_s=0.0)
-    one.take(items(2, first=1), 8, now_s=0.0)
-    one.settle(items(1), now_s=0.0)
-    # The database crashed before these were on disk, and has drawn the position once more.
-    one.take(items(1, first=3), 8, now_s=0.0)
-    one.settle(items(2, first=1), now_s=0.0)
-    assert one.settled == []
-    one.settle(items(1, first=3), now_s=0.0)
-    assert one.settled == [8]
-
-
 async def test_a_fast_lane_claims_further_ahead_up_to_its_bound() -> None:
     one = lane(ahead_max=100)
     one.take(items(1), 1, now_s=0.0)
