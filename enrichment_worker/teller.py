@@ -38,9 +38,9 @@ class Teller(Part):
         while not self.stopping.is_set():
             if not await self._lane.claimed.wait(LOOK_S) or self.stopping.is_set():
                 continue
-            settled = self._lane.settled[:]
             try:
                 async with self._pinned.autocommit() as connection:
+                    settled = self._lane.settled[:]  # not before: it may take long to have the connection
                     await follow_up(connection, self._lane.workflow, session=self._session.id, settled=settled)
             except DatabaseUnavailable:
                 await self.pause(self._pinned.backoff_s)

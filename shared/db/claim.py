@@ -66,7 +66,8 @@ FROM changed c"""
 _FOLLOW_UP = sql.SQL(
     """/* follow_up {name} */
 WITH forgotten AS (
-    DELETE FROM worker_claim WHERE position = ANY(%(settled)s::bigint[]) AND session = %(session)s
+    DELETE FROM worker_claim
+    WHERE position = ANY(%(settled)s::bigint[]) AND session = %(session)s AND resource = %(resource)s
 )
 SELECT {notify}, set_config('synchronous_commit', 'off', true)"""
 )
