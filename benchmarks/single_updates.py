@@ -57,7 +57,7 @@ async def main(clients: int, seconds: float, rounds: int) -> None:
     ):
         rows = round(seconds * ROWS_PER_S)
         await add_places(url, 1, (rounds + WARM_UP) * 3 * rows)
-        firsts = itertools.count(1, rows)
+        firsts, statement = itertools.count(1, rows), await _statement(url)
         worked_s: list[float] = []
 
         async def ours() -> float:
@@ -69,8 +69,8 @@ async def main(clients: int, seconds: float, rounds: int) -> None:
         rates = await interleave(
             rounds,
             {
-                "pgbench": lambda: _pgbench(url, clients, seconds, next(firsts)),
-                FEWER: lambda: _pgbench(url, CONNECTIONS, seconds, next(firsts)),
+                "pgbench": lambda: _pgbench(url, statement, clients, seconds, next(firsts)),
+                FEWER: lambda: _pgbench(url, statement, CONNECTIONS, seconds, next(firsts)),
                 "grpc.aio": lambda: _calls(echo, clients, seconds, 1, rows),
                 "service": ours,
             },
@@ -111,13 +111,13 @@ async def _calls(bed: Bed, clients: int, seconds: float, first: int, rows: int) 
         return sum(answered) / (time.perf_counter() - began_s)
 
 
-async def _pgbench(url: str, clients: int, seconds: float, first: int) -> float:
+async def _pgbench(url: str, statement: str, clients: int, seconds: float, first: int) -> float:
     """Transactions in a second, for one new row after another."""
     libpq = make_url(url).set(drivername="postgresql").render_as_string(hide_password=False)
     number = f"\\set n {first} + :done * {clients} + :client_id\n\\set done :done + 1\n"
     with TemporaryDirectory(prefix="curation-") as folder:
         script = Path(folder) / "update.sql"
-        script.write_text(number + await _statement(url))
+        script.write_text(number + statement)
         process = await asyncio.create_subprocess_exec(
             *(str(wheel_programs() / "pgbench"), "-n", "-c", str(clients), "-j", "1", "-T", str(round(seconds))),
             *("-M", "prepared", "-D", "done=0", "-f", str(script), libpq),
