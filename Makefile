@@ -81,7 +81,7 @@ breaking: setup ## The API breaks nobody who uses the one of BASE (default: orig
 		git archive "$(BASE)" protos | tar -x -C "$$before" && $(BIN)/buf breaking protos --against "$$before/protos"; \
 	else echo "no earlier API to compare with"; fi
 
-bench: setup ## Measure everything beside its raw floor and other queues, which it installs into .cache: half an hour
+bench: setup ## Measure everything beside its raw floor and other queues, which it installs into .cache: three quarters of an hour
 	$(BIN)/python -m benchmarks.all
 
 bench-quick: setup ## The drain and a batch update beside their floors: a minute

@@ -31,6 +31,8 @@ ROWS = (
     "batch_update",
     "single_updates",
     "growth",
+    "choices",
+    "statements",
     "start",
     "watch_latency",
     "watch_fanout",

@@ -39,9 +39,14 @@ class Drain:
 
 
 async def drain(url: str, count: int, **settings: str) -> Drain:
-    """Fills, queues and drains so many samples."""
+    """Fills, queues and drains so many samples; `settings` are the worker's."""
     await fill(url, count)
     await queue(url)
+    return await drain_queued(url, count, **settings)
+
+
+async def drain_queued(url: str, count: int, **settings: str) -> Drain:
+    """Drains so many samples, all that there are."""
     async with await psycopg.AsyncConnection.connect(url, autocommit=True) as connection:
         await connection.execute("VACUUM ANALYZE samples")
         await pause(url, paused=True)

@@ -23,11 +23,11 @@ PAUSE_S = 0.1
 """Between two items: the worker has saved the one and is idle again before the next."""
 
 
-async def pickup(url: str, count: int) -> list[float]:
-    """The milliseconds of each. While one is picked up nothing but the worker is busy."""
+async def pickup(url: str, count: int, **settings: str) -> list[float]:
+    """The milliseconds of each. While one is picked up nothing but the worker is busy; `settings` are the worker's."""
     await fill(url, count)
     took_ms: list[float] = []
-    async with worker(url, "telling"), await connect(url, name="benchmark") as connection:
+    async with worker(url, "telling", **settings), await connect(url, name="benchmark") as connection:
         await asyncio.sleep(1)
         for number, key in enumerate(await new_samples(connection), 1):
             await queue_batch(connection, [key])

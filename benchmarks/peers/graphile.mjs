@@ -11,14 +11,17 @@ const pg = load("pg");
 const [mode, count] = [process.argv[2], Number(process.argv[3])];
 const connectionString = process.env.PEER_URL;
 const logger = new Logger(() => () => {});
-const now = () => performance.now();
-const pause = (ms) => new Promise((resolve) => setTimeout(resolve, ms));
+const now = () => process.hrtime.bigint(); // ns, by a clock that all processes of the machine share
+const ms = (from, to) => Number(to - from) / 1e6;
+const pause = (for_ms) => new Promise((resolve) => setTimeout(resolve, for_ms));
 
 const client = new pg.Client(connectionString);
 await client.connect();
-if (mode !== "add") await client.query("DROP SCHEMA IF EXISTS graphile_worker CASCADE");
 const utils = await makeWorkerUtils({ connectionString, logger });
-if (mode !== "add") await utils.migrate();
+if (mode !== "add") {
+  await client.query("DROP SCHEMA IF EXISTS graphile_worker CASCADE");
+  await utils.migrate();
+}
 
 async function drain() {
   for (let added = 0; added < count; added += 5000) {
@@ -34,26 +37,25 @@ async function drain() {
   while (done < count) await pause(5);
   const left = "SELECT EXISTS (SELECT FROM graphile_worker._private_jobs) AS left";
   while ((await client.query(left)).rows[0].left) await pause(5);
-  return { per_s: count / ((now() - began) / 1000) };
+  return { per_s: (1000 * count) / ms(began, now()) };
 }
 
 const unbatched = { worker: { connectionString, concurrentJobs: 24, maxPoolSize: 25 } };
 
 async function pickup() {
   const began = [];
-  const taskList = { look: async () => void began.push(process.hrtime.bigint()) };
+  const taskList = { look: async () => void began.push(now()) };
   await run({ preset: unbatched, logger, taskList });
   await pause(500);
   const { stdout } = await promisify(execFile)(process.execPath, [process.argv[1], "add", String(count)]);
-  const ms = JSON.parse(stdout).committed.map((at, n) => Number(began[n] - BigInt(at)) / 1e6);
-  return { ms };
+  return { ms: JSON.parse(stdout).committed.map((at, n) => ms(BigInt(at), began[n])) };
 }
 
 async function add() {
   const committed = [];
   for (let n = 0; n < count; n++) {
     await utils.addJob("look", {});
-    committed.push(String(process.hrtime.bigint()));
+    committed.push(String(now()));
     await pause(100);
   }
   return { committed };
@@ -69,7 +71,7 @@ async function own() {
     const started = new Promise((resolve) => (began = resolve));
     await utils.addJob("look", {});
     const committed = now();
-    took.push((await started) - committed);
+    took.push(ms(committed, await started));
     await pause(100);
   }
   return { ms: took };

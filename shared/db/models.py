@@ -80,7 +80,8 @@ batch_outcome = Table(
     Column("version", BigInteger),
 )
 
-# One row per transaction and kind of transition, holding its items: measured at twice the speed of a row per item.
+# One row per transaction and kind of transition, holding its items: written a quarter faster than a row per item, and
+# read together.
 status_event = Table(
     "status_event",
     machinery,

@@ -14,6 +14,7 @@ import pytest
 from curation.v1 import curation_pb2 as pb
 from curation_client.aio import CurationClient
 from curation_client.watch import Update
+from shared.db.embedded_settings import server_settings
 from tests.docs.pages import ROOT
 from tests.support.eventually import eventually_async
 
@@ -65,7 +66,8 @@ async def test_everything_starts_in_containers_and_an_item_goes_all_the_way(comp
 
         await eventually_async(served, within_s=READY_TIMEOUT_S)
         psql = ("exec", "-T", "postgres", "psql", "--username=curation", "--quiet", "--tuples-only", "--no-align")
-        assert compose(*psql, "--command=SHOW autovacuum_naptime").strip() == "5s"
+        for name in ("autovacuum_naptime", "max_wal_size"):
+            assert compose(*psql, f"--command=SHOW {name}").strip() == server_settings()[name]
         key = compose(*psql, f"--command={BUSINESS}").strip()
         answer = await client.set_status("local_businesses", "ReadWebsite", ids=[key], actor="test")
         watching = client.watch(
