@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from enrichment_worker.lane import Lane
 from enrichment_worker.patrol import about
 from enrichment_worker.pinned import Pinned
-from shared.db.sessions import is_server_new, rescue
+from shared.db.sessions import rescue
 from shared.errors import DatabaseUnavailable
 from shared.lifecycle import Part
 from shared.probe import Probe
@@ -28,6 +28,7 @@ class Rescuer(Part):
         random: Callable[[], float],
         probe: Probe | None = None,
     ) -> None:
+        """`expiry_s` says how often to look; each session says for itself how long it may be silent."""
         super().__init__()
         self._lanes, self._pinned, self._expiry_s = lanes, pinned, expiry_s
         self._random, self._probe = random, probe or Probe()
@@ -36,25 +37,16 @@ class Rescuer(Part):
         self.ready()
         while not self.stopping.is_set():
             try:
-                if await self._may_judge():
-                    for lane in self._lanes:
-                        await self._rescue(lane)
+                for lane in self._lanes:
+                    await self._rescue(lane)
                 await self.pause(about(self._expiry_s / 3, self._random))
             except DatabaseUnavailable:
                 # While PostgreSQL was away nobody could beat: give everybody the time to, or all would rescue all.
                 await self.pause(self._expiry_s)
 
-    async def _may_judge(self) -> bool:
-        """Whether others had the time to beat: all of them were silent while PostgreSQL was away."""
-        async with self._pinned.transaction() as connection:
-            is_new = await is_server_new(connection, within_s=self._expiry_s)
-        if is_new:
-            self._probe.mark("waiting for beats")
-        return not is_new
-
     async def _rescue(self, lane: Lane) -> None:
         async with self._pinned.transaction() as connection:
-            rescued = await rescue(connection, lane.workflow, lane.table, expiry_s=self._expiry_s)
+            rescued = await rescue(connection, lane.workflow, lane.table)
         if rescued:
             log.warning("rescued %s items of %s from dead workers", rescued, lane.workflow.resource)
             lane.work.ring()

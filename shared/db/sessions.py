@@ -115,27 +115,12 @@ async def find_session(connection: Connection, session: int) -> WorkerSession | 
         return await cursor.fetchone()
 
 
-async def is_server_new(connection: Connection, *, within_s: float) -> bool:
-    """Whether PostgreSQL was started within so many seconds: until then nobody could beat, and silence says nothing."""
-    cursor = await connection.execute(
-        "SELECT pg_postmaster_start_time() > clock_timestamp() - make_interval(secs => %s)", (within_s,)
-    )
-    row = await cursor.fetchone()
-    return row is not None and bool(row[0])
-
-
-async def rescue(connection: Connection, workflow: Workflow, table: TransitionTable, *, expiry_s: float) -> int:
-    """Ends sessions that have been silent for `expiry_s`, and takes back items of sessions that are over.
+async def rescue(connection: Connection, workflow: Workflow, table: TransitionTable) -> int:
+    """Ends sessions that have been silent for longer than they said they may, and takes back items of those over.
 
     Returns how many items were rescued, `RESCUE_SIZE_MAX` at most.
     """
-    await connection.execute(
-        """UPDATE worker_session SET ended_at = clock_timestamp()
-           WHERE id IN (SELECT id FROM worker_session
-                        WHERE ended_at IS NULL AND beat_at < clock_timestamp() - make_interval(secs => %s)
-                        ORDER BY id FOR UPDATE SKIP LOCKED)""",
-        (expiry_s,),
-    )
+    await connection.execute(_END_SILENT)
     parameters = {
         "resource": workflow.resource,
         "limit": RESCUE_SIZE_MAX,
@@ -152,6 +137,13 @@ async def rescue(connection: Connection, workflow: Workflow, table: TransitionTa
     return int(row[0])
 
 
+# While PostgreSQL was away nobody could beat.
+_END_SILENT = """/* end_silent */
+UPDATE worker_session SET ended_at = clock_timestamp()
+WHERE id IN (SELECT id FROM worker_session
+             WHERE ended_at IS NULL AND greatest(beat_at, pg_postmaster_start_time())
+                                        < clock_timestamp() - make_interval(secs => expiry_s)
+             ORDER BY id FOR UPDATE SKIP LOCKED)"""
 # Apart from the order and the limit, or the planner walks over the whole table in order of key until it has met enough.
 _LOST = sql.SQL(
     """orphaned AS MATERIALIZED (

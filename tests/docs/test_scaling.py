@@ -38,7 +38,7 @@ STATEMENTS: dict[str, Run] = {
     "claim": lambda c: claim(c, PARCELS, TABLE, session=1, limit=1, from_turn=0.0),
     "finish": lambda c: finish(c, PARCELS, TABLE, RESULTS),
     "report progress": lambda c: append_progress(c, PARCELS, [(KEY, 1, "asking", 0.5)]),
-    "rescue": lambda c: rescue(c, PARCELS, TABLE, expiry_s=1.0),
+    "rescue": lambda c: rescue(c, PARCELS, TABLE),
 }
 BY_KEY = re.compile(
     r'JOIN "parcels" s ON s\."id" = \w+\.key'

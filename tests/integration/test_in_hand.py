@@ -63,7 +63,7 @@ async def claims(database: Database) -> list[int]:
 
 async def rescued(database: Database) -> int:
     async with database.transaction() as connection:
-        return await rescue(connection, PARCELS, TABLE, expiry_s=3600)
+        return await rescue(connection, PARCELS, TABLE)
 
 
 async def own(database: Database, session: int) -> set[object]:
@@ -158,5 +158,5 @@ async def test_claims_of_other_workflows_are_not_read_as_keys_of_this_one(databa
     async with database.transaction() as connection:
         await close_session(connection, session)
         await connection.execute("SET LOCAL enable_nestloop = off")  # however it is planned
-        assert await rescue(connection, PARCELS, TABLE, expiry_s=3600) == 1
+        assert await rescue(connection, PARCELS, TABLE) == 1
     assert await claims(database) == [1, theirs.position]

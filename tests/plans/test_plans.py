@@ -89,7 +89,7 @@ async def read_some_holds(connection: Connection) -> object:
 
 
 async def rescue_some(connection: Connection) -> object:
-    rescued = await rescue(connection, PARCELS, TABLE, expiry_s=30)
+    rescued = await rescue(connection, PARCELS, TABLE)
     assert rescued == RESCUE_SIZE_MAX
     return rescued
 

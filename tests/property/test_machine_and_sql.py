@@ -298,7 +298,7 @@ async def _rescue(world: World, connection: Connection, step: Rescue, now: datet
         await close_session(connection, world.session)
         world.session = await open_session(connection, host="here", version="1", resources=["crates"])
         rescued = sum(world.fire(k, RESCUE, facts) == CHANGED for k in world.items)
-    assert await rescue(connection, CRATES, TABLE, expiry_s=3600) == rescued
+    assert await rescue(connection, CRATES, TABLE) == rescued
 
 
 async def _take(world: World, step: Step) -> None:

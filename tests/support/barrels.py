@@ -126,10 +126,7 @@ class Crashable:
     async def fall_silent(self, connection: Connection) -> None:
         """Beats no more, and has not for too long."""
         self.is_silent = True
-        await connection.execute(
-            "UPDATE worker_session SET beat_at = beat_at - make_interval(secs => 2 * expiry_s) WHERE id = %s",
-            (self.session,),
-        )
+        await connection.execute("UPDATE worker_session SET expiry_s = 0 WHERE id = %s", (self.session,))
 
     async def drain(self, connection: Connection) -> None:
         """Ends in order: gives back what it has, and closes its session."""

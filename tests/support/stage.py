@@ -27,7 +27,6 @@ from tests.support.barrels import (
     BARRELS,
     CROWD,
     CURATION,
-    EXPIRY_S,
     TABLE,
     Bench,
     Crashable,
@@ -126,7 +125,7 @@ class Stage(RuleBasedStateMachine):
         living = {one.session for one in self._workers if not one.is_silent}
         accounts = self._ledger.accounts.values()
         due = sum(account.queue_status == PROCESSING and account.worker not in living for account in accounts)
-        rescued = await rescue(connection, BARRELS, TABLE, expiry_s=EXPIRY_S)
+        rescued = await rescue(connection, BARRELS, TABLE)
         assert rescued == due, f"{rescued} were rescued, and {due} were due"
 
     def _run(self, work: Callable[[Connection], Awaitable[T]]) -> T:

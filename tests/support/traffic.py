@@ -152,7 +152,7 @@ class Traffic:
         async def look(connection: Connection) -> None:
             while True:
                 async with connection.transaction():
-                    await rescue(connection, workflow, TABLE, expiry_s=EXPIRY_S)
+                    await rescue(connection, workflow, TABLE)
                 await asyncio.sleep(0.3)
 
         await self._outliving(look)
