@@ -6,12 +6,13 @@ are put together from the same bytes: a thousand watchers of everything cost one
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from typing import TypeAlias
 
 from curation.v1 import curation_pb2 as pb
 from curation_service.convert import item_part, shared_part
+from curation_service.kept import Kept
 from shared.db.log import Entry
 
 EVENTS_SIZE = 1_000
@@ -25,8 +26,8 @@ FRAME_BYTES = 300
 
 SEARCHED_MAX = 20
 """Items of an entry that are searched anew by each watcher; above, where each item stands is noted once for all."""
-PLACES_KEPT = 32
-"""Entries of which that is kept."""
+PLACES_KEPT = 200_000
+"""Items of which that is kept, some 150 bytes each."""
 
 Indexes: TypeAlias = Mapping[tuple[int, int], Sequence[int]]
 """Places in an entry's sequences, by its position and part."""
@@ -38,10 +39,13 @@ class EventFrames:
     """Makes frames, and keeps the newest asked for."""
 
     def __init__(self) -> None:
-        self._kept: OrderedDict[tuple[int, int, int, int], bytes] = OrderedDict()
-        self.kept_bytes = 0
-        """Of all that is kept."""
-        self._places: OrderedDict[tuple[int, int], Mapping[str, int]] = OrderedDict()
+        self._frames = Kept[tuple[int, int, int, int], bytes](KEPT_BYTES, lambda frame: len(frame) + FRAME_BYTES)
+        self._places = Kept[tuple[int, int], Mapping[str, int]](PLACES_KEPT, len)
+
+    @property
+    def kept_bytes(self) -> int:
+        """Of all frames that are kept."""
+        return self._frames.size
 
     def all_of(self, entries: Iterable[Entry]) -> Iterator[Frame]:
         """All events of entries, in runs of `EVENTS_SIZE` at most."""
@@ -54,7 +58,7 @@ class EventFrames:
         """The events of these items."""
         for entry in entries:
             places = self._places_of(entry)
-            for index in sorted(places[item] for item in places.keys() & items):
+            for index in sorted(places[item] for item in _both(places.keys(), items)):
                 yield self._frame(entry, index, index + 1), 1
 
     def at_indexes(self, entries: Iterable[Entry], indexes: Indexes) -> Iterator[Frame]:
@@ -67,23 +71,19 @@ class EventFrames:
         if len(entry.items) <= SEARCHED_MAX:
             return {item: index for index, item in enumerate(entry.items)}
         key = entry.position, entry.part
-        if key not in self._places:
-            self._places[key] = {item: index for index, item in enumerate(entry.items)}
-            if len(self._places) > PLACES_KEPT:
-                self._places.popitem(last=False)
-        return self._places[key]
+        places = self._places.get(key)
+        if places is None:
+            places = {item: index for index, item in enumerate(entry.items)}
+            self._places.keep(key, places)
+        return places
 
     def _frame(self, entry: Entry, start: int, end: int) -> bytes:
         key = entry.position, entry.part, start, end
-        kept = self._kept.get(key)
-        if kept is not None:
-            self._kept.move_to_end(key)
-            return kept
-        made = self._kept[key] = _made(entry, start, end)
-        self.kept_bytes += len(made) + FRAME_BYTES
-        while self.kept_bytes > KEPT_BYTES:
-            self.kept_bytes -= len(self._kept.popitem(last=False)[1]) + FRAME_BYTES
-        return made
+        frame = self._frames.get(key)
+        if frame is None:
+            frame = _made(entry, start, end)
+            self._frames.keep(key, frame)
+        return frame
 
 
 def event_messages(frames: Iterable[Frame], token: str) -> Iterator[bytes]:
@@ -108,6 +108,12 @@ def with_token(token: str) -> bytes:
 def framed(field: int, body: bytes) -> bytes:
     """A field of a message: its tag, its length, its bytes."""
     return _head(field, len(body)) + body
+
+
+def _both(one: AbstractSet[str], other: AbstractSet[str]) -> Iterator[str]:
+    """What is in both; `&` of a frozenset walks over all of it, were the other a single item."""
+    few, many = sorted((one, other), key=len)
+    return (item for item in few if item in many)
 
 
 def _made(entry: Entry, start: int, end: int) -> bytes:

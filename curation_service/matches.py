@@ -8,7 +8,7 @@ it reads. All else of an item is not in the log, and counts as it is when it is 
 from __future__ import annotations
 
 import asyncio
-from collections import OrderedDict, defaultdict
+from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -17,13 +17,16 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from sqlalchemy.sql.visitors import replacement_traverse
 
 from curation_service.fields import item_table
+from curation_service.kept import Kept
 from curation_service.watch_request import WatchRequest
 from shared.db.engine import Database
 from shared.db.log import Entry
 from shared.errands import Errands
 
-ANSWERS_MAX = 2_000
-"""Answers that are kept for the next watcher, each of one entry and one filter."""
+ANSWERS_KEPT = 200_000
+"""Indexes that are kept for the next watcher, in answers of one entry and one filter each."""
+ANSWER_SIZE = 10
+"""What keeping an answer takes beside them."""
 
 Place = tuple[str, str, int, int]
 """Resource, filter, position and part."""
@@ -36,7 +39,7 @@ class Matches:
 
     def __init__(self, *, database: Database, errands: Errands) -> None:
         self._database, self._errands = database, errands
-        self._answers: OrderedDict[Place, Sequence[int]] = OrderedDict()
+        self._answers = Kept[Place, Sequence[int]](ANSWERS_KEPT, lambda answer: len(answer) + ANSWER_SIZE)
         self._asking: dict[tuple[str, str], asyncio.Lock] = {}
 
     async def of(self, watch: WatchRequest, entries: Sequence[Entry]) -> Mapping[tuple[int, int], Sequence[int]]:
@@ -51,7 +54,7 @@ class Matches:
                     for entry, matching in await self._errands.run(lambda: self._ask(watch, missing)):
                         answer = [index for index, key in enumerate(entry.items) if key in matching]
                         found[entry.position, entry.part] = answer
-                        self._keep((*question, entry.position, entry.part), answer)
+                        self._answers.keep((*question, entry.position, entry.part), answer)
         finally:
             if not lock.locked():
                 self._asking.pop(question, None)
@@ -69,11 +72,6 @@ class Matches:
                 for matching in [await _matching(connection, watch, moves, group)]
                 for entry in group
             ]
-
-    def _keep(self, place: Place, answer: Sequence[int]) -> None:
-        self._answers[place] = answer
-        if len(self._answers) > ANSWERS_MAX:
-            self._answers.popitem(last=False)
 
 
 async def _matching(

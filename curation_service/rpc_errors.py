@@ -54,7 +54,8 @@ TEXT_LENGTH_MAX = 200
 # is what tells INVALID_ARGUMENT from FAILED_PRECONDITION and ALREADY_EXISTS.
 CODES: Mapping[type[CurationError], grpc.StatusCode] = {
     MessageUnreadable: grpc.StatusCode.INVALID_ARGUMENT,
-    MessageTooLarge: grpc.StatusCode.RESOURCE_EXHAUSTED,
+    # RESOURCE_EXHAUSTED says that there are too many calls: another try may mend that, and clients try.
+    MessageTooLarge: grpc.StatusCode.INVALID_ARGUMENT,
     InvalidRequest: grpc.StatusCode.INVALID_ARGUMENT,
     UnknownResource: grpc.StatusCode.NOT_FOUND,
     UnknownItem: grpc.StatusCode.NOT_FOUND,

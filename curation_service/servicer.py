@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import aclosing
 from functools import partial
@@ -36,6 +35,7 @@ from curation_service.operation_requests import (
 )
 from curation_service.operations import Operations
 from curation_service.requests import (
+    read_aside,
     read_batch_id,
     read_count_items,
     read_explain_item,
@@ -50,8 +50,6 @@ from shared.registry import Registry
 
 Context: TypeAlias = Any
 """`grpc.aio.ServicerContext`; the generated base class asks for what is also the one of threads."""
-SMALL_BYTES = 4_096
-"""A request of some hundred ids is read at once: a thread takes longer to ask."""
 
 
 class Servicer(pb_grpc.CurationServiceServicer):
@@ -203,9 +201,7 @@ class Servicer(pb_grpc.CurationServiceServicer):
         return pb.ListWorkersResponse(workers=map(worker_message, views), next_page_token=token)
 
     async def _read(self, read: Callable[..., BatchUpdate], request: BatchRequest) -> BatchUpdate:
-        """In a thread where it is large: 100,000 ids take a quarter of a second, in which no stream would move."""
-        reading = partial(read, request, self._registry, items_max=self._items_max)
-        return await asyncio.to_thread(reading) if request.ByteSize() > SMALL_BYTES else reading()
+        return await read_aside(partial(read, request, self._registry, items_max=self._items_max), request)
 
 
 def _count_message(count: PairCount) -> pb.StatusCount:

@@ -24,6 +24,7 @@ from shared.errors import DatabaseUnavailable
 from shared.failure import Failure
 from shared.lifecycle import Part
 from shared.machine import COMPLETE, FAIL, FIND_NOTHING
+from shared.outcome import clean
 from shared.probe import Probe
 from shared.secrets import Secrets
 
@@ -187,6 +188,6 @@ class Completer(Part):
         return result if problem is None else self._failed(result, problem)
 
     def _failed(self, result: Result, message: str) -> Result:
-        message = self._secrets.hide(message)
+        message = clean(message, self._secrets)
         failure = Failure.of(self._lane.workflow.target.name, "Refused", message)
         return replace(result, trigger=FAIL, error=message, failure=failure, delay_s=0.0, values=None)

@@ -8,7 +8,6 @@ from typing import Any
 import psycopg
 from sqlalchemy import Column
 
-from shared.outcome import clean
 from shared.workflow import Values, Workflow
 
 REFUSALS = frozenset({"42804", "42846", "428C9", "44000", "P0001"})
@@ -41,24 +40,24 @@ def is_refusal(error: Exception) -> bool:
 
 
 def value_problem(workflow: Workflow, values: Values) -> str | None:
-    """What is wrong with values before the database sees them, or None."""
+    """What is wrong with values before the database sees them, or None; not yet for eyes."""
     if not workflow.value_names.issuperset(values):
         unknown = sorted(str(name) for name in values if name not in workflow.value_names)
-        return clean(f"the enricher returned columns that {workflow.target.name} does not have: {', '.join(unknown)}")
+        return f"the enricher returned columns that {workflow.target.name} does not have: {', '.join(unknown)}"
     if values.get(workflow.target_key) is None:
         return f"the enricher returned no {workflow.target_key}, which names the row of {workflow.target.name}"
     return None
 
 
 def refusal(error: Exception, workflow: Workflow, values: Values) -> str:
-    """Says what the target refused, and which columns may be meant where PostgreSQL does not say."""
+    """Says what the target refused, and which columns may be meant where PostgreSQL does not say; not yet for eyes."""
     text = str(error)
     if isinstance(error, psycopg.Error) and error.diag.message_primary:
         text = error.diag.message_primary
     named = getattr(getattr(error, "diag", None), "column_name", None)
     suspects = [c.name for c in workflow.value_columns if c.name in values and _is_odd(c, values[c.name])]
     where = f" (see {', '.join(suspects)})" if suspects and not named else ""
-    return clean(f"{workflow.target.name} refused the values: {text}{where}")
+    return f"{workflow.target.name} refused the values: {text}{where}"
 
 
 def _is_odd(column: Column[Any], value: Any) -> bool:

@@ -197,7 +197,7 @@ class _Context:
 
     def progress(self, step: str, fraction: float) -> Coroutine[Any, Any, None]:
         """Counts at the call, so that a plain function in a thread, which cannot await, may use it too."""
-        self._bench.report(self._item, clean(self._bench.secrets.hide(step)), min(1.0, max(0.0, float(fraction))))
+        self._bench.report(self._item, clean(step, self._bench.secrets), min(1.0, max(0.0, float(fraction))))
         return _Done()
 
     def limit(self, key: str) -> KeyUse | nullcontext[None]:

@@ -43,7 +43,7 @@ class KeyUses:
 
     def use(self, key: str) -> KeyUse:
         """To be entered, by `async with`, or by `with` in a thread. Raises `ValueError`: a key without a name."""
-        if not (name := clean(self._secrets.hide(key))):
+        if not (name := clean(key, self._secrets)):
             raise ValueError("a key needs a name")
         return KeyUse(self, name)
 

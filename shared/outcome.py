@@ -88,17 +88,13 @@ def classify(
     """
     if isinstance(error, ExceptionGroup):
         return _worst(
-            [
-                classify(e, attempt, limits, random=random, now=now, api=api, secrets=secrets)
-                for e in error.exceptions
-                if isinstance(e, Exception)
-            ]
+            [classify(e, attempt, limits, random=random, now=now, api=api, secrets=secrets) for e in error.exceptions]
         )
     if isinstance(error, Skip):
         return AttemptOutcome(trigger="find_nothing")
     if isinstance(error, TurnedAway):
         return AttemptOutcome(trigger="postpone", error=clean(error.message), delay_s=error.after_s)
-    message = clean(secrets.hide(_message(error, api)))
+    message = clean(_message(error, api), secrets)
     failure = Failure.of(api, _kind(error), message)
     if not _may_pass(error):
         return AttemptOutcome(trigger="fail", error=message, failure=failure)
@@ -128,8 +124,9 @@ def retry_delay_s(attempt: int, limits: Limits, asked_s: float | None, random: C
     return random() * min(limits.backoff_max_s, limits.backoff_s * 2.0**doublings)
 
 
-def clean(message: str) -> str:
+def clean(message: str, secrets: Secrets = NO_SECRETS) -> str:
     """Makes text fit for a curator: one line, at most 500 characters, no query string, user name, key or NUL."""
+    message = secrets.hide(message)  # before it is cut, or the start of one might stay
     message = _URL.sub(r"\g<scheme>\g<rest>", message)
     message = _SECRET.sub(r"\g<name>***", message)
     message = _BEARER.sub(r"\g<name> ***", message)

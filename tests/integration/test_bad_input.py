@@ -13,6 +13,7 @@ import pytest
 from sqlalchemy import Column, MetaData, Table, Text, insert
 
 from curation.v1 import curation_pb2 as pb
+from curation_client.aio import CurationClient
 from curation_service.server import RECEIVE_FACTOR, SERVICE
 from shared.db.engine import Database
 from shared.workflow import Curation, QueueColumns, Workflow, item_columns
@@ -153,9 +154,13 @@ async def test_an_oversized_message_is_refused_and_changes_nothing(database_url:
         await add_parcels(service.database, {})
         before = await everything(service.database)
         refusal = await refused(service.stub.BatchUpdateStatus(update("Scan", 1, reason="x" * limit)))
-        assert (refusal.code, refusal.reason) == (grpc.StatusCode.RESOURCE_EXHAUSTED, "MESSAGE_TOO_LARGE")
+        assert (refusal.code, refusal.reason) == (grpc.StatusCode.INVALID_ARGUMENT, "MESSAGE_TOO_LARGE")
         assert refusal.metadata["sizeMax"] == str(limit)
-        # Beyond that gRPC itself hangs up, with the same code and without details.
+        async with CurationClient(service.address) as client:
+            with pytest.raises(grpc.aio.AioRpcError) as caught:
+                await anext(client.watch("parcels", ids=[parcel_id(n) for n in range(limit // 36)]))
+            assert caught.value.code() == grpc.StatusCode.INVALID_ARGUMENT
+        # Beyond that gRPC itself hangs up, without details.
         with pytest.raises(grpc.aio.AioRpcError) as caught:
             await service.stub.BatchUpdateStatus(update("Scan", 1, reason="x" * limit * RECEIVE_FACTOR))
         assert caught.value.code() == grpc.StatusCode.RESOURCE_EXHAUSTED

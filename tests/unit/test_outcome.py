@@ -9,6 +9,7 @@ import pytest
 
 from shared.enrichment import Failed, Retry, Skip
 from shared.outcome import ERROR_SIZE_MAX, RETRY_AFTER_S_MAX, AttemptOutcome, Trigger, classify, clean
+from shared.secrets import Secrets
 from shared.workflow import Limits
 
 NOW = datetime(2026, 11, 24, 12, 0, 0, tzinfo=UTC)
@@ -150,6 +151,11 @@ def test_what_one_of_several_errors_asks_of_all_workers_holds_though_another_dec
 def test_no_secret_reaches_a_curator(message: str) -> None:
     for error in (Failed(message), Retry(message), ValueError(message)):
         assert "s3cret" not in (outcome(error).error or "")
+
+
+def test_no_part_of_a_secret_is_left_where_a_message_is_cut() -> None:
+    message = "x" * (ERROR_SIZE_MAX - 8) + " s3cret-and-more"
+    assert "s3" not in clean(message, Secrets(["s3cret-and-more"]))
 
 
 def test_the_address_without_its_secrets_stays_readable() -> None:
