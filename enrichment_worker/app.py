@@ -21,7 +21,7 @@ from enrichment_worker.canceller import Canceller
 from enrichment_worker.claimer import Claimer
 from enrichment_worker.completer import Completer, FlushLimits
 from enrichment_worker.http import http_client
-from enrichment_worker.keys import Keys
+from enrichment_worker.keys import Door, Keys
 from enrichment_worker.lane import Lane
 from enrichment_worker.listener import Listener
 from enrichment_worker.numbers import worker_numbers
@@ -38,7 +38,6 @@ from enrichment_worker.upstream import Upstream
 from shared.attempt import AnyEnricher, Bench, load_enricher
 from shared.db.engine import PLANNED_ONCE
 from shared.db.readiness import DatabaseReady
-from shared.key_use import Gate
 from shared.lifecycle import Part, run_parts
 from shared.metrics import metrics_parts
 from shared.probe import Probe
@@ -142,15 +141,26 @@ def worker_parts(settings: WorkerSettings, workflows: Sequence[Workflow], means:
         Completer(lane=lane, pinned=means.completions, secrets=secrets, limits=flush, probe=probe) for lane in lanes
     ]
     grace = Grace(settings.grace_s)
-    gates = [
-        Keys(workflow=w, session=lambda: session.id, pinned=claims, probe=probe)
-        if w.limits.key_rate or w.limits.key_concurrency
-        else None
-        for w in workflows
-    ]
+    keys = {
+        api: Keys(
+            api=api,
+            limits=[lane.workflow.limits for lane in upstream.lanes],
+            session=lambda: session.id,
+            pinned=claims,
+            probe=probe,
+        )
+        for api, upstream in upstreams.items()
+    }
+    limited_keys = [each for each in keys.values() if each.are_limited]
     runners = [
-        Runner(lane=lane, bench=_bench(lane, enricher, means, gate), completer=completer, grace=grace, probe=probe)
-        for lane, enricher, completer, gate in zip(lanes, enrichers, completers, gates, strict=True)
+        Runner(
+            lane=lane,
+            bench=_bench(lane, enricher, means, keys[lane.workflow.api]),
+            completer=completer,
+            grace=grace,
+            probe=probe,
+        )
+        for lane, enricher, completer in zip(lanes, enrichers, completers, strict=True)
     ]
     pacers = [Pacer(lane=lane, runner=r) for lane, r in zip(lanes, runners, strict=True) if lane.workflow.limits.rate]
     switch = Switch(lanes=lanes, runners=runners, pinned=claims, poll_s=settings.poll_s, random=random, probe=probe)
@@ -169,7 +179,7 @@ def worker_parts(settings: WorkerSettings, workflows: Sequence[Workflow], means:
         probe=probe,
     )
     return [
-        *metrics_parts(worker_numbers(lanes, pacers, filter(None, gates)), settings.metrics_listen),
+        *metrics_parts(worker_numbers(lanes, pacers, limited_keys), settings.metrics_listen),
         session,
         Rescuer(lanes=lanes, pinned=claims, expiry_s=settings.expiry_s, random=random, probe=probe),
         Listener(
@@ -182,7 +192,7 @@ def worker_parts(settings: WorkerSettings, workflows: Sequence[Workflow], means:
         ),
         Reporter(upstreams=[*upstreams.values()], news=news, pinned=claims, random=random, probe=probe),
         *completers,
-        *filter(None, gates),
+        *limited_keys,
         *runners,
         *pacers,
         switch,
@@ -210,9 +220,9 @@ def _ahead_max(workflow: Workflow, settings: WorkerSettings) -> int:
     return settings.claim_ahead_max if limits.rate is None and limits.concurrency_total is None else 0
 
 
-def _bench(lane: Lane, enricher: AnyEnricher, means: Means, gate: Gate | None) -> Bench:
+def _bench(lane: Lane, enricher: AnyEnricher, means: Means, keys: Keys) -> Bench:
     return Bench(
-        gate=gate,
+        gate=Door.of(keys, lane.workflow.limits) if keys.are_limited else None,
         enricher=enricher,
         limits=lane.workflow.limits,
         api=lane.workflow.api,

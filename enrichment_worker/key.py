@@ -17,6 +17,8 @@ class Waiter:
     until_s: float
     """It is turned away then."""
     let_in: asyncio.Future[Term]
+    door: object
+    """Where it waits."""
 
 
 @dataclass(slots=True, eq=False)

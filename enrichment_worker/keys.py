@@ -1,4 +1,4 @@
-"""The gate to the keys of one workflow's API: hosts, tenants, whatever its enricher names.
+"""The keys of one API: hosts, tenants, whatever enrichers name; shared by the workflows that call the API.
 
 Those who wait are asked for together, all keys in one transaction, and one such transaction is under way at a time. A
 slot that nobody wants any more is kept for a moment: the key may be used again.
@@ -7,8 +7,8 @@ slot that nobody wants any more is kept for a moment: the key may be used again.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping
-from dataclasses import replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 
 from enrichment_worker.bell import Bell
 from enrichment_worker.key import Key, Waiter
@@ -18,9 +18,10 @@ from shared.db.engine import Connection
 from shared.db.limits import Ask, Grant, give_back, interval_s, keep, late_s, lease, postpone, reserve
 from shared.enrichment import TurnedAway
 from shared.errors import DatabaseUnavailable
+from shared.key_use import Gate
 from shared.lifecycle import Part
 from shared.probe import Probe
-from shared.workflow import Workflow
+from shared.workflow import Limits
 
 GATHER_S = 0.01
 """Who wants a key waits so long for others who do: they share a transaction."""
@@ -34,19 +35,27 @@ IDLE_S = 1.0
 
 
 class Keys(Part):
-    """The gate of one workflow."""
+    """Those of one API."""
 
     def __init__(
-        self, *, workflow: Workflow, session: Callable[[], int], pinned: Pinned, probe: Probe | None = None
+        self,
+        *,
+        api: str,
+        limits: Sequence[Limits],
+        session: Callable[[], int],
+        pinned: Pinned,
+        probe: Probe | None = None,
     ) -> None:
-        """`session` tells the worker's session, which may be another one tomorrow."""
+        """`limits` are those of the workflows that call it; `session` tells the worker's, which may be another one
+        tomorrow.
+        """
         super().__init__()
-        limits = workflow.limits
-        self.resource, self._api = workflow.resource, workflow.api
+        self.api = api
         self._session, self._pinned, self._probe = session, pinned, probe or Probe()
-        self._interval_s, self._late_s = interval_s(limits.key_rate), late_s(limits.key_rate)
-        self._slots_max = limits.key_concurrency
-        self._waiting_max = max(1, limits.concurrency // 4)
+        # Where workflows differ, the strictest holds, as for the breaker.
+        rate = max((each.key_rate for each in limits), key=interval_s)
+        self._interval_s, self._late_s = interval_s(rate), late_s(rate)
+        self._slots_max = min((n for each in limits if (n := each.key_concurrency) is not None), default=None)
         self._keys: dict[str, Key] = {}
         self._bell = Bell()
         self.turned_away = 0
@@ -54,23 +63,30 @@ class Keys(Part):
 
     @property
     def name(self) -> str:
-        """Which workflow's keys they are."""
-        return f"Keys of {self.resource}"
+        """Which API's keys they are."""
+        return f"Keys of {self.api}"
+
+    @property
+    def are_limited(self) -> bool:
+        """Whether there is anything to wait for."""
+        return self._interval_s > 0 or self._slots_max is not None
 
     async def stop(self) -> None:
         """Asks for nothing more."""
         self._bell.ring()
         await super().stop()
 
-    async def enter(self, key: str, *, wait_s: float) -> None:
-        """Returns when the key may be used; raises `TurnedAway` when that would take longer than `wait_s`."""
+    async def enter(self, key: str, door: Door, *, wait_s: float) -> None:
+        """Returns when the key may be used; raises `TurnedAway` when that would take longer than `wait_s`, or too many
+        wait at this door.
+        """
         loop = asyncio.get_running_loop()
         state = self._keys.setdefault(key, Key(is_leased=self._slots_max is not None))
         until_s = loop.time() + wait_s
-        if len(state.waiting) >= self._waiting_max:
+        if sum(waiter.door is door for waiter in state.waiting) >= door.waiting_max:
             raise self._away(state, 0.0)
         while True:
-            waiter = Waiter(until_s, loop.create_future())
+            waiter = Waiter(until_s, loop.create_future(), door)
             state.waiting.append(waiter)
             self._bell.ring()
             try:
@@ -102,7 +118,7 @@ class Keys(Part):
         now_s = asyncio.get_running_loop().time()
         apart_s = max(self._interval_s, state.lasts_s / (self._slots_max or 1), REST_S_MIN)
         after_s = min(AWAY_S_MAX, state.come_back_in(now_s, free_s=free_s, apart_s=apart_s))
-        return TurnedAway(f"{self._api} is called as often as it may be", after_s)
+        return TurnedAway(f"{self.api} is called as often as it may be", after_s)
 
     async def _run(self) -> None:
         self.ready()
@@ -129,10 +145,10 @@ class Keys(Part):
         if held or asking or freed:
             async with self._pinned.transaction() as connection:
                 for key in sorted(held):
-                    await postpone(connection, self._api, key, held[key])
+                    await postpone(connection, self.api, key, held[key])
                 taken = await self._ask(connection, asking) if asking else {}
                 if freed:
-                    await keep(connection, self._api, self._session(), freed)
+                    await keep(connection, self.api, self._session(), freed)
             for key in held:
                 self._keys[key].hold_s = 0.0
             for key, share in taken.items():
@@ -159,15 +175,15 @@ class Keys(Part):
         asks = [Ask(key, max(0, len(s.waiting) - len(s.calls)), self._interval_s) for key, s in asking.items()]
         wanted = {key: state.wanted for key, state in asking.items()}
         began_s = clock()
-        grants = await reserve(connection, self._api, asks, horizon_s=HORIZON_S)
+        grants = await reserve(connection, self.api, asks, horizon_s=HORIZON_S)
         ended_s, slots = clock(), {key: wish for key, (wish, _) in wanted.items()}
         if self._slots_max is not None:
-            slots = {**await lease(connection, self._api, self._session(), wanted, slots_max=self._slots_max)}
+            slots = {**await lease(connection, self.api, self._session(), wanted, slots_max=self._slots_max)}
         shares = {}
         for key, grant in grants.items():
             usable = min(grant.calls, max(0, slots[key] - wanted[key][1] - len(asking[key].calls)))
             if usable < grant.calls and self._interval_s:
-                await give_back(connection, self._api, key, (grant.calls - usable) * self._interval_s)
+                await give_back(connection, self.api, key, (grant.calls - usable) * self._interval_s)
             shares[key] = replace(grant, calls=usable), slots[key], (began_s + grant.waited_s, ended_s)
         return shares
 
@@ -185,3 +201,25 @@ class Keys(Part):
         for waiter in [waiter for waiter in state.waiting if waiter.until_s < now_s + grant.next_s]:
             state.waiting.remove(waiter)
             waiter.let_in.set_exception(self._away(state, grant.next_s))
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Door(Gate):
+    """Where the attempts of one workflow enter."""
+
+    keys: Keys
+    waiting_max: int
+    """So many may wait for one key: places that others of the workflow do not have meanwhile."""
+
+    @classmethod
+    def of(cls, keys: Keys, limits: Limits) -> Door:
+        """The workflow's whose limits these are."""
+        return cls(keys, max(1, limits.concurrency // 4))
+
+    async def enter(self, key: str, *, wait_s: float) -> None:
+        """Waits at this door."""
+        await self.keys.enter(key, self, wait_s=wait_s)
+
+    def leave(self, key: str, *, lasted_s: float, hold_s: float | None) -> None:
+        """A use has ended."""
+        self.keys.leave(key, lasted_s=lasted_s, hold_s=hold_s)

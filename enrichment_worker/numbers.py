@@ -19,7 +19,7 @@ COUNTED = {
 """What a lane counts."""
 
 
-def worker_numbers(lanes: Sequence[Lane], pacers: Iterable[Pacer], gates: Iterable[Keys]) -> Metrics:
+def worker_numbers(lanes: Sequence[Lane], pacers: Iterable[Pacer], keys: Iterable[Keys]) -> Metrics:
     """All of them."""
     metrics = Metrics()
     for lane in lanes:
@@ -33,9 +33,9 @@ def worker_numbers(lanes: Sequence[Lane], pacers: Iterable[Pacer], gates: Iterab
     for pacer in pacers:
         lapsed, resource = partial(getattr, pacer, "lapsed"), pacer.resource
         metrics.counter("curation_calls_lapsed", "Reserved, and not begun in time.", lapsed, resource=resource)
-    for gate in gates:
-        away, resource = partial(getattr, gate, "turned_away"), gate.resource
-        metrics.counter("curation_keys_turned_away", "Attempts that a key had no room for.", away, resource=resource)
+    for each in keys:
+        away = partial(getattr, each, "turned_away")
+        metrics.counter("curation_keys_turned_away", "Attempts that a key had no room for.", away, api=each.api)
     _of_apis(metrics, lanes)
     return metrics
 

@@ -148,7 +148,8 @@ async def lease(
         connection: in a transaction that has reserved these keys.
         api: the API.
         session: the worker's; of other workers those count whose session lives.
-        wanted: by key how many it wants, and how many it uses, which it keeps in any case.
+        wanted: by key how many it wants, and how many it uses, which it keeps in any case; all its workflows together,
+            for it holds no more than was wanted last.
         slots_max: slots of a key that there are.
     """
     parameters = {

@@ -17,7 +17,7 @@ from shared.db.limits import Ask, interval_s, late_s, lease, reserve
 from shared.db.sessions import open_session
 from shared.workflow import Rate
 from tests.support.calls import Calls
-from tests.support.worker import Reply, RunningWorker, World, details, world  # noqa: F401 - a fixture
+from tests.support.worker import WIDGETS, Reply, RunningWorker, World, details, world  # noqa: F401 - a fixture
 
 TEN = 10
 SLACK_S = 0.2
@@ -218,6 +218,38 @@ async def test_of_one_key_no_more_are_used_at_once_than_allowed_by_all_workers(
         rows = await all_ended(world, running)
     assert {(row["lookup_status"], row["lookup_attempts"]) for row in rows} == {("completed", 1)}
     assert keyed.most_at_once == 2
+
+
+@pytest.mark.parametrize("theirs", [1, 3, None])
+async def test_workflows_that_share_an_api_share_its_keys_and_the_strictest_limit_holds(
+    world: World,  # noqa: F811
+    keyed: Calls,
+    theirs: int | None,
+) -> None:
+    one, two, let_go = asyncio.Event(), asyncio.Event(), asyncio.Event()
+
+    async def answer(name: str) -> Reply:
+        (two if one.is_set() else one).set()
+        await let_go.wait()
+        return await details(name)
+
+    keyed.then = answer
+    world.limit(key_concurrency=1)
+    limits = replace(world.workflow.limits, key_concurrency=theirs)
+    world.others = [replace(WIDGETS, enricher=world.workflow.enricher, limits=limits)]
+    await world.queue("host-1")
+    async with world.worker() as worker:
+        await worker.see(one.wait())
+        # Of those that wait for the key only the widget asks again.
+        asked = worker.probe.expect("asked for keys", times=3)
+        await world.queue("host-2", resource="widgets")
+        both = asyncio.ensure_future(two.wait())
+        await worker.see(asyncio.wait([asyncio.ensure_future(asked), both], return_when=asyncio.FIRST_COMPLETED))
+        both.cancel()
+        let_go.set()
+        rows = await world.ended(worker)
+    assert [row["lookup_status"] for row in rows] == ["completed"] * 2
+    assert keyed.most_at_once == 1
 
 
 async def test_who_would_wait_too_long_for_a_key_comes_back_later_and_loses_no_attempt(

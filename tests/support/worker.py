@@ -36,6 +36,13 @@ gadgets = Table(
     Column("name", Text, nullable=False),
     *item_columns(curation, queue),
 )
+widgets = Table(
+    "widgets",
+    metadata,
+    Column("id", BigInteger, primary_key=True),
+    Column("name", Text, nullable=False),
+    *item_columns(curation, queue),
+)
 gadget_details = Table(
     "gadget_details",
     metadata,
@@ -53,6 +60,8 @@ GADGETS = Workflow(
     enricher="tests.support.worker:enrich",
     limits=Limits(attempts_max=3, timeout_s=20, concurrency=8, backoff_s=0.01, backoff_max_s=0.02),
 )
+WIDGETS = replace(GADGETS, resource="widgets", source=widgets, api=GADGETS.api)
+"""They call the API of the gadgets."""
 
 
 async def enrich(item: Item, context: EnrichmentContext) -> Values | None:
@@ -167,6 +176,8 @@ class World:
     def __init__(self, url: str, api: Api, api_url: str) -> None:
         self.url, self.api, self.api_url = url, api, api_url
         self.workflow = GADGETS
+        self.others: list[Workflow] = []
+        """What workers serve besides."""
         self.table = transition_table(GADGETS)
 
     def limit(self, **limits: Any) -> None:
@@ -180,8 +191,9 @@ class World:
         listening = probe.expect("listening")
         chosen = WorkerSettings(**{"database_url": self.url, "poll_s": 0.05, **settings})
         async with AsyncExitStack() as stack:
-            means = await open_means(stack, chosen, [self.workflow], {"API_URL": self.api_url}, probe)
-            parts = worker_parts(chosen, [self.workflow], means)
+            served = [self.workflow, *self.others]
+            means = await open_means(stack, chosen, served, {"API_URL": self.api_url}, probe)
+            parts = worker_parts(chosen, served, means)
             for part in parts:
                 await stack.enter_async_context(part)
             running = RunningWorker(probe, parts, listening)
@@ -194,17 +206,17 @@ class World:
         async with await psycopg.AsyncConnection.connect(self.url) as connection:
             yield connection
 
-    async def queue(self, *names: str) -> list[int]:
-        """Adds queued gadgets, in the order of their keys."""
-        statement = """
-            INSERT INTO gadgets (id, name, status, lookup_status, lookup_turn)
-            SELECT coalesce((SELECT max(id) FROM gadgets), 0) + n, name, 'Wanted', 'queued', n
+    async def queue(self, *names: str, resource: str = "gadgets") -> list[int]:
+        """Adds queued gadgets, or others, in the order of their keys."""
+        statement = sql.SQL("""
+            INSERT INTO {table} (id, name, status, lookup_status, lookup_turn)
+            SELECT coalesce((SELECT max(id) FROM {table}), 0) + n, name, 'Wanted', 'queued', n
             FROM unnest(%s::text[]) WITH ORDINALITY AS new (name, n) RETURNING id
-        """
+        """).format(table=sql.Identifier(resource))
         async with self.transaction() as connection:
             cursor = await connection.execute(statement, [list(names)])
             keys = [key for (key,) in await cursor.fetchall()]
-            await connection.execute("NOTIFY curation, 'gadgets'")
+            await connection.execute("SELECT pg_notify('curation', %s)", [resource])
         return keys
 
     async def rows(self, table: str, order: str) -> list[dict[str, Any]]:
@@ -219,15 +231,20 @@ class World:
         """The source rows."""
         return await self.rows("gadgets", "id")
 
+    async def items(self) -> list[dict[str, Any]]:
+        """The source rows of all that workers serve."""
+        served = [self.workflow, *self.others]
+        return [row for workflow in served for row in await self.rows(workflow.source.name, "id")]
+
     async def details(self) -> list[dict[str, Any]]:
         """The target rows."""
         return await self.rows("gadget_details", "code")
 
     async def ended(self, worker: RunningWorker) -> list[dict[str, Any]]:
-        """Waits until no gadget is queued or processing; gives the source rows."""
+        """Waits until nothing is queued or processing; gives the source rows."""
         while True:
             flushed = worker.probe.expect("flushed")
-            rows = await self.gadgets()
+            rows = await self.items()
             if all(row["lookup_status"] in (None, "completed", "failed") for row in rows):
                 return rows
             await worker.see(flushed)

@@ -9,7 +9,7 @@ from enrichment_worker.key import Key, Waiter
 
 
 def waiter() -> Waiter:
-    return Waiter(inf, asyncio.get_running_loop().create_future())
+    return Waiter(inf, asyncio.get_running_loop().create_future(), door=None)
 
 
 async def test_as_many_are_let_in_as_have_a_slot_and_a_call_in_the_order_they_came() -> None:

@@ -1,0 +1,25 @@
+"""The keys of an API as its workflows meet there."""
+
+from __future__ import annotations
+
+import asyncio
+
+from enrichment_worker.keys import Door, Keys
+from enrichment_worker.pinned import Pinned
+from shared.enrichment import TurnedAway
+from shared.workflow import Limits
+
+
+async def test_who_waits_for_a_key_leaves_most_places_of_its_workflow_free_and_all_of_others() -> None:
+    nobody = Pinned("", name="nobody", random=lambda: 1.0, timeout_s=1.0)
+    limits = Limits(concurrency=4, key_concurrency=1)
+    keys = Keys(api="API", limits=[limits, limits], session=lambda: 1, pinned=nobody)
+    mine, theirs = Door.of(keys, limits), Door.of(keys, limits)
+    entering = [asyncio.ensure_future(door.enter("key", wait_s=60)) for door in (mine, mine, theirs)]
+    away, waiting = await asyncio.wait(entering, return_when=asyncio.FIRST_COMPLETED)
+    assert away == {entering[1]}
+    assert isinstance(entering[1].exception(), TurnedAway)
+    assert waiting == {entering[0], entering[2]}
+    for task in waiting:
+        task.cancel()
+    await asyncio.gather(*waiting, return_exceptions=True)
