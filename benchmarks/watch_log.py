@@ -25,7 +25,7 @@ from benchmarks.bed import database
 from benchmarks.report import at_most, table
 from shared.db import curate as curation
 from shared.db import writer
-from shared.db.curate import CurateCall
+from shared.db.curate import CurateCall, NewBatch
 from shared.db.database_tail import DatabaseTail
 from shared.db.engine import Database
 from shared.machine import curate_trigger
@@ -107,7 +107,7 @@ async def _writing(url: str) -> tuple[float, float]:
         async def batch(status: str) -> float:
             began = time.perf_counter()
             async with pool.transaction() as connection:
-                call = CurateCall(trigger=curate_trigger(status), keys=keys)
+                call = CurateCall(trigger=curate_trigger(status), keys=keys, batch=NewBatch(status=status))
                 curated = await curation.curate(connection, workflow, table, call)
             assert curated.changed == SMALL
             return time.perf_counter() - began

@@ -130,7 +130,6 @@ class BatchUpdates:
             batch=None if command.validate_only else batch,
             weight=command.weight,
             allow_partial=command.allow_partial,
-            validate_only=command.validate_only,
             cancel_in_flight=command.cancel_in_flight,
             items_max=self._items_max,
             outcomes_max=self._outcomes_max,

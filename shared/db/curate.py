@@ -52,12 +52,11 @@ class CurateCall:
     where: sql.Composable | None = None
     """A condition over the source as `s`; its parameters are in `parameters`."""
     parameters: Mapping[str, Any] = field(default_factory=dict)
-    batch: NewBatch | int | None = None
-    """The batch to be made, or one that is there; None with `validate_only`."""
+    batch: NewBatch | None
+    """The batch to be made; without one nothing changes, and the answer is what would."""
     weight: float = 1.0
     """How many of its items take their turn for one of a batch of normal priority."""
     allow_partial: bool = False
-    validate_only: bool = False
     cancel_in_flight: bool = False
     items_max: int = 100_000
     """More matching items than this, and nothing changes."""
@@ -67,7 +66,7 @@ class CurateCall:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Curated:
-    """What a call did, or with `validate_only` would do."""
+    """What a call did, or without a batch would do."""
 
     requested: int
     """Items asked for, or matched: one more than `items_max` when there are too many."""
@@ -81,7 +80,7 @@ class Curated:
     position: int | None
     """Where in the log the changes are; None when nothing changed."""
     batch: int | None
-    """The batch: None when nothing may change, and for a request_id under which something was done before."""
+    """The batch: None when none was to be made, and for a request_id under which something was done before."""
     made_at: datetime | None
     """When the new batch was made; None when none was."""
     log: UUID
@@ -102,18 +101,16 @@ async def curate(connection: Connection, workflow: Workflow, table: TransitionTa
     Raises:
         psycopg.errors.UniqueViolation: a call with the same request_id has just been committed.
     """
-    batch = call.batch if isinstance(call.batch, NewBatch) else None
+    batch = call.batch
     parameters = {
         **call.parameters,
         "resource": workflow.resource,
         "weight": call.weight,
         "partial": call.allow_partial,
-        "validate_only": call.validate_only,
         "items_max": call.items_max,
         "outcomes_max": call.outcomes_max,
         "keys": None if call.keys is None else array_of(workflow.key, call.keys),
         "versions": None if call.versions is None else BIGINTS.array(call.versions),
-        "batch": call.batch if isinstance(call.batch, int) else None,
     }
     if batch is not None:
         parameters |= {
@@ -150,7 +147,7 @@ async def curate(connection: Connection, workflow: Workflow, table: TransitionTa
 
 
 # Arrays go in binary: as text, 100,000 UUIDs take the driver an eighth of a second instead of a sixtieth.
-_OLD_BATCH = sql.SQL("batch AS MATERIALIZED (SELECT %(batch)s::bigint AS id),\n")
+_NO_BATCH = sql.SQL("batch AS MATERIALIZED (SELECT NULL::bigint AS id),\n")
 _NEW_BATCH = sql.SQL(
     """batch AS MATERIALIZED (
     SELECT nextval('status_batch_id_seq') AS id
@@ -209,15 +206,10 @@ gate AS MATERIALIZED (
 ),
 """
 )
-_RECORDED = sql.SQL(
+_TOLD = sql.SQL(
     """,
 named AS MATERIALIZED (
     SELECT row_number() OVER (ORDER BY key) AS ordinal, key::text AS item, reason, status, queue, version FROM left_out
-),
-recorded AS (
-    INSERT INTO batch_outcome (batch, ordinal, item, reason, status, queue_status, version)
-    SELECT (SELECT id FROM batch), ordinal, item, reason, status, queue, version FROM named
-    WHERE (SELECT open FROM gate) AND NOT %(validate_only)s
 ),
 told AS MATERIALIZED (
     SELECT found + coalesce((SELECT n FROM reasons WHERE reason = 'not_found'), 0) AS requested, changed, queued,
@@ -229,6 +221,11 @@ told AS MATERIALIZED (
 # The index on request_id lets one of two calls under the same id through, and the other one fails as a whole.
 _MADE = sql.SQL(
     """,
+recorded AS (
+    INSERT INTO batch_outcome (batch, ordinal, item, reason, status, queue_status, version)
+    SELECT (SELECT id FROM batch), ordinal, item, reason, status, queue, version FROM named
+    WHERE (SELECT open FROM gate)
+),
 made AS (
     INSERT INTO status_batch (id, resource, status, actor, reason, created_at, request_id, request_digest, weight,
                               requested, changed, queued, outcome_counts, position)
@@ -266,7 +263,7 @@ def _statement(
     new_batch: bool,
 ) -> bytes:
     names = item_names(workflow)
-    before = (_NEW_BATCH if new_batch else _OLD_BATCH) + FRONT.format(**names)
+    before = (_NEW_BATCH if new_batch else _NO_BATCH) + FRONT.format(**names)
     if where is not None:
         chosen = _BY_FILTER.format(**names, where=sql.SQL(where))
     elif versioned:
@@ -286,8 +283,8 @@ def _statement(
             expected=sql.SQL("a.version") if versioned else Alike(sql.SQL("NULL::bigint")),
             cause=Alike(sql.SQL("(SELECT id FROM batch)")),
             between=_LEFT_OUT.format(missing=missing),
-            gate=sql.SQL("(SELECT open FROM gate) AND NOT %(validate_only)s"),
-            after=_RECORDED.format() + (_MADE.format(**names) if new_batch else _NOT_MADE),
+            gate=sql.SQL("(SELECT open FROM gate)" if new_batch else "false"),
+            after=_TOLD.format() + (_MADE.format(**names) if new_batch else _NOT_MADE),
             answer=_ANSWER.format(
                 notify=NOTIFY,
                 taken=_TAKEN.format(channel=sql.Literal(TAKEN_CHANNEL), resource=sql.Placeholder("resource"))

@@ -28,9 +28,7 @@ from shared.workflow import ItemKey, Workflow
 
 def concerns_one(call: CurateCall) -> bool:
     """Whether `curate_each` may carry it out: it wants one item changed, and takes it from no worker."""
-    return (
-        call.keys is not None and len(call.keys) == 1 and isinstance(call.batch, NewBatch) and not call.cancel_in_flight
-    )
+    return call.keys is not None and len(call.keys) == 1 and call.batch is not None and not call.cancel_in_flight
 
 
 def key_of(call: CurateCall) -> ItemKey:
@@ -42,7 +40,7 @@ def key_of(call: CurateCall) -> ItemKey:
 
 def batch_of(call: CurateCall) -> NewBatch:
     """The batch that such a call is to leave behind."""
-    assert isinstance(call.batch, NewBatch)
+    assert call.batch is not None
     return call.batch
 
 

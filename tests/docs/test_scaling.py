@@ -12,7 +12,7 @@ import pytest
 from psycopg import AsyncConnection, AsyncCursor, sql
 
 from shared.db.claim import claim
-from shared.db.curate import CurateCall, curate
+from shared.db.curate import CurateCall, NewBatch, curate
 from shared.db.engine import Connection
 from shared.db.finish import Result, finish
 from shared.db.log import append_progress
@@ -25,15 +25,16 @@ from tests.support.parcels import PARCELS
 
 TABLE = transition_table(PARCELS)
 KEY = UUID(int=1)
+BATCH = NewBatch(status="Scan")
 RESULTS = [Result(Item(KEY, 1, 1, {}), "complete", values={"code": "1"})]
 Run = Callable[[Connection], Awaitable[Any]]
 StatementOf = Callable[[Run], Awaitable[str]]
 STATEMENTS: dict[str, Run] = {
     "set a status, by key": lambda c: curate(
-        c, PARCELS, TABLE, CurateCall(trigger=curate_trigger("Scan"), keys=[KEY], batch=1)
+        c, PARCELS, TABLE, CurateCall(trigger=curate_trigger("Scan"), keys=[KEY], batch=BATCH)
     ),
     "set a status, by filter": lambda c: curate(
-        c, PARCELS, TABLE, CurateCall(trigger=curate_trigger("Scan"), where=sql.SQL("s.name = ''"), batch=1)
+        c, PARCELS, TABLE, CurateCall(trigger=curate_trigger("Scan"), where=sql.SQL("s.name = ''"), batch=BATCH)
     ),
     "claim": lambda c: claim(c, PARCELS, TABLE, session=1, limit=1, from_turn=0.0),
     "finish": lambda c: finish(c, PARCELS, TABLE, RESULTS),

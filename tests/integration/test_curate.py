@@ -11,7 +11,7 @@ from uuid import UUID, uuid4
 import pytest
 from psycopg import sql
 
-from shared.db.curate import CurateCall, Curated, curate
+from shared.db.curate import CurateCall, Curated, NewBatch, curate
 from shared.db.engine import Connection, Database, connect
 from shared.db.horizon import Horizon
 from shared.db.log import Entry, read_log
@@ -23,8 +23,6 @@ from tests.support.service import WAIT_S, all_parcels, parcel_database, somebody
 
 TABLE = transition_table(PARCELS)
 ROUNDS = 40
-BATCH = 7
-"""The batch of calls whose batch does not matter."""
 pytestmark = pytest.mark.postgres_versions
 
 
@@ -51,11 +49,10 @@ async def set_status(database: Database, status: str, keys: Sequence[UUID] | Non
         return await set_status_in(connection, status, keys, **options)
 
 
-async def set_status_in(
-    connection: Connection, status: str, keys: Sequence[UUID] | None, batch: int | None = BATCH, **options: Any
-) -> Curated:
+async def set_status_in(connection: Connection, status: str, keys: Sequence[UUID] | None, **options: Any) -> Curated:
     """One call in a transaction that the caller has opened."""
-    call = CurateCall(trigger=curate_trigger(status), keys=keys, batch=batch, **options)
+    options.setdefault("batch", NewBatch(status=status))
+    call = CurateCall(trigger=curate_trigger(status), keys=keys, **options)
     return await curate(connection, PARCELS, TABLE, call)
 
 
@@ -68,12 +65,13 @@ async def entries(database: Database) -> list[Entry]:
     return log
 
 
-async def state(database: Database) -> tuple[list[dict[str, Any]], list[Entry], int]:
+async def state(database: Database) -> tuple[list[dict[str, Any]], list[Entry], tuple[Any, ...]]:
     """All that a call could have changed."""
     async with database.transaction() as connection:
-        row = await (await connection.execute("SELECT count(*) FROM batch_outcome")).fetchone()
+        counts = "SELECT (SELECT count(*) FROM status_batch), (SELECT count(*) FROM batch_outcome)"
+        row = await (await connection.execute(counts)).fetchone()
     assert row is not None
-    return await all_parcels(database), await entries(database), row[0]
+    return await all_parcels(database), await entries(database), row
 
 
 async def test_overlapping_batches_in_opposite_orders_neither_deadlock_nor_lose_an_update(database: Database) -> None:
@@ -83,8 +81,8 @@ async def test_overlapping_batches_in_opposite_orders_neither_deadlock_nor_lose_
     for n in range(ROUNDS):
         statuses = ("Selected", "New") if n % 2 else ("New", "Selected")
         answers = await asyncio.gather(
-            set_status(database, statuses[0], there, batch=2 * n, allow_partial=True),
-            set_status(database, statuses[1], back, batch=2 * n + 1, allow_partial=True),
+            set_status(database, statuses[0], there, allow_partial=True),
+            set_status(database, statuses[1], back, allow_partial=True),
         )
         changed += sum(answer.changed for answer in answers)
     rows = await all_parcels(database)
@@ -105,8 +103,8 @@ async def test_batches_that_meet_half_way_from_both_ends_do_not_deadlock(databas
     async with database.transaction() as connection:
         await connection.execute("SELECT FROM parcels WHERE id = %s FOR UPDATE", (keys[len(keys) // 2],))
         calls = [
-            asyncio.create_task(set_status(database, "Selected", ordered, batch=batch, allow_partial=True))
-            for batch, ordered in enumerate([keys, list(reversed(keys))])
+            asyncio.create_task(set_status(database, "Selected", ordered, allow_partial=True))
+            for ordered in (keys, list(reversed(keys)))
         ]
         await waiting(connection, len(calls))
     answers = await asyncio.gather(*calls)
@@ -165,17 +163,17 @@ async def test_an_atomic_batch_takes_no_offence_at_items_that_are_there_already(
 async def test_a_partial_batch_changes_the_rest_and_stores_what_it_left(database: Database) -> None:
     keys, absent = await add(database, 4), UUID(int=10**6)
     await set_status(database, "Archived", keys[2:3])
-    answer = await set_status(database, "Scan", [*keys, absent], batch=8, allow_partial=True)
+    answer = await set_status(database, "Scan", [*keys, absent], allow_partial=True)
     assert (answer.requested, answer.changed, answer.queued, answer.refused) == (5, 3, 3, 2)
     rows = await all_parcels(database)
     assert [(row["status"], row["scan_status"], row["scan_batch"], row["version"]) for row in rows] == [
-        *[("Scan", "queued", 8, 2)] * 2,
+        *[("Scan", "queued", answer.batch, 2)] * 2,
         ("Archived", None, None, 2),
-        ("Scan", "queued", 8, 2),
+        ("Scan", "queued", answer.batch, 2),
     ]
     async with database.transaction() as connection:
-        cursor = await connection.execute("SELECT item, reason FROM batch_outcome WHERE batch = 8 ORDER BY ordinal")
-        stored = await cursor.fetchall()
+        outcomes = "SELECT item, reason FROM batch_outcome WHERE batch = %s ORDER BY ordinal"
+        stored = await (await connection.execute(outcomes, (answer.batch,))).fetchall()
     assert stored == [(str(keys[2]), "illegal_transition"), (str(absent), "not_found")]
 
 
@@ -192,11 +190,13 @@ async def test_an_item_of_another_version_than_expected_is_left_as_it_is(
 
 
 @pytest.mark.parametrize("allow_partial", [False, True])
-async def test_validating_tells_what_would_happen_and_changes_nothing(database: Database, allow_partial: bool) -> None:
+async def test_a_call_without_a_batch_tells_what_would_happen_and_changes_nothing(
+    database: Database, allow_partial: bool
+) -> None:
     keys = await add(database, 3)
     await set_status(database, "Archived", keys[:1])
     before = await state(database)
-    answer = await set_status(database, "Scan", keys, batch=None, validate_only=True, allow_partial=allow_partial)
+    answer = await set_status(database, "Scan", keys, batch=None, allow_partial=allow_partial)
     assert (answer.changed, answer.queued, answer.refused, answer.position) == (2, 2, 1, None)
     assert await state(database) == before
 

@@ -13,7 +13,7 @@ import pytest
 from curation.v1 import curation_pb2 as pb
 from curation_service.fanout import Fanout
 from curation_service.watch_request import WatchRequest, read_watch
-from shared.db.curate import CurateCall, curate
+from shared.db.curate import CurateCall, NewBatch, curate
 from shared.db.database_tail import DatabaseTail
 from shared.db.engine import Database
 from shared.machine import curate_trigger
@@ -55,7 +55,8 @@ async def update(database: Database, status: str, numbers: Sequence[int]) -> int
     """Sets a status; gives the position."""
     keys = [uuid.UUID(int=number) for number in numbers]
     async with database.transaction() as connection:
-        curated = await curate(connection, PARCELS, TABLE, CurateCall(trigger=curate_trigger(status), keys=keys))
+        call = CurateCall(trigger=curate_trigger(status), keys=keys, batch=NewBatch(status=status))
+        curated = await curate(connection, PARCELS, TABLE, call)
     assert curated.position is not None
     return curated.position
 

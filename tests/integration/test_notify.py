@@ -10,7 +10,7 @@ import pytest
 from psycopg import sql
 
 from shared.db.claim import claim, follow_up
-from shared.db.curate import CurateCall, curate
+from shared.db.curate import CurateCall, NewBatch, curate
 from shared.db.engine import Connection, Database, connect
 from shared.db.finish import Result, finish
 from shared.db.log import append_progress
@@ -50,7 +50,8 @@ async def test_watchers_hear_of_every_change_and_workers_of_those_that_may_make_
         for channel in (CHANNEL, WATCH_CHANNEL):
             await listening.execute(sql.SQL("LISTEN {}").format(sql.Identifier(channel)))
         async with database.autocommit() as connection:
-            await curate(connection, PARCELS, TABLE, CurateCall(trigger=curate_trigger("Scan"), keys=[UUID(int=1)]))
+            call = CurateCall(trigger=curate_trigger("Scan"), keys=[UUID(int=1)], batch=NewBatch(status="Scan"))
+            await curate(connection, PARCELS, TABLE, call)
         assert await heard(listening) == [(CHANNEL, "parcels")]
         async with database.autocommit() as connection:
             (item,) = (await claim(connection, PARCELS, TABLE, session=1, limit=1)).items

@@ -16,7 +16,7 @@ from curation.v1 import curation_pb2 as pb
 from curation_service.snapshot import CHUNK_SIZE, Snapshot, Snapshots
 from curation_service.watch_request import WatchRequest
 from shared.db.claim import claim
-from shared.db.curate import CurateCall, curate
+from shared.db.curate import CurateCall, NewBatch, curate
 from shared.db.engine import Connection, connect
 from shared.db.finish import Result, finish
 from shared.db.log import log_identity
@@ -107,7 +107,8 @@ async def update(service: RunningService, status: str, *numbers: int) -> pb.Batc
 async def curate_in(connection: Connection, status: str, *numbers: int) -> None:
     """The same in a transaction that the test commits."""
     keys = [uuid.UUID(int=number) for number in numbers]
-    await curate(connection, PARCELS, TABLE, CurateCall(trigger=curate_trigger(status), keys=keys))
+    call = CurateCall(trigger=curate_trigger(status), keys=keys, batch=NewBatch(status=status))
+    await curate(connection, PARCELS, TABLE, call)
 
 
 async def claim_and_finish(service: RunningService, limit: int, trigger: str = "find_nothing") -> None:

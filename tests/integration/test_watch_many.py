@@ -17,7 +17,7 @@ from curation.v1 import curation_pb2_grpc as pb_grpc
 from curation_service.fanout import INDEXED_MAX, Waiter
 from curation_service.snapshot import CHUNK_SIZE, Snapshot, Snapshots
 from curation_service.watch_request import read_watch
-from shared.db.curate import CurateCall, curate
+from shared.db.curate import CurateCall, NewBatch, curate
 from shared.db.engine import Database
 from shared.errands import Errands
 from shared.errors import DatabaseUnavailable
@@ -39,7 +39,8 @@ def key(number: int) -> str:
 async def change(database: Database, status: str, numbers: Sequence[int]) -> None:
     keys = [uuid.UUID(int=number) for number in numbers]
     async with database.transaction() as connection:
-        await curate(connection, PARCELS, TABLE, CurateCall(trigger=curate_trigger(status), keys=keys))
+        call = CurateCall(trigger=curate_trigger(status), keys=keys, batch=NewBatch(status=status))
+        await curate(connection, PARCELS, TABLE, call)
 
 
 class Watcher:

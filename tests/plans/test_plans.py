@@ -110,9 +110,14 @@ def finish_some(count: int) -> Run:
     return run
 
 
+def new_batch() -> NewBatch:
+    """Under a request_id of its own, as the service has them made."""
+    return NewBatch(status="Scan", request_id=uuid4())
+
+
 def curate_some(trigger: str, ending: int, count: int) -> Run:
     async def run(connection: Connection) -> object:
-        call = CurateCall(trigger=trigger, keys=keys(ending, count), batch=2, allow_partial=True)
+        call = CurateCall(trigger=trigger, keys=keys(ending, count), batch=new_batch(), allow_partial=True)
         curated = await curate(connection, PARCELS, TABLE, call)
         assert curated.changed == count
         return curated
@@ -120,11 +125,15 @@ def curate_some(trigger: str, ending: int, count: int) -> Run:
     return run
 
 
+async def validate_some(connection: Connection) -> object:
+    call = CurateCall(trigger=SCAN, keys=keys(5, 1_000), batch=None, allow_partial=True)
+    curated = await curate(connection, PARCELS, TABLE, call)
+    assert (curated.changed, curated.position) == (1_000, None)
+    return curated
+
+
 def calls(keys: Sequence[UUID]) -> list[CurateCall]:
-    return [
-        CurateCall(trigger=SCAN, keys=[key], batch=NewBatch(status="Scan", request_id=uuid4()), allow_partial=True)
-        for key in keys
-    ]
+    return [CurateCall(trigger=SCAN, keys=[key], batch=new_batch(), allow_partial=True) for key in keys]
 
 
 async def curate_each_of_some(connection: Connection) -> object:
@@ -146,7 +155,7 @@ async def curate_each_of_these(connection: Connection) -> object:
 
 async def requeue_group(connection: Connection) -> object:
     where = sql.SQL("(s.scan_failure = 99 AND s.scan_run_at IS NULL)")
-    return await curate(connection, PARCELS, TABLE, CurateCall(trigger=REQUEUE, where=where, batch=2))
+    return await curate(connection, PARCELS, TABLE, CurateCall(trigger=REQUEUE, where=where, batch=new_batch()))
 
 
 async def count_all(connection: Connection) -> object:
@@ -168,7 +177,7 @@ def list_groups(batch: int | None) -> Run:
 
 async def requeue_batch(connection: Connection) -> object:
     where = sql.SQL("(s.scan_failure IS NOT NULL AND s.scan_run_at IS NULL AND s.scan_batch = 99)")
-    return await curate(connection, PARCELS, TABLE, CurateCall(trigger=REQUEUE, where=where, batch=2))
+    return await curate(connection, PARCELS, TABLE, CurateCall(trigger=REQUEUE, where=where, batch=new_batch()))
 
 
 KEY, TURN, RUN_AT = "parcels_pkey", "ix_parcels_scan_turn", "ix_parcels_scan_run_at"
@@ -183,6 +192,7 @@ STATEMENTS: dict[str, tuple[Run, set[str]]] = {
     "finish 500": (finish_some(500), {KEY}),
     "curate 1": (curate_some(SCAN, 5, 1), {KEY, TURN}),
     "curate 1,000": (curate_some(SCAN, 5, 1_000), {KEY, TURN}),
+    "validate 1,000": (validate_some, {KEY, TURN}),
     "curate each of 100": (curate_each_of_some, {KEY, TURN}),
     "requeue 1,000": (curate_some(REQUEUE, 3, 1_000), {KEY, TURN}),
     "count the queue": (count_all, {TURN, RUN_AT, KEY}),

@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from datetime import datetime, timedelta
-from itertools import count
 from typing import Any
 
 import pytest
@@ -130,7 +129,6 @@ class World:
     """A database with crates, and the same crates as the machine sees them."""
 
     database: Database
-    batches: Any = field(default_factory=lambda: count(1))
     items: dict[int, ItemState] = field(default_factory=dict)
     saved: set[int] = field(default_factory=set)
     """Crates whose contents were found."""
@@ -180,20 +178,22 @@ def _stored(queue_status: str) -> str | None:
 
 
 async def _set_status(world: World, connection: Connection, step: SetStatus) -> None:
-    batch = None if step.validate_only else next(world.batches)
     turns = world.turns(step.keys)
-    facts = {key: Facts(batch=batch, turn=turn, cancel_in_flight=step.cancel_in_flight) for key, turn in turns.items()}
     before = {key: replace(item) for key, item in world.items.items()}
     stale = next((key for key in step.keys if key in before), None) if step.stale else None
     call = CurateCall(
         trigger=curate_trigger(step.status),
         keys=step.keys,
         versions=[before[key].version - (key == stale) if key in before else None for key in step.keys],
-        batch=batch,
+        batch=None if step.validate_only else NewBatch(status=step.status),
         allow_partial=step.allow_partial,
-        validate_only=step.validate_only,
         cancel_in_flight=step.cancel_in_flight,
     )
+    curated = await curate(connection, CRATES, TABLE, call)
+    facts = {
+        key: Facts(batch=curated.batch, turn=turn, cancel_in_flight=step.cancel_in_flight)
+        for key, turn in turns.items()
+    }
     verdicts = {
         key: "not_found"
         if key not in before
@@ -207,7 +207,6 @@ async def _set_status(world: World, connection: Connection, step: SetStatus) -> 
     refused = [verdict for verdict in verdicts.values() if verdict not in (CHANGED, UNCHANGED)]
     if step.validate_only or (refused and not step.allow_partial):
         world.items, world.expected = before, []
-    curated = await curate(connection, CRATES, TABLE, call)
     left_out = sorted((str(key), verdict) for key, verdict in verdicts.items() if verdict != CHANGED)
     assert sorted((outcome.item, outcome.reason) for outcome in curated.outcomes) == left_out
     changed = len(verdicts) - len(left_out)
@@ -216,10 +215,10 @@ async def _set_status(world: World, connection: Connection, step: SetStatus) -> 
 
 
 async def _requeue(world: World, connection: Connection, step: Requeue) -> None:
-    batch, turns = next(world.batches), world.turns(step.keys)
-    verdicts = [world.fire(key, REQUEUE, Facts(batch=batch, turn=turn)) for key, turn in turns.items()]
-    call = CurateCall(trigger=REQUEUE, keys=step.keys, batch=batch, allow_partial=True)
+    turns = world.turns(step.keys)
+    call = CurateCall(trigger=REQUEUE, keys=step.keys, batch=NewBatch(status=REQUEUE), allow_partial=True)
     curated = await curate(connection, CRATES, TABLE, call)
+    verdicts = [world.fire(key, REQUEUE, Facts(batch=curated.batch, turn=turn)) for key, turn in turns.items()]
     assert curated.changed == curated.queued == verdicts.count(CHANGED)
 
 

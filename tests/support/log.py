@@ -9,7 +9,7 @@ from contextlib import asynccontextmanager
 
 from sqlalchemy import text
 
-from shared.db.curate import CurateCall, curate
+from shared.db.curate import CurateCall, NewBatch, curate
 from shared.db.engine import Connection, Database, connect
 from shared.db.log import Entry
 from shared.db.tail import Tail
@@ -24,7 +24,8 @@ TABLE = transition_table(PARCELS)
 async def curate_in(connection: Connection, status: str, *numbers: int) -> int:
     """Sets a status in the caller's transaction; gives the position."""
     keys = [uuid.UUID(int=number) for number in numbers]
-    curated = await curate(connection, PARCELS, TABLE, CurateCall(trigger=curate_trigger(status), keys=keys))
+    call = CurateCall(trigger=curate_trigger(status), keys=keys, batch=NewBatch(status=status))
+    curated = await curate(connection, PARCELS, TABLE, call)
     assert curated.position is not None
     return curated.position
 
