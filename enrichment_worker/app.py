@@ -35,7 +35,7 @@ from enrichment_worker.settings import WorkerSettings
 from enrichment_worker.switch import Switch
 from enrichment_worker.teller import Teller
 from enrichment_worker.upstream import Upstream
-from shared.attempt import AnyEnricher, Bench, load_enricher
+from shared.attempt import Bench, load_enricher
 from shared.db.engine import PLANNED_ONCE
 from shared.db.readiness import DatabaseReady
 from shared.lifecycle import Part, run_parts
@@ -129,7 +129,6 @@ async def open_means(
 def worker_parts(settings: WorkerSettings, workflows: Sequence[Workflow], means: Means) -> list[Part]:
     """All parts of a worker, in the order of their start. Raises `WorkflowError`: an enricher cannot be loaded."""
     probe, claims = means.probe, means.claims
-    enrichers = [load_enricher(workflow) for workflow in workflows]
     news = Bell()
     upstreams = {workflow.api: Upstream(workflow.api, news=news) for workflow in workflows}
     lanes = [
@@ -153,14 +152,8 @@ def worker_parts(settings: WorkerSettings, workflows: Sequence[Workflow], means:
     }
     limited_keys = [each for each in keys.values() if each.are_limited]
     runners = [
-        Runner(
-            lane=lane,
-            bench=_bench(lane, enricher, means, keys[lane.workflow.api]),
-            completer=completer,
-            grace=grace,
-            probe=probe,
-        )
-        for lane, enricher, completer in zip(lanes, enrichers, completers, strict=True)
+        Runner(lane=lane, bench=_bench(lane, means, keys[lane.workflow.api]), completer=c, grace=grace, probe=probe)
+        for lane, c in zip(lanes, completers, strict=True)
     ]
     pacers = [Pacer(lane=lane, runner=r) for lane, r in zip(lanes, runners, strict=True) if lane.workflow.limits.rate]
     switch = Switch(lanes=lanes, runners=runners, pinned=claims, poll_s=settings.poll_s, random=random, probe=probe)
@@ -220,10 +213,10 @@ def _ahead_max(workflow: Workflow, settings: WorkerSettings) -> int:
     return settings.claim_ahead_max if limits.rate is None and limits.concurrency_total is None else 0
 
 
-def _bench(lane: Lane, enricher: AnyEnricher, means: Means, keys: Keys) -> Bench:
+def _bench(lane: Lane, means: Means, keys: Keys) -> Bench:
     return Bench(
         gate=Door.of(keys, lane.workflow.limits) if keys.are_limited else None,
-        enricher=enricher,
+        enricher=load_enricher(lane.workflow),
         limits=lane.workflow.limits,
         api=lane.workflow.api,
         http=means.http,

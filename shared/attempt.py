@@ -20,13 +20,11 @@ from shared.errors import WorkflowError
 from shared.key_use import Gate, KeyUse, KeyUses
 from shared.outcome import AttemptOutcome, classify, clean
 from shared.secrets import Secrets
-from shared.workflow import Enricher, Item, Limits, Values, Workflow
+from shared.workflow import Enricher, Item, Limits, Workflow
 
 if TYPE_CHECKING:
     import httpx
 
-AnyEnricher: TypeAlias = Enricher | Callable[[Item, Any], Values | None]
-"""An enricher as authors write them: async, or a plain function."""
 Report: TypeAlias = Callable[[Item, str, float], None]
 """Takes an item's progress: a step in words and a fraction, 0 to 1. May be called from any thread."""
 
@@ -35,7 +33,7 @@ Report: TypeAlias = Callable[[Item, str, float], None]
 class Bench:
     """Everything one workflow's attempts need."""
 
-    enricher: AnyEnricher
+    enricher: Enricher
     """Async, or a plain function, which then runs in a thread of its own."""
     limits: Limits
     api: str
@@ -103,7 +101,7 @@ def _classified(error: Exception, item: Item, bench: Bench) -> AttemptOutcome:
     )
 
 
-def load_enricher(workflow: Workflow) -> AnyEnricher:
+def load_enricher(workflow: Workflow) -> Enricher:
     """Imports what the workflow names as its enricher.
 
     Raises:
@@ -119,7 +117,7 @@ def load_enricher(workflow: Workflow) -> AnyEnricher:
         raise WorkflowError(workflow.resource, problem) from error
     if not callable(found):
         raise WorkflowError(workflow.resource, f"the enricher {workflow.enricher} is no function")
-    enricher: AnyEnricher = found
+    enricher: Enricher = found
     return enricher
 
 

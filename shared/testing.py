@@ -13,9 +13,9 @@ from typing import Any
 
 import httpx
 
-from shared.attempt import AnyEnricher, Bench, attempt, load_enricher
+from shared.attempt import Bench, attempt, load_enricher
 from shared.outcome import AttemptOutcome
-from shared.workflow import Item, ItemKey, Workflow
+from shared.workflow import Enricher, Item, ItemKey, Workflow
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +42,7 @@ async def run_enricher(
     workflow: Workflow,
     item: Item,
     *,
-    enricher: AnyEnricher | None = None,
+    enricher: Enricher | None = None,
     http: httpx.AsyncClient | None = None,
     settings: Mapping[str, str] | None = None,
 ) -> EnricherRun:

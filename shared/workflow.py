@@ -8,14 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import AbstractAsyncContextManager
-from dataclasses import dataclass, field
+from dataclasses import astuple, dataclass, field, fields
 from functools import cached_property
-from math import inf
 from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
 from sqlalchemy import BigInteger, Column, DateTime, Double, Index, Integer, Table, Text, text
 
-from shared.errors import WorkflowError
+from shared.workflow_check import check_workflow
 
 if TYPE_CHECKING:
     import httpx
@@ -54,8 +53,7 @@ class QueueColumns:
     @classmethod
     def named(cls, name: str) -> QueueColumns:
         """The columns `<name>_status`, `<name>_error` and so on."""
-        fields = ("status", "error", "failure", "result", "attempts", "turn", "run_at", "worker", "batch", "event")
-        return cls(**{field: f"{name}_{field}" for field in fields})
+        return cls(**{column.name: f"{name}_{column.name}" for column in fields(cls)})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -188,7 +186,7 @@ class Workflow:
     def __post_init__(self) -> None:
         if not self.api:
             object.__setattr__(self, "api", f"{self.resource.replace('_', ' ')} API")
-        _check(self)
+        check_workflow(self)
 
     @cached_property
     def key(self) -> Column[Any]:
@@ -198,11 +196,7 @@ class Workflow:
     @cached_property
     def machinery_columns(self) -> frozenset[str]:
         """Columns of the source that only the writer changes."""
-        queue = self.queue
-        return frozenset(
-            {self.curation.column, "version", queue.status, queue.error, queue.failure, queue.result}
-            | {queue.attempts, queue.turn, queue.run_at, queue.worker, queue.batch, queue.event}
-        )
+        return frozenset({self.curation.column, "version", *astuple(self.queue)})
 
     @cached_property
     def data_columns(self) -> tuple[Column[Any], ...]:
@@ -256,39 +250,3 @@ def item_columns(curation: Curation, queue: QueueColumns, *, key: str = "id") ->
         ),
         Index(None, curation.column, key),
     )
-
-
-def _check(workflow: Workflow) -> None:
-    """Refuses a declaration that could not work, with the reason; so a mistake shows at load, not at the first item."""
-    curation, name = workflow.curation, workflow.resource
-    if not name.replace("_", "").isalnum() or name != name.lower():
-        raise WorkflowError(name, "a resource is lower-case letters, digits and underscores")
-    if len(workflow.source.primary_key.columns) != 1:
-        raise WorkflowError(name, "the source table needs a primary key of one column")
-    known = set(curation.transitions)
-    named = {curation.initial, *curation.triggers, *(s for to in curation.transitions.values() for s in to)}
-    if missing := sorted(named - known):
-        raise WorkflowError(name, f"statuses without an entry in transitions: {', '.join(missing)}")
-    if not curation.triggers:
-        raise WorkflowError(name, "no trigger status: nothing would ever be queued")
-    if absent := sorted(workflow.machinery_columns - {c.name for c in workflow.source.columns}):
-        raise WorkflowError(name, f"the source table lacks {', '.join(absent)}: add *item_columns(...)")
-    if workflow.target_key not in {c.name for c in workflow.value_columns}:
-        raise WorkflowError(name, f"target_key {workflow.target_key!r} is no column that an enricher fills")
-    if problem := _limits_problem(workflow.limits):
-        raise WorkflowError(name, problem)
-    if ":" not in workflow.enricher:
-        raise WorkflowError(name, "the enricher is named as `package.module:function`")
-
-
-def _limits_problem(limits: Limits) -> str | None:
-    """What is wrong with limits, or None."""
-    for word in ("rate", "key_rate"):
-        rate: Rate | None = getattr(limits, word)
-        if rate is not None and not (0 < rate.calls < inf and 0 < rate.per_s < inf):
-            return f"{word} is so many calls, more than 0, in so many seconds, more than 0"
-    for word in ("attempts_max", "concurrency", "concurrency_total", "key_concurrency", "breaker_failures"):
-        number: int | None = getattr(limits, word)
-        if number is not None and number < 1:
-            return f"{word} is at least 1"
-    return None

@@ -1,0 +1,66 @@
+"""What a workflow's declaration must be for it to work, as far as can be said without a database."""
+
+from __future__ import annotations
+
+from math import inf
+from typing import TYPE_CHECKING
+
+from sqlalchemy import PrimaryKeyConstraint, Table, UniqueConstraint
+
+from shared.errors import WorkflowError
+
+if TYPE_CHECKING:
+    from shared.workflow import Limits, Rate, Workflow
+
+
+def check_workflow(workflow: Workflow) -> None:
+    """Refuses a declaration that could not work, with the reason; so a mistake shows at load, not at the first item.
+
+    Raises:
+        WorkflowError: it says what is wrong.
+    """
+    curation, name = workflow.curation, workflow.resource
+    if not name.replace("_", "").isalnum() or name != name.lower():
+        raise WorkflowError(name, "a resource is lower-case letters, digits and underscores")
+    if len(workflow.source.primary_key.columns) != 1:
+        raise WorkflowError(name, "the source table needs a primary key of one column")
+    known = set(curation.transitions)
+    named = {curation.initial, *curation.triggers, *(s for to in curation.transitions.values() for s in to)}
+    if missing := sorted(named - known):
+        raise WorkflowError(name, f"statuses without an entry in transitions: {', '.join(missing)}")
+    if not curation.triggers:
+        raise WorkflowError(name, "no trigger status: nothing would ever be queued")
+    if absent := sorted(workflow.machinery_columns - {c.name for c in workflow.source.columns}):
+        raise WorkflowError(name, f"the source table lacks {', '.join(absent)}: add *item_columns(...)")
+    if workflow.target_key not in {c.name for c in workflow.value_columns}:
+        raise WorkflowError(name, f"target_key {workflow.target_key!r} is no column that an enricher fills")
+    if not _is_unique(workflow.target, workflow.target_key):
+        raise WorkflowError(name, f"target_key {workflow.target_key!r} is not unique in {workflow.target.name}")
+    if problem := _limits_problem(workflow.limits):
+        raise WorkflowError(name, problem)
+    if ":" not in workflow.enricher:
+        raise WorkflowError(name, "the enricher is named as `package.module:function`")
+
+
+def _is_unique(table: Table, name: str) -> bool:
+    """Whether a constraint or an index makes this column unique, by itself and for all rows: an upsert asks for it."""
+    constraints = (c for c in table.constraints if isinstance(c, PrimaryKeyConstraint | UniqueConstraint))
+    indexes = (i for i in table.indexes if i.unique and i.dialect_options["postgresql"]["where"] is None)
+    return any([column.name for column in each.columns] == [name] for each in (*constraints, *indexes))
+
+
+def _limits_problem(limits: Limits) -> str | None:
+    """What is wrong with limits, or None."""
+    for word in ("rate", "key_rate"):
+        rate: Rate | None = getattr(limits, word)
+        if rate is not None and not (0 < rate.calls < inf and 0 < rate.per_s < inf):
+            return f"{word} is so many calls, more than 0, in so many seconds, more than 0"
+    for word in ("attempts_max", "concurrency", "concurrency_total", "key_concurrency", "breaker_failures"):
+        number: int | None = getattr(limits, word)
+        if number is not None and number < 1:
+            return f"{word} is at least 1"
+    if not 0 < limits.timeout_s < inf:
+        return "timeout_s is more than 0"
+    if not 0 <= limits.backoff_s <= limits.backoff_max_s < inf:
+        return "backoff_s is at least 0, and at most backoff_max_s"
+    return None

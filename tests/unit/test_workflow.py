@@ -1,0 +1,74 @@
+"""A declaration that could not work is refused when it is made, and told why."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from math import inf, nan
+from typing import Any
+
+import pytest
+from sqlalchemy import Column, Index, Integer, MetaData, Table, Text, UniqueConstraint, text
+
+from shared.errors import WorkflowError
+from shared.workflow import Curation, Limits, QueueColumns, Rate
+from tests.support.parcels import PARCELS
+
+
+def curation(**changes: Any) -> Curation:
+    return replace(PARCELS.curation, **changes)
+
+
+def target(*arguments: Any, unique: bool | None = None) -> Table:
+    """One whose key is another column than the one that upserts go by."""
+    columns = Column("id", Integer, primary_key=True, server_default=text("0")), Column("code", Text, unique=unique)
+    return Table("found", MetaData(), *columns, Column("other", Text), *arguments)
+
+
+def by_code(table: Table) -> dict[str, Any]:
+    return {"target": table, "target_key": "code"}
+
+
+@pytest.mark.parametrize(
+    ("changes", "problem"),
+    [
+        ({"resource": "Parcels"}, "a resource is lower-case letters, digits and underscores"),
+        ({"resource": "par-cels"}, "a resource is lower-case letters, digits and underscores"),
+        ({"source": Table("keyless", MetaData(), Column("id", Integer))}, "needs a primary key of one column"),
+        (
+            {"source": Table("bare", MetaData(), Column("id", Integer, primary_key=True))},
+            "the source table lacks scan_attempts, .*: add ",
+        ),
+        ({"queue": QueueColumns.named("other")}, "the source table lacks other_attempts, "),
+        ({"curation": curation(initial="Old")}, "statuses without an entry in transitions: Old"),
+        ({"curation": curation(triggers=frozenset({"Scam"}))}, "statuses without an entry in transitions: Scam"),
+        ({"curation": curation(triggers=frozenset())}, "no trigger status"),
+        ({"target_key": "nothing"}, "target_key 'nothing' is no column that an enricher fills"),
+        (by_code(target()), "target_key 'code' is not unique in found"),
+        (by_code(target(UniqueConstraint("code", "other"))), "target_key 'code' is not unique in found"),
+        (
+            by_code(target(Index(None, "code", unique=True, postgresql_where=text("other IS NULL")))),
+            "target_key 'code' is not unique in found",
+        ),
+        ({"enricher": "package.module.function"}, "the enricher is named as `package.module:function`"),
+        ({"limits": Limits(rate=Rate(calls=0))}, "rate is so many calls"),
+        ({"limits": Limits(key_rate=Rate(calls=1, per_s=inf))}, "key_rate is so many calls"),
+        ({"limits": Limits(attempts_max=0)}, "attempts_max is at least 1"),
+        ({"limits": Limits(concurrency=0)}, "concurrency is at least 1"),
+        ({"limits": Limits(timeout_s=0)}, "timeout_s is more than 0"),
+        ({"limits": Limits(timeout_s=nan)}, "timeout_s is more than 0"),
+        ({"limits": Limits(backoff_s=-1)}, "backoff_s is at least 0, and at most backoff_max_s"),
+        ({"limits": Limits(backoff_s=2, backoff_max_s=1)}, "backoff_s is at least 0, and at most backoff_max_s"),
+    ],
+)
+def test_a_declaration_that_could_not_work_is_refused(changes: dict[str, Any], problem: str) -> None:
+    with pytest.raises(WorkflowError, match=problem):
+        replace(PARCELS, **changes)
+
+
+@pytest.mark.parametrize(
+    "table",
+    [target(unique=True), target(UniqueConstraint("code")), target(Index(None, "code", unique=True))],
+    ids=["column", "constraint", "index"],
+)
+def test_whatever_makes_the_key_of_the_target_unique_will_do(table: Table) -> None:
+    assert replace(PARCELS, **by_code(table)).target_key == "code"
