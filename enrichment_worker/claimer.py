@@ -11,11 +11,11 @@ from collections.abc import Callable
 from math import inf
 
 from enrichment_worker.lane import Lane
-from enrichment_worker.patrol import about
 from enrichment_worker.pinned import Pinned
 from enrichment_worker.quota import Portion, Quota
 from enrichment_worker.session import Session
 from enrichment_worker.strays import release_strays
+from enrichment_worker.waits import about
 from shared.db.api_states import begin_probe, may_probe
 from shared.db.claim import FEW, Claimed, claim
 from shared.errors import DatabaseUnavailable

@@ -10,6 +10,7 @@ import psycopg
 from psycopg import sql
 
 from enrichment_worker.lane import Lane
+from enrichment_worker.waits import backoff
 from shared.db.curate import TAKEN_CHANNEL
 from shared.db.engine import connect
 from shared.db.workflow_states import STATE_CHANNEL
@@ -20,8 +21,6 @@ from shared.probe import Probe
 
 log = logging.getLogger(__name__)
 
-BACKOFF_S = (0.1, 5.0)
-"""The first wait for a lost connection, and the longest."""
 SILENCE_S = 30.0
 """After so long without a notification the connection is tried: a broken one may just be silent."""
 
@@ -63,8 +62,7 @@ class Listener(Part):
                 await self._listen()
             except (DatabaseUnavailable, psycopg.Error, TimeoutError, ConnectionError) as error:
                 log.warning("deaf for now, polling goes on: %s", type(error).__name__)
-            first_s, longest_s = BACKOFF_S
-            await self.pause(min(longest_s, first_s * 2.0 ** min(self._failures, 16)) * (0.5 + self._random() / 2))
+            await self.pause(backoff(self._failures, self._random))
             self._failures += 1
 
     async def _listen(self) -> None:

@@ -8,6 +8,7 @@ from enrichment_worker.bell import Bell
 from enrichment_worker.lane import Lane
 from enrichment_worker.pinned import Pinned
 from enrichment_worker.runner import Runner
+from enrichment_worker.waits import about
 from shared.lifecycle import Part
 from shared.probe import Probe
 
@@ -43,8 +44,3 @@ class Patrol(Part):
     async def _rest(self) -> None:
         """Until told, or for about the time of a poll: workers that began together do not look together."""
         await self._bell.wait(about(self._poll_s, self._random))
-
-
-def about(seconds: float, random: Callable[[], float]) -> float:
-    """A quarter more or less."""
-    return seconds * (0.75 + random() / 2)

@@ -15,13 +15,12 @@ from typing import Self
 import psycopg
 
 from enrichment_worker.refusal import is_refusal
+from enrichment_worker.waits import backoff
 from shared.db.engine import KEEPALIVE_OPTIONS, Connection, connect, is_outdated
 from shared.errors import DatabaseUnavailable
 
 log = logging.getLogger(__name__)
 
-BACKOFF_FIRST_S = 0.1
-BACKOFF_MAX_S = 5.0
 READ_ONLY = "25006"
 """The server became a standby."""
 
@@ -65,8 +64,7 @@ class Pinned:
     @property
     def backoff_s(self) -> float:
         """How long to wait before the next transaction, after one that found no database."""
-        longest_s = min(BACKOFF_MAX_S, BACKOFF_FIRST_S * 2.0 ** min(self._failures, 16))
-        return longest_s * (0.5 + self._random() / 2)
+        return backoff(self._failures, self._random)
 
     @asynccontextmanager
     async def transaction(self) -> AsyncIterator[Connection]:

@@ -10,14 +10,12 @@ import logging
 from collections.abc import Callable, Sequence
 
 from enrichment_worker.bell import Bell
-from enrichment_worker.patrol import about
 from enrichment_worker.pinned import Pinned
 from enrichment_worker.upstream import PROBE_S_MAX, Findings, Upstream
+from enrichment_worker.waits import about
 from shared.db.api_states import (
     abandon_probe,
     add_failures,
-    alert,
-    announce,
     clear_failures,
     end_probe,
     hold,
@@ -25,6 +23,7 @@ from shared.db.api_states import (
 )
 from shared.db.engine import Connection
 from shared.db.limits import sweep
+from shared.db.workflow_states import alert, announce
 from shared.errors import DatabaseUnavailable
 from shared.lifecycle import Part
 from shared.probe import Probe

@@ -6,8 +6,8 @@ import logging
 from collections.abc import Callable, Sequence
 
 from enrichment_worker.lane import Lane
-from enrichment_worker.patrol import about
 from enrichment_worker.pinned import Pinned
+from enrichment_worker.waits import about
 from shared.db.sessions import rescue
 from shared.errors import DatabaseUnavailable
 from shared.lifecycle import Part

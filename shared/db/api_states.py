@@ -12,8 +12,6 @@ from dataclasses import dataclass
 from psycopg.rows import class_row
 
 from shared.db.engine import Connection
-from shared.db.log import append_state
-from shared.db.workflow_states import STATE_CHANNEL
 
 HOLD_NEWS_S = 1.0
 """A hold that grows by less is told to nobody: many calls that were under way are asked to wait within a moment."""
@@ -154,15 +152,3 @@ async def abandon_probe(connection: Connection, api: str) -> None:
         WHERE api = %s AND broken_since IS NOT NULL""",
         (api,),
     )
-
-
-async def announce(connection: Connection, resources: Iterable[str]) -> None:
-    """Tells watchers, in the order of the log, and workers that the state of these workflows' API has changed."""
-    for resource in resources:
-        await append_state(connection, resource)
-        await alert(connection, resource)
-
-
-async def alert(connection: Connection, resource: str) -> None:
-    """Tells workers alone that there is something to look at."""
-    await connection.execute("SELECT pg_notify(%s, %s)", (STATE_CHANNEL, resource))

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from uuid import UUID
 
+from psycopg import sql
 from psycopg.rows import class_row
 
 from shared.db.engine import Connection
@@ -105,30 +106,42 @@ async def list_outcomes(connection: Connection, batch: int, *, after: int, limit
     return [(row[0], Outcome(*row[1:])) for row in await cursor.fetchall()]
 
 
+def moves(log: sql.Composable, of: sql.Composable) -> sql.Composed:
+    """For a FROM: what a log's entries say of the progress of batches, as `batch`, `key` and `n`.
+
+    So many items more, or less, have this queue status. `of` follows the batch's column, e.g. `= 7`.
+    """
+    return _MOVES.format(log=log, of=of)
+
+
+# What a batch queues comes from nowhere; what it lost to another batch is in none of its states.
+_MOVES = sql.SQL(
+    """(
+    SELECT batch, coalesce(to_queue, 'none') AS key, cardinality(items) AS n
+    FROM {log} WHERE batch {of} AND kind <> 'progress'
+    UNION ALL
+    SELECT batch, coalesce(from_queue, 'none'), -cardinality(items)
+    FROM {log} WHERE batch {of} AND kind <> 'progress' AND cause IS DISTINCT FROM batch
+    UNION ALL
+    SELECT left_batch, unnest(ARRAY[from_queue, 'none']), unnest(ARRAY[-1, 1]) * cardinality(items)
+    FROM {log} WHERE left_batch {of}
+) moves"""
+)
+_PROGRESS = sql.SQL(
+    """/* batch_progress */
+SELECT b.queued, b.folded, (
+    SELECT jsonb_object_agg(key, n) FROM (SELECT key, sum(n) AS n FROM {moves} GROUP BY key) numbers
+) FROM status_batch b WHERE b.id = %s"""
+).format(moves=moves(sql.SQL("status_event"), sql.SQL("= b.id")))
+
+
 async def read_progress(connection: Connection, batch: int) -> Progress:
     """How far a batch has come, from its entries in the log and what dropped partitions left in its row.
 
     Raises:
         UnknownBatch: there is no such batch.
     """
-    cursor = await connection.execute(
-        """/* batch_progress */
-        SELECT b.queued, b.folded, (
-            SELECT jsonb_object_agg(key, n) FROM (
-                SELECT key, sum(n) AS n FROM (
-                    SELECT coalesce(to_queue, 'none') AS key, cardinality(items) AS n
-                    FROM status_event WHERE batch = b.id AND kind <> 'progress'
-                    UNION ALL
-                    SELECT coalesce(from_queue, 'none'), -cardinality(items)
-                    FROM status_event WHERE batch = b.id AND kind <> 'progress' AND cause IS DISTINCT FROM batch
-                    UNION ALL
-                    SELECT unnest(ARRAY[from_queue, 'none']), unnest(ARRAY[-1, 1]) * cardinality(items)
-                    FROM status_event WHERE left_batch = b.id
-                ) moves GROUP BY key
-            ) numbers
-        ) FROM status_batch b WHERE b.id = %s""",
-        (batch,),
-    )
+    cursor = await connection.execute(_PROGRESS, (batch,))
     row = await cursor.fetchone()
     if row is None:
         raise UnknownBatch(str(batch))

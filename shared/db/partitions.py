@@ -14,6 +14,8 @@ from typing import Any
 import psycopg
 from psycopg import sql
 
+from shared.db.batches import moves
+
 DAY_SIZE = 2**40
 """Positions of a day."""
 EPOCH = date(1970, 1, 1)
@@ -87,7 +89,7 @@ def _partition(day: int) -> sql.Identifier:
 
 
 def _drop(connection: psycopg.Connection[Any], day: int) -> None:
-    connection.execute(_FOLD.format(partition=_partition(day)))
+    connection.execute(_FOLD.format(moves=moves(_partition(day), sql.SQL("IS NOT NULL"))))
     connection.execute(_COPY_CLAIMS.format(partition=_partition(day)))
     connection.execute(sql.SQL("DROP TABLE {}").format(_partition(day)))
     connection.execute(
@@ -97,18 +99,8 @@ def _drop(connection: psycopg.Connection[Any], day: int) -> None:
 
 _FOLD = sql.SQL(
     """
-WITH moved AS (
-    SELECT batch, coalesce(from_queue, 'none') AS left_, coalesce(to_queue, 'none') AS entered,
-           cause IS DISTINCT FROM batch AS moved_within, sum(cardinality(items)) AS n
-    FROM {partition} WHERE batch IS NOT NULL AND kind <> 'progress' GROUP BY 1, 2, 3, 4
-), said AS (
-    SELECT batch, key, sum(n) AS n FROM (
-        SELECT batch, entered AS key, n FROM moved
-        UNION ALL SELECT batch, left_, -n FROM moved WHERE moved_within
-        UNION ALL SELECT left_batch, unnest(ARRAY[from_queue, 'none']), unnest(ARRAY[-1, 1]) * cardinality(items)
-                  FROM {partition} WHERE left_batch IS NOT NULL
-    ) change GROUP BY batch, key
-), folded AS (SELECT batch, jsonb_object_agg(key, n) AS numbers FROM said GROUP BY batch)
+WITH said AS (SELECT batch, key, sum(n) AS n FROM {moves} GROUP BY batch, key),
+folded AS (SELECT batch, jsonb_object_agg(key, n) AS numbers FROM said GROUP BY batch)
 UPDATE status_batch b
 SET folded = (
     SELECT jsonb_object_agg(key, n) FROM (

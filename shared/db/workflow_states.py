@@ -8,7 +8,7 @@ it. Claims pay nothing for that.
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -112,10 +112,21 @@ async def resume(connection: Connection, resource: str, *, by: str, reason: str)
     return await _told(connection, resource, changed=cursor.rowcount == 1)
 
 
+async def announce(connection: Connection, resources: Iterable[str]) -> None:
+    """Tells watchers, in the order of the log, and workers that these workflows' state has changed, or their API's."""
+    for resource in resources:
+        await append_state(connection, resource)
+        await alert(connection, resource)
+
+
+async def alert(connection: Connection, resource: str) -> None:
+    """Tells workers alone that there is something to look at."""
+    await connection.execute("SELECT pg_notify(%s, %s)", (STATE_CHANNEL, resource))
+
+
 async def _told(connection: Connection, resource: str, *, changed: bool) -> bool:
     if changed:
-        await append_state(connection, resource)
-        await connection.execute("SELECT pg_notify(%s, %s)", (STATE_CHANNEL, resource))
+        await announce(connection, [resource])
     return changed
 
 
