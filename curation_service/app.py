@@ -35,6 +35,7 @@ async def run_service(settings: ServiceSettings, registry: Registry) -> None:
 
     Raises:
         AddressUnavailable: it cannot listen on its address.
+        BackboneUnavailable: there is no NATS, or what speaks to it is not installed.
         DatabaseUnavailable: there was no database in time.
         DatabaseUnfit: the database is too old, a standby, or not migrated.
         LogRewound: the database was restored, or lost its last commits.

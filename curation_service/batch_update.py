@@ -79,6 +79,7 @@ class BatchUpdates:
             ItemsRefused: an item cannot change, and the call does not allow that.
             RequestIdReused: another request came under this request_id.
             UnknownBatch, UnknownFailureGroup: the items are chosen by one that is not there.
+            DatabaseUnavailable: it may have been carried out; the same request_id tells.
         """
         # A request_id names what was done; with `validate_only` nothing is: the real call may follow under the same.
         request_id = None if command.validate_only else command.request_id

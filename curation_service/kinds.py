@@ -34,8 +34,6 @@ DECIMAL_DIGITS_MAX = 1_000
 class Kind:
     """How values of a column read and write as text."""
 
-    name: str
-    """For a message: `expected <name>`."""
     parse: Callable[[str], Any]
     """Text to value. Raises `ValueError` with what is wrong."""
     parse_all: Callable[[Sequence[str]], Sequence[Any] | None] = lambda _: None
@@ -73,7 +71,7 @@ def words(name: str, *, prefix: str, known: dict[str, str | None]) -> Kind:
             raise ValueError(f"expected {name}, one of {', '.join(known)}")
         return known[word]
 
-    return Kind(name=name, parse=parse, ordered=False)
+    return Kind(parse=parse, ordered=False)
 
 
 def _text(text: str) -> str:
@@ -102,7 +100,7 @@ def _whole(text: str, *, bits: int) -> int:
 
 
 def _integer(*, bits: int) -> Kind:
-    return Kind(name="a whole number", parse=partial(_whole, bits=bits))
+    return Kind(parse=partial(_whole, bits=bits))
 
 
 def _float(text: str) -> float:
@@ -169,21 +167,19 @@ def _opaque(text: str) -> Any:
     raise ValueError("this column can only be asked for with :*")
 
 
-TEXT = Kind(name="text", parse=_text, textual=True)
-UUID_KIND = Kind(name="a UUID", parse=_uuid, parse_all=_uuids)
-TIMESTAMP_KIND = Kind(name="a timestamp", parse=_timestamp, render=datetime.isoformat)
-LOCAL_TIMESTAMP_KIND = Kind(
-    name="a timestamp", parse=_local_timestamp, render=lambda value: datetime.isoformat(value) + "Z"
-)
-OPAQUE = Kind(name="nothing", parse=_opaque, ordered=False, comparable=False)
+TEXT = Kind(parse=_text, textual=True)
+UUID_KIND = Kind(parse=_uuid, parse_all=_uuids)
+TIMESTAMP_KIND = Kind(parse=_timestamp, render=datetime.isoformat)
+LOCAL_TIMESTAMP_KIND = Kind(parse=_local_timestamp, render=lambda value: datetime.isoformat(value) + "Z")
+OPAQUE = Kind(parse=_opaque, ordered=False, comparable=False)
 # In this order: REAL is a Float to SQLAlchemy, Float a Numeric in some releases, Enum a String in all.
 _KINDS: tuple[tuple[type[TypeEngine[Any]], Kind], ...] = (
     (String, TEXT),
     (Uuid, UUID_KIND),
     (Integer, _integer(bits=32)),
-    (REAL, Kind(name="a number", parse=_real, render=repr)),
-    (Float, Kind(name="a number", parse=_float, render=repr)),
-    (Numeric, Kind(name="a number", parse=_decimal)),
-    (Boolean, Kind(name="true or false", parse=_bool, render=lambda value: str(value).lower(), ordered=False)),
-    (Date, Kind(name="a date", parse=_date, render=date.isoformat)),
+    (REAL, Kind(parse=_real, render=repr)),
+    (Float, Kind(parse=_float, render=repr)),
+    (Numeric, Kind(parse=_decimal)),
+    (Boolean, Kind(parse=_bool, render=lambda value: str(value).lower(), ordered=False)),
+    (Date, Kind(parse=_date, render=date.isoformat)),
 )

@@ -15,6 +15,14 @@ class ServiceSettings(DatabaseSettings):
         description="The address that the service listens on, `host:port`; a port of 0 takes any free one. "
         "Without TLS and authentication: what is no private network reaches it through a proxy that has both.",
     )
+    pool_size: int = Field(
+        default=10,
+        ge=1,
+        le=1000,
+        description="Connections of the pool at most; for updates of a few items half as many more, and one a resource "
+        "for those of single items.",
+    )
+    pool_timeout_s: float = Field(default=10.0, gt=0, description="Seconds to wait for a free connection.")
     items_max: int = Field(
         default=100_000,
         ge=1,

@@ -18,7 +18,7 @@ from enrichment_worker.lane import Hold, Lane
 from enrichment_worker.slices import Slices
 from shared.attempt import Bench, attempt, overdue
 from shared.db.finish import Result
-from shared.errors import ProcessError
+from shared.errors import EnrichersStuck
 from shared.lifecycle import Part
 from shared.outcome import AttemptOutcome
 from shared.probe import Probe
@@ -29,16 +29,8 @@ log = logging.getLogger(__name__)
 RELEASED = AttemptOutcome(trigger="release")
 MERCY_S = 3.0
 """So long may an enricher take to end after it was told to."""
-
-
 STUCK_MIN = 4
 """So many attempts may be stuck in any case before the process ends."""
-
-
-class EnrichersStuck(ProcessError):
-    """As many attempts are stuck as there are places. What they hold is only freed by a new process."""
-
-    reason = "ENRICHERS_STUCK"
 
 
 class Grace:

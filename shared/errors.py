@@ -8,6 +8,7 @@
     │   ├── WorkflowError         a declaration that cannot work
     │   ├── LogRewound            the log has lost what was read from it
     │   ├── BackboneUnavailable   NATS cannot be reached; streams wait
+    │   ├── EnrichersStuck        what a worker holds is only freed by a new process
     │   └── Interrupted           a second signal ended it before it had let go of what it had
     ├── MessageUnreadable    bytes that are no message of the method
     ├── MessageTooLarge      a message beyond the limit
@@ -233,6 +234,12 @@ class BackboneUnavailable(ProcessError):
     """NATS cannot be reached, or refuses; streams wait until it is back."""
 
     reason = "BACKBONE_UNAVAILABLE"
+
+
+class EnrichersStuck(ProcessError):
+    """As many attempts are stuck as there are places. What they hold is only freed by a new process."""
+
+    reason = "ENRICHERS_STUCK"
 
 
 class Interrupted(ProcessError):

@@ -81,14 +81,6 @@ class DatabaseSettings(BaseSettings):
         repr=False,
         description="A direct address for LISTEN, where `DATABASE_URL` is a pooler in transaction mode.",
     )
-    pool_size: int = Field(
-        default=10,
-        ge=1,
-        le=1000,
-        description="Connections that the process holds at most, half as many for updates of a few items, and one a "
-        "resource for updates of single items.",
-    )
-    pool_timeout_s: float = Field(default=10.0, gt=0, description="Seconds to wait for a free connection.")
     start_timeout_s: float = Field(
         default=30.0, ge=0, le=3600, description="Seconds that a starting process waits for its database."
     )

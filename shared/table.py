@@ -89,9 +89,9 @@ def transition_table(workflow: Workflow) -> TransitionTable:
         if pair in seen:
             continue
         seen.add(pair)
-        for trigger, cancel in triggers:
-            rules += _rules(lifecycle, trigger, pair, cancel)
-        waiting += [(rule.to_status, rule.to_queue_status) for rule in rules]
+        found = [rule for trigger, cancel in triggers for rule in _rules(lifecycle, trigger, pair, cancel)]
+        waiting += [(rule.to_status, rule.to_queue_status) for rule in found]
+        rules += found
     return TransitionTable(tuple(rules))
 
 

@@ -101,7 +101,7 @@ async def claim(
     got something is to be followed up.
 
     Args:
-        connection: in a transaction.
+        connection: one statement is all it takes, so it need not be in a transaction.
         workflow: whose items.
         table: its rules.
         session: the worker's.

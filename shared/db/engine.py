@@ -1,7 +1,8 @@
 """The pool of a process and the edges of its transactions.
 
 SQLAlchemy owns the pool and the composed reads; the hot statements run on the psycopg connection underneath, in the
-same transaction. Whoever runs a statement gets a connection that is in a transaction already, and never commits.
+same transaction. Whoever runs a statement is given its connection, in a transaction or where each statement is one, and
+never commits.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 from shared.errors import DatabaseUnavailable
 
 Connection: TypeAlias = psycopg.AsyncConnection[Any]
-"""A psycopg connection inside a transaction."""
+"""A psycopg connection."""
 
 SESSION_OPTIONS = (
     "-c plan_cache_mode=force_custom_plan -c jit=off -c random_page_cost=1.1 -c work_mem=32MB -c timezone=UTC "

@@ -63,7 +63,7 @@ status_batch = Table(
     Column("queued", BigInteger, nullable=False, server_default=text("0")),
     Column("outcome_counts", JSONB, nullable=False, server_default=text("'{}'")),
     Column("position", BigInteger),
-    # What log partitions that were dropped since said of this batch's progress, by column of BatchProgress.
+    # What log partitions that were dropped since said of this batch's progress, by queue status.
     Column("folded", JSONB, nullable=False, server_default=text("'{}'")),
     Index("ix_status_batch_resource", "resource", "id"),
 )

@@ -41,7 +41,7 @@ class Tail(Part):
     def __init__(self, *, url: str, items_max: int = ITEMS_MAX) -> None:
         """`items_max` bounds the memory, in items of entries."""
         super().__init__()
-        self._url, self._items_max = url, items_max
+        self._url = url
         self._ring = Ring(items_max=items_max)
         self._readers = asyncio.Semaphore(READERS_MAX)
         self._idle: list[Connection] = []

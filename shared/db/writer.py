@@ -152,7 +152,7 @@ class Write:
 
 
 def compose(workflow: Workflow, write: Write) -> bytes:
-    """The statement, composed once and for all. Run it in a transaction at READ COMMITTED."""
+    """The statement, composed once and for all. Run it at READ COMMITTED, by itself or in a transaction."""
     names = item_names(workflow)
     given: dict[str, Expression] = {
         "trigger": write.trigger,

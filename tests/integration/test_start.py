@@ -82,13 +82,16 @@ Told = Callable[..., tuple[int, str]]
         ({"DATABASE_URL": "mysql://somebody:s3cret@host/name"}, "DATABASE_URL is no address of PostgreSQL"),
         ({"DATABASE_URL": "postgresql://somebody:s3cret@host:port/name"}, "DATABASE_URL is no address of PostgreSQL"),
         ({"DATABASE_URL": f"{NOWHERE}?colour=blue"}, "DATABASE_URL is no address of PostgreSQL"),
-        ({"DATABASE_URL": NOWHERE, "CURATION_POOL_SIZE": "ten"}, "CURATION_POOL_SIZE='ten' input should be a valid"),
-        ({"DATABASE_URL": NOWHERE, "CURATION_POOL_SIZE": "0"}, "input should be greater than or equal to 1"),
-        ({"DATABASE_URL": NOWHERE, "CURATION_POOL_TIMEOUT_S": "inf"}, "CURATION_POOL_TIMEOUT_S='inf'"),
+        (
+            {"DATABASE_URL": NOWHERE, "CURATION_START_TIMEOUT_S": "ten"},
+            "CURATION_START_TIMEOUT_S='ten' input",
+        ),
+        ({"DATABASE_URL": NOWHERE, "CURATION_START_TIMEOUT_S": "-1"}, "input should be greater than or equal to 0"),
+        ({"DATABASE_URL": NOWHERE, "CURATION_START_TIMEOUT_S": "inf"}, "CURATION_START_TIMEOUT_S='inf'"),
         ({"DATABASE_URL": NOWHERE, "CURATION_LOG_LEVEL": "loud"}, "CURATION_LOG_LEVEL='loud' input should be 'DEBUG'"),
         ({"DATABASE_URL": NOWHERE, "CURATION_LISTEN_URL": "s3cret"}, "CURATION_LISTEN_URL is no address of PostgreSQL"),
         ({"DATABASE_URL": NOWHERE, "CURATION_METRICS_LISTEN": "9000"}, "is no address to listen on, `host:port`"),
-        ({"CURATION_POOL_SIZE": "0"}, "CURATION_POOL_SIZE='0'"),
+        ({"CURATION_LOG_FORMAT": "xml"}, "CURATION_LOG_FORMAT='xml'"),
     ],
 )
 def test_a_wrong_setting_is_named(program: str, environment: dict[str, str], problem: str, told: Told) -> None:
@@ -102,6 +105,7 @@ def test_a_wrong_setting_is_named(program: str, environment: dict[str, str], pro
     ("program", "environment", "problem"),
     [
         ("curation_service", {"CURATION_LISTEN": "127.0.0.1:65536"}, "CURATION_LISTEN='127.0.0.1:65536' is no address"),
+        ("curation_service", {"CURATION_POOL_SIZE": "0"}, "CURATION_POOL_SIZE='0' input should be greater than"),
         ("curation_service", {"CURATION_READ_URL": "s3cret"}, "CURATION_READ_URL is no address of PostgreSQL"),
         ("curation_service", {"CURATION_NATS_URL": "nats://a:1,s3cret"}, "CURATION_NATS_URL is no address of NATS"),
         ("enrichment_worker", {"CURATION_EXPIRY_S": "6"}, "CURATION_EXPIRY_S='6' must be at least twice"),

@@ -10,7 +10,7 @@ from typing import Any
 import psycopg
 import pytest
 
-from enrichment_worker.runner import EnrichersStuck
+from shared.errors import EnrichersStuck
 from shared.workflow import EnrichmentContext, Item, Values
 from tests.support.worker import Gate, World
 

@@ -14,7 +14,7 @@ def environment(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_each_has_a_default_but_the_database_and_each_is_described(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert DatabaseSettings().pool_size == 10
+    assert DatabaseSettings().start_timeout_s == 30
     assert all(field.description for field in DatabaseSettings.model_fields.values())
     monkeypatch.delenv("DATABASE_URL")
     with pytest.raises(ValidationError, match="DATABASE_URL"):
@@ -33,8 +33,8 @@ def test_preparing_statements_can_be_switched_off(monkeypatch: pytest.MonkeyPatc
 
 
 def test_a_value_out_of_bounds_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("CURATION_POOL_SIZE", "0")
-    with pytest.raises(ValidationError, match="pool_size"):
+    monkeypatch.setenv("CURATION_START_TIMEOUT_S", "-1")
+    with pytest.raises(ValidationError, match="start_timeout_s"):
         DatabaseSettings()
 
 
@@ -42,4 +42,4 @@ def test_a_password_is_not_shown_and_nothing_can_be_changed() -> None:
     settings = DatabaseSettings()
     assert "secret" not in repr(settings)
     with pytest.raises(ValidationError):
-        settings.pool_size = 3  # type: ignore[misc]
+        settings.start_timeout_s = 3  # type: ignore[misc]
