@@ -28,8 +28,10 @@ class Kept(Generic[K, V]):
         return value
 
     def keep(self, key: K, value: V) -> None:
-        """Keeps a value under a key that has none."""
+        """Keeps a value, in the place of one that has its key; the last one in any case, however large."""
+        if (replaced := self._values.pop(key, None)) is not None:
+            self.size -= self._size_of(replaced)
         self._values[key] = value
         self.size += self._size_of(value)
-        while self.size > self._size_max:
+        while self.size > self._size_max and len(self._values) > 1:
             self.size -= self._size_of(self._values.popitem(last=False)[1])

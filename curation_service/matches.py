@@ -11,6 +11,7 @@ import asyncio
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
+from weakref import WeakValueDictionary
 
 from sqlalchemy import ARRAY, ColumnElement, any_, bindparam, cast, or_, select, true
 from sqlalchemy.ext.asyncio import AsyncConnection
@@ -40,24 +41,20 @@ class Matches:
     def __init__(self, *, database: Database, errands: Errands) -> None:
         self._database, self._errands = database, errands
         self._answers = Kept[Place, Sequence[int]](ANSWERS_KEPT, lambda answer: len(answer) + ANSWER_SIZE)
-        self._asking: dict[tuple[str, str], asyncio.Lock] = {}
+        self._asking: WeakValueDictionary[tuple[str, str], asyncio.Lock] = WeakValueDictionary()
 
     async def of(self, watch: WatchRequest, entries: Sequence[Entry]) -> Mapping[tuple[int, int], Sequence[int]]:
         """For each entry, by position and part, the indexes of its items that match."""
         question = watch.workflow.resource, watch.filter
         lock = self._asking.setdefault(question, asyncio.Lock())
-        try:
-            async with lock:
-                found = {(e.position, e.part): self._answers.get((*question, e.position, e.part)) for e in entries}
-                missing = [entry for entry in entries if found[entry.position, entry.part] is None]
-                if missing:
-                    for entry, matching in await self._errands.run(lambda: self._ask(watch, missing)):
-                        answer = [index for index, key in enumerate(entry.items) if key in matching]
-                        found[entry.position, entry.part] = answer
-                        self._answers.keep((*question, entry.position, entry.part), answer)
-        finally:
-            if not lock.locked():
-                self._asking.pop(question, None)
+        async with lock:
+            found = {(e.position, e.part): self._answers.get((*question, e.position, e.part)) for e in entries}
+            missing = [entry for entry in entries if found[entry.position, entry.part] is None]
+            if missing:
+                for entry, matching in await self._errands.run(lambda: self._ask(watch, missing)):
+                    answer = [index for index, key in enumerate(entry.items) if key in matching]
+                    found[entry.position, entry.part] = answer
+                    self._answers.keep((*question, entry.position, entry.part), answer)
         return {place: answer or () for place, answer in found.items()}
 
     async def _ask(self, watch: WatchRequest, entries: Iterable[Entry]) -> Sequence[tuple[Entry, frozenset[str]]]:

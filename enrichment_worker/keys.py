@@ -200,7 +200,8 @@ class Keys(Part):
         state.ask_at_s = now_s + max(REST_S_MIN, grant.next_s - HORIZON_S / 2 if has_slots else SLOT_S)
         for waiter in [waiter for waiter in state.waiting if waiter.until_s < now_s + grant.next_s]:
             state.waiting.remove(waiter)
-            waiter.let_in.set_exception(self._away(state, grant.next_s))
+            if not waiter.let_in.done():
+                waiter.let_in.set_exception(self._away(state, grant.next_s))
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from math import inf
 from typing import TYPE_CHECKING
 
-from sqlalchemy import PrimaryKeyConstraint, Table, UniqueConstraint
+from sqlalchemy import Column, PrimaryKeyConstraint, Table, UniqueConstraint
 
 from shared.errors import WorkflowError
 
@@ -44,8 +44,16 @@ def check_workflow(workflow: Workflow) -> None:
 
 def _is_unique(table: Table, name: str) -> bool:
     """Whether a constraint or an index makes this column unique, by itself and for all rows: an upsert asks for it."""
-    constraints = (c for c in table.constraints if isinstance(c, PrimaryKeyConstraint | UniqueConstraint))
-    indexes = (i for i in table.indexes if i.unique and i.dialect_options["postgresql"]["where"] is None)
+    constraints = (
+        c for c in table.constraints if isinstance(c, PrimaryKeyConstraint | UniqueConstraint) and not c.deferrable
+    )
+    indexes = (
+        i
+        for i in table.indexes
+        if i.unique
+        and i.dialect_options["postgresql"]["where"] is None
+        and all(isinstance(e, Column) for e in i.expressions)
+    )
     return any([column.name for column in each.columns] == [name] for each in (*constraints, *indexes))
 
 
@@ -60,7 +68,8 @@ def _limits_problem(limits: Limits) -> str | None:
         if number is not None and number < 1:
             return f"{word} is at least 1"
     if not 0 < limits.timeout_s < inf:
-        return "timeout_s is more than 0"
-    if not 0 <= limits.backoff_s <= limits.backoff_max_s < inf:
-        return "backoff_s is at least 0, and at most backoff_max_s"
+        return "timeout_s is more than 0, and finite"
+    for word in ("backoff_s", "backoff_max_s"):
+        if not 0 <= getattr(limits, word) < inf:
+            return f"{word} is at least 0, and finite"
     return None

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from shared.db.engine import Connection
+from shared.db.sessions import ALIVE
 from shared.workflow import Workflow
 
 
@@ -52,15 +53,12 @@ async def read_underway(connection: Connection, key: str, version: int, *, claim
 async def read_taken(connection: Connection, workflow: Workflow) -> Taken:
     """What is taken of a workflow's workers, and of the limits of its API."""
     cursor = await connection.execute(
-        """/* read_taken */
-        WITH alive AS MATERIALIZED (
-            SELECT id, resources FROM worker_session
-            WHERE ended_at IS NULL AND beat_at >= clock_timestamp() - make_interval(secs => expiry_s)
-        )
+        f"""/* read_taken */
+        WITH alive AS MATERIALIZED (SELECT id, resources FROM worker_session WHERE {ALIVE})
         SELECT (SELECT count(*) FROM alive WHERE %(resource)s = ANY(resources)),
                (SELECT next_at FROM call_schedule WHERE api = %(api)s AND key = '' AND next_at > clock_timestamp()),
                (SELECT coalesce(sum(l.slots), 0) FROM call_lease l JOIN alive a ON a.id = l.session
-                WHERE l.api = %(api)s AND l.key = '')""",
+                WHERE l.api = %(api)s AND l.key = '')""",  # noqa: S608 - our own words
         {"resource": workflow.resource, "api": workflow.api},
     )
     row = await cursor.fetchone()

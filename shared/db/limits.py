@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from math import inf
 
 from shared.db.engine import Connection
+from shared.db.sessions import ALIVE
 from shared.workflow import Rate
 
 WHOLE = ""
@@ -163,7 +164,7 @@ async def lease(
     return dict(await (await connection.execute(_LEASE, parameters)).fetchall())
 
 
-_LEASE = """/* lease */
+_LEASE = f"""/* lease */
 WITH asked AS (
     SELECT * FROM unnest(%(keys)s::text[], %(wanted)s::int[], %(used)s::int[]) AS a (key, wanted, used)
 ),
@@ -172,7 +173,7 @@ taken AS (
     FROM asked a
     JOIN call_lease l ON l.api = %(api)s AND l.key = a.key AND l.session <> %(session)s
     JOIN worker_session w ON w.id = l.session
-    WHERE w.ended_at IS NULL AND w.beat_at >= clock_timestamp() - make_interval(secs => w.expiry_s)
+    WHERE {ALIVE}
     GROUP BY l.key
 )
 INSERT INTO call_lease AS l (api, key, session, slots)
@@ -180,7 +181,7 @@ SELECT %(api)s, a.key, %(session)s, greatest(a.used, least(a.wanted, %(max)s - c
 FROM asked a LEFT JOIN taken t ON t.key = a.key
 ORDER BY a.key
 ON CONFLICT (api, key, session) DO UPDATE SET slots = excluded.slots
-RETURNING l.key, l.slots"""
+RETURNING l.key, l.slots"""  # noqa: S608 - our own words
 
 
 async def keep(connection: Connection, api: str, session: int, used: Mapping[str, int]) -> None:

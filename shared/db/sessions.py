@@ -46,10 +46,12 @@ class WorkerSession:
     failed: int
 
 
-_COLUMNS = """id, host, version, resources,
-    CASE WHEN ended_at IS NOT NULL THEN 'ended'
-         WHEN beat_at < clock_timestamp() - make_interval(secs => expiry_s) THEN 'silent'
-         ELSE 'alive' END AS state,
+SILENT = "greatest(beat_at, pg_postmaster_start_time()) < clock_timestamp() - make_interval(secs => expiry_s)"
+"""SQL, of a session: it has not beaten for longer than it said it may. While PostgreSQL was away nobody could."""
+ALIVE = f"ended_at IS NULL AND NOT {SILENT}"
+"""SQL, of a session."""
+_COLUMNS = f"""id, host, version, resources,
+    CASE WHEN ended_at IS NOT NULL THEN 'ended' WHEN {SILENT} THEN 'silent' ELSE 'alive' END AS state,
     started_at, beat_at, ended_at, in_flight, done, failed"""
 
 
@@ -137,13 +139,10 @@ async def rescue(connection: Connection, workflow: Workflow, table: TransitionTa
     return int(row[0])
 
 
-# While PostgreSQL was away nobody could beat.
-_END_SILENT = """/* end_silent */
+_END_SILENT = f"""/* end_silent */
 UPDATE worker_session SET ended_at = clock_timestamp()
-WHERE id IN (SELECT id FROM worker_session
-             WHERE ended_at IS NULL AND greatest(beat_at, pg_postmaster_start_time())
-                                        < clock_timestamp() - make_interval(secs => expiry_s)
-             ORDER BY id FOR UPDATE SKIP LOCKED)"""
+WHERE id IN (SELECT id FROM worker_session WHERE ended_at IS NULL AND {SILENT}
+             ORDER BY id FOR UPDATE SKIP LOCKED)"""  # noqa: S608 - our own words
 # Apart from the order and the limit, or the planner walks over the whole table in order of key until it has met enough.
 _LOST = sql.SQL(
     """orphaned AS MATERIALIZED (

@@ -116,7 +116,7 @@ async def test_what_is_running_says_where_since_when_and_how_far(service: Runnin
     assert (later.step, later.fraction, later.since_time) == ("weighing", 0.75, cause.since_time)
 
 
-@pytest.mark.parametrize("lost", ["beat_at = now() - interval '1 day'", "ended_at = now()"])
+@pytest.mark.parametrize("lost", ["expiry_s = 0", "ended_at = now()"])
 async def test_an_item_whose_worker_is_gone_waits_for_its_rescue(service: RunningService, lost: str) -> None:
     session = await work(service, "forge")
     await scan(service, 1)

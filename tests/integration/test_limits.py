@@ -119,9 +119,7 @@ async def test_slots_of_a_worker_that_died_come_back_when_its_session_expires(
         await worker.see(worker.probe.expect("claimed", times=3))
         assert calls.times == []
         async with world.transaction() as connection:
-            await connection.execute(
-                "UPDATE worker_session SET beat_at = beat_at - interval '2 hours' WHERE id = %s", [dead]
-            )
+            await connection.execute("UPDATE worker_session SET expiry_s = 0 WHERE id = %s", [dead])
         rows = await world.ended(worker)
     assert {row["lookup_status"] for row in rows} == {"completed"}
     assert calls.most_at_once <= 2

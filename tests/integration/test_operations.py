@@ -134,7 +134,7 @@ async def test_workers_are_alive_silent_or_ended_by_the_clock_of_the_database(se
             await open_session(connection, host=host, version="1", resources=["parcels", "places"], expiry_s=10)
             for host in ("a", "b", "c", "d")
         ]
-    await execute(service.database, f"UPDATE worker_session SET beat_at = now() - interval '11 s' WHERE id = {silent}")
+    await execute(service.database, f"UPDATE worker_session SET expiry_s = 0 WHERE id = {silent}")
     await execute(service.database, f"UPDATE worker_session SET ended_at = now() WHERE id = {ended}")
     await execute(service.database, f"UPDATE worker_session SET ended_at = now() - interval '2 days' WHERE id = {old}")
     await service.stub.PauseWorkflow(pause())

@@ -14,10 +14,17 @@ def test_what_was_not_asked_for_the_longest_is_given_up_for_what_is_new() -> Non
     assert ([kept.get(key) for key in "abcd"], kept.size) == (["aaa", None, "ccc", "dddd"], 10)
 
 
-def test_what_is_too_large_is_not_kept_and_the_size_stays_right() -> None:
+def test_what_is_too_large_is_kept_alone_until_the_next() -> None:
     kept = Kept[str, str](10, len)
     kept.keep("a", "aaa")
     kept.keep("b", "b" * 11)
-    assert ([kept.get(key) for key in "ab"], kept.size) == ([None, None], 0)
-    kept.keep("b", "b")
-    assert (kept.get("b"), kept.size) == ("b", 1)
+    assert ([kept.get(key) for key in "ab"], kept.size) == ([None, "b" * 11], 11)
+    kept.keep("c", "c")
+    assert ([kept.get(key) for key in "bc"], kept.size) == ([None, "c"], 1)
+
+
+def test_what_is_kept_twice_is_counted_once() -> None:
+    kept = Kept[str, str](10, len)
+    kept.keep("a", "aaaaaaaa")
+    kept.keep("a", "aaa")
+    assert (kept.get("a"), kept.size) == ("aaa", 3)

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import asyncio
 
+import pytest
+
 from enrichment_worker.keys import Door, Keys
 from enrichment_worker.pinned import Pinned
+from shared.db.limits import Grant
 from shared.enrichment import TurnedAway
 from shared.workflow import Limits
 
@@ -23,3 +26,16 @@ async def test_who_waits_for_a_key_leaves_most_places_of_its_workflow_free_and_a
     for task in waiting:
         task.cancel()
     await asyncio.gather(*waiting, return_exceptions=True)
+
+
+async def test_who_left_in_the_moment_that_would_have_turned_him_away_is_left_alone() -> None:
+    nobody = Pinned("", name="nobody", random=lambda: 1.0, timeout_s=1.0)
+    limits = Limits(concurrency=40, key_concurrency=1)
+    keys = Keys(api="API", limits=[limits], session=lambda: 1, pinned=nobody)
+    task = asyncio.ensure_future(Door.of(keys, limits).enter("key", wait_s=60))
+    await asyncio.sleep(0)  # noqa: TID251 - it begins to wait
+    task.cancel()
+    keys._take(keys._keys["key"], Grant("key", 0, 100.0, 100.0, 0.0), 0, (0.0, 0.0))
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert keys.turned_away == 0

@@ -7,7 +7,7 @@ from math import inf, nan
 from typing import Any
 
 import pytest
-from sqlalchemy import Column, Index, Integer, MetaData, Table, Text, UniqueConstraint, text
+from sqlalchemy import Column, Index, Integer, MetaData, Table, Text, UniqueConstraint, func, text
 
 from shared.errors import WorkflowError
 from shared.workflow import Curation, Limits, QueueColumns, Rate
@@ -22,6 +22,12 @@ def target(*arguments: Any, unique: bool | None = None) -> Table:
     """One whose key is another column than the one that upserts go by."""
     columns = Column("id", Integer, primary_key=True, server_default=text("0")), Column("code", Text, unique=unique)
     return Table("found", MetaData(), *columns, Column("other", Text), *arguments)
+
+
+def by_expression() -> Table:
+    table = target()
+    Index(None, func.lower(table.c.code), unique=True)
+    return table
 
 
 def by_code(table: Table) -> dict[str, Any]:
@@ -45,6 +51,9 @@ def by_code(table: Table) -> dict[str, Any]:
         ({"target_key": "nothing"}, "target_key 'nothing' is no column that an enricher fills"),
         (by_code(target()), "target_key 'code' is not unique in found"),
         (by_code(target(UniqueConstraint("code", "other"))), "target_key 'code' is not unique in found"),
+        (by_code(target(UniqueConstraint("code", deferrable=True))), "target_key 'code' is not unique in found"),
+        (by_code(target(Index(None, text("lower(code)"), unique=True))), "target_key 'code' is not unique in found"),
+        (by_code(by_expression()), "target_key 'code' is not unique in found"),
         (
             by_code(target(Index(None, "code", unique=True, postgresql_where=text("other IS NULL")))),
             "target_key 'code' is not unique in found",
@@ -56,8 +65,9 @@ def by_code(table: Table) -> dict[str, Any]:
         ({"limits": Limits(concurrency=0)}, "concurrency is at least 1"),
         ({"limits": Limits(timeout_s=0)}, "timeout_s is more than 0"),
         ({"limits": Limits(timeout_s=nan)}, "timeout_s is more than 0"),
-        ({"limits": Limits(backoff_s=-1)}, "backoff_s is at least 0, and at most backoff_max_s"),
-        ({"limits": Limits(backoff_s=2, backoff_max_s=1)}, "backoff_s is at least 0, and at most backoff_max_s"),
+        ({"limits": Limits(timeout_s=inf)}, "timeout_s is more than 0, and finite"),
+        ({"limits": Limits(backoff_s=-1)}, "backoff_s is at least 0, and finite"),
+        ({"limits": Limits(backoff_max_s=nan)}, "backoff_max_s is at least 0, and finite"),
     ],
 )
 def test_a_declaration_that_could_not_work_is_refused(changes: dict[str, Any], problem: str) -> None:
