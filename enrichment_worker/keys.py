@@ -53,8 +53,8 @@ class Keys(Part):
         self.api = api
         self._session, self._pinned, self._probe = session, pinned, probe or Probe()
         # Where workflows differ, the strictest holds, as for the breaker.
-        rate = max((each.key_rate for each in limits), key=interval_s)
-        self._interval_s, self._late_s = interval_s(rate), late_s(rate)
+        rates = [each.key_rate for each in limits]
+        self._interval_s, self._late_s = max(map(interval_s, rates)), min(map(late_s, rates))
         self._slots_max = min((n for each in limits if (n := each.key_concurrency) is not None), default=None)
         self._keys: dict[str, Key] = {}
         self._bell = Bell()

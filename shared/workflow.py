@@ -173,7 +173,7 @@ class Workflow:
     target: Table
     """Where an enricher's values go."""
     target_key: str
-    """The target's unique column that decides between insert and update."""
+    """The target's column that decides between insert and update; the table declares it unique."""
     curation: Curation
     queue: QueueColumns
     enricher: str

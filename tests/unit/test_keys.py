@@ -8,9 +8,9 @@ import pytest
 
 from enrichment_worker.keys import Door, Keys
 from enrichment_worker.pinned import Pinned
-from shared.db.limits import Grant
+from shared.db.limits import Grant, interval_s, late_s
 from shared.enrichment import TurnedAway
-from shared.workflow import Limits
+from shared.workflow import Limits, Rate
 
 
 async def test_who_waits_for_a_key_leaves_most_places_of_its_workflow_free_and_all_of_others() -> None:
@@ -39,3 +39,12 @@ async def test_who_left_in_the_moment_that_would_have_turned_him_away_is_left_al
     with pytest.raises(asyncio.CancelledError):
         await task
     assert keys.turned_away == 0
+
+
+@pytest.mark.parametrize("turn", [1, -1])
+def test_of_the_rates_of_its_workflows_the_strictest_holds(turn: int) -> None:
+    nobody = Pinned("", name="nobody", random=lambda: 1.0, timeout_s=1.0)
+    steady, bursting, fast = Rate(calls=10), Rate(calls=600, per_s=60), Rate(calls=100)
+    limits = [Limits(), *(Limits(key_rate=rate) for rate in (steady, bursting, fast)[::turn])]
+    keys = Keys(api="API", limits=limits, session=lambda: 1, pinned=nobody)
+    assert (keys._interval_s, keys._late_s) == (interval_s(steady), late_s(steady))
