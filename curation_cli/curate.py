@@ -9,7 +9,7 @@ from google.protobuf.json_format import MessageToDict
 from rich.console import Console
 
 from curation.v1 import curation_pb2 as pb
-from curation_cli.show import print_table, queue_word, word
+from curation_cli.show import print_lines, print_table, queue_word, word
 from curation_client.aio import CurationClient
 from curation_client.requests import StatusOptions
 
@@ -29,19 +29,17 @@ def print_batch(console: Console, answer: pb.BatchUpdateStatusResponse | pb.Retr
     """Prints what a call did, or would do."""
     batch = answer.batch
     name = f"batch {batch.batch_id}" if batch.batch_id else "nothing is changed; it would be"
-    console.print(
-        f"{name}: {batch.requested_count} items, {batch.changed_count} changed, {batch.queued_count} queued",
-        highlight=False,
-    )
+    counts = f"{batch.requested_count} items, {batch.changed_count} changed, {batch.queued_count} queued"
+    print_lines(console, f"{name}: {counts}")
     for count in answer.outcome_counts:
         reason = word(pb.OutcomeReason.Name(count.reason), "OUTCOME_REASON_")
-        console.print(f"  {count.count} left as they were: {reason}", highlight=False)
+        print_lines(console, f"  {count.count} left as they were: {reason}")
 
 
 async def list_items(client: CurationClient, console: Console, *, resource: str, matching: str, count: int) -> None:
     """Prints items, a line each so that other commands can take them, and the counts of all that match."""
     for item in await first_items(client, pb.ListItemsRequest(resource=resource, filter=matching), count):
-        console.print(_item_line(item), highlight=False, markup=False, soft_wrap=True)
+        print_lines(console, _item_line(item))
     counts = (await client.count_items(resource, matching)).counts
     rows = ((c.status, queue_word(c.queue_status), c.count) for c in counts)
     print_table(console, "all that match", ("status", "queue", "items"), rows)

@@ -19,7 +19,7 @@ from curation_cli.curate import first_items
 from curation_cli.data import import_places, place_count
 from curation_cli.follow import follow_batch, print_summary
 from curation_cli.processes import Child
-from curation_cli.show import describe_error, print_table, progress_bar
+from curation_cli.show import describe_error, print_lines, print_table, progress_bar
 from curation_cli.up import Place, Running, started
 from curation_client.aio import CurationClient
 
@@ -83,7 +83,8 @@ class Demo:
         try:
             await self.client.set_status("places", "SelectedForDeepScan", ids=ids, actor=ACTOR)
         except grpc.RpcError as error:
-            self._say(f"Refused, as it should be, because one of the places is archived:\n  {describe_error(error)}")
+            self._say("Refused, as it should be, because one of the places is archived:")
+            print_lines(self.console, *(f"  {line}" for line in describe_error(error).split("\n")))
 
     async def enrich_places(self) -> None:
         """The trigger status on many places by id; then the batch is watched to its end."""
@@ -121,7 +122,7 @@ class Demo:
         return [item.id for item in await first_items(self.client, request, count)]
 
     def _say(self, text: str) -> None:
-        self.console.print(f"\n{text}", highlight=False, markup=False, soft_wrap=True)
+        print_lines(self.console, "", text)
 
 
 @asynccontextmanager

@@ -8,7 +8,7 @@ from rich.console import Console
 
 from curation.v1 import curation_pb2 as pb
 from curation_cli.curate import print_batch
-from curation_cli.show import moment, print_table, queue_word, word
+from curation_cli.show import moment, print_lines, print_table, queue_word, shown, word
 from curation_client.aio import CurationClient
 from curation_client.requests import RetryOptions
 
@@ -21,7 +21,7 @@ async def print_failures(client: CurationClient, console: Console, *, resource: 
         (
             group.failure_group_id,
             group.item_count,
-            f"{group.upstream}, {group.kind}: {group.message}\ne.g. {group.sample_item_id}",
+            shown(f"{group.upstream}, {group.kind}: {group.message}", f"e.g. {group.sample_item_id}"),
             moment(group.last_seen_time),
         )
         for group in page.groups
@@ -39,9 +39,9 @@ async def print_why(client: CurationClient, console: Console, *, resource: str, 
     """Prints what stands in the way of an item, or where it is."""
     answer = await client.explain_item(resource, key)
     item = answer.item
-    console.print(f"{item.id}  {item.status}, {queue_word(item.queue_status)}", highlight=False, markup=False)
+    print_lines(console, f"{item.id}  {item.status}, {queue_word(item.queue_status)}")
     for cause in answer.causes:
-        console.print(f"  {cause_words(cause)}", highlight=False, markup=False, soft_wrap=True)
+        print_lines(console, f"  {cause_words(cause)}")
 
 
 def cause_words(cause: pb.Cause) -> str:

@@ -23,7 +23,7 @@ from curation_cli.demo import demo_started, run_demo
 from curation_cli.failures import print_failures, print_why, retry
 from curation_cli.operate import ACTOR, change_state, print_workers, print_workflows
 from curation_cli.processes import ChildFailed
-from curation_cli.show import describe_error
+from curation_cli.show import describe_error, one_line, print_lines
 from curation_cli.up import Place, Running, started
 from curation_cli.watch import watch
 from curation_client.aio import CurationClient
@@ -125,7 +125,7 @@ async def _demo(console: Console, place: Place) -> None:
         again = shlex.join(
             [_path(PROG), "up", *([] if place.folder == DATA.absolute() else ["--data", str(place.folder)])]
         )
-        console.print(f"\nStart it to stay with: {again}", highlight=False, markup=False, soft_wrap=True)
+        print_lines(console, "", f"Start it to stay with: {again}")
 
 
 def _path(program: str) -> str:
@@ -140,19 +140,19 @@ def _print_addresses(console: Console, running: Running) -> None:
     """Where everything is, and how a stock client calls it."""
     url = f"http://{running.address}/curation.v1.CurationService/CountItems"
     call = [_path("buf"), "curl", "--protocol", "grpc", "--http2-prior-knowledge", "-d", '{"resource": "places"}', url]
-    lines = (
+    print_lines(
+        console,
         f"service     {running.address} (gRPC, with reflection and health)",
         f"PostgreSQL  {make_url(running.database_url).render_as_string()}",
         *(f"log         {child.log}" for child in running.children),
         f"call it     {shlex.join(call)}",
         f"or          {shlex.join([_path(PROG), 'watch', 'places', '--address', running.address])}",
     )
-    for line in lines:
-        console.print(line, highlight=False, markup=False, soft_wrap=True)
 
 
 def _fail(message: str) -> int:
-    print(message, file=sys.stderr)  # noqa: T201 - the command's own output
+    for line in message.split("\n"):
+        print(one_line(line), file=sys.stderr)  # noqa: T201 - the command's own output
     return 1
 
 

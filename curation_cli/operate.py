@@ -5,7 +5,7 @@ from __future__ import annotations
 from rich.console import Console
 
 from curation.v1 import curation_pb2 as pb
-from curation_cli.show import moment, print_table, state_words, word
+from curation_cli.show import moment, print_lines, print_table, shown, state_words, word
 from curation_client.aio import CurationClient
 
 ACTOR = "command line"
@@ -35,7 +35,7 @@ async def change_state(client: CurationClient, console: Console, *, command: str
     if command == "drain":
         drained = await client.drain_workflow(resource, actor=ACTOR, reason=reason)
         _print_state(console, drained.state, changed=drained.changed)
-        console.print(f"  {drained.in_flight_count} items are still with workers", highlight=False)
+        print_lines(console, f"  {drained.in_flight_count} items are still with workers")
         return
     call = client.pause_workflow if command == "pause" else client.resume_workflow
     answer = await call(resource, actor=ACTOR, reason=reason)
@@ -44,20 +44,19 @@ async def change_state(client: CurationClient, console: Console, *, command: str
 
 def _print_state(console: Console, state: pb.WorkflowState, *, changed: bool) -> None:
     before = "" if changed else " (as it was before)"
-    line = f"{state.resource}: {state_words(state) or 'running'}{before}"
-    console.print(line, highlight=False, markup=False, soft_wrap=True)
+    print_lines(console, f"{state.resource}: {state_words(state) or 'running'}{before}")
 
 
 def _worker_row(worker: pb.Worker) -> tuple[object, ...]:
     last = f"ended {moment(worker.end_time)}" if worker.HasField("end_time") else f"beat {moment(worker.beat_time)}"
     return (
         worker.worker_id,
-        f"{worker.version} at {worker.host}\nsince {moment(worker.start_time)}",
-        f"{word(pb.WorkerState.Name(worker.state), 'WORKER_STATE_')}\n{last}",
+        shown(f"{worker.version} at {worker.host}", f"since {moment(worker.start_time)}"),
+        shown(word(pb.WorkerState.Name(worker.state), "WORKER_STATE_"), last),
         worker.in_flight_count,
         worker.done_count,
         worker.failed_count,
-        "\n".join(_served(state) for state in worker.workflows),
+        shown(*map(_served, worker.workflows)),
     )
 
 

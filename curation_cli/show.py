@@ -1,4 +1,7 @@
-"""How the command line shows things: a live table on a terminal, plain lines once a second elsewhere."""
+"""How the command line shows things: a live table on a terminal, plain lines once a second elsewhere.
+
+Names, reasons and errors come from others: `shown` keeps what is in them from acting on the terminal.
+"""
 
 from __future__ import annotations
 
@@ -15,6 +18,7 @@ from rich.console import Console
 from rich.live import Live
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
+from rich.text import Text
 
 from curation.v1 import curation_pb2 as pb
 
@@ -56,18 +60,36 @@ class BatchBoard:
             self._live.update(_progress_table(self._title, progress))
         elif progress.done or monotonic() - self._shown_at >= LINE_S:
             self._shown_at = monotonic()
-            self._console.print(f"  {self._title}: {progress_line(progress)}", highlight=False, soft_wrap=True)
+            print_lines(self._console, f"  {self._title}: {progress_line(progress)}")
+
+
+def one_line(value: object) -> str:
+    """A value in a line: what is not printable, such as a line end or an escape, is a space."""
+    return "".join(c if c.isprintable() else " " for c in str(value))
+
+
+def shown(*values: object) -> Text:
+    """Values as they are to be read, a line each; nothing in them is taken for markup."""
+    return Text("\n").join(Text(one_line(value)) for value in values)
+
+
+def print_lines(console: Console, *values: object) -> None:
+    """Values, a line each, however long: other commands can take them."""
+    console.print(shown(*values), soft_wrap=True)
 
 
 def print_table(
     console: Console, title: str, columns: Sequence[str], rows: Iterable[Sequence[object]], *, with_ids: bool = False
 ) -> None:
-    """A table; a long cell is folded, never cut. `with_ids` in the first column: those are copied, so never folded."""
+    """A table; a long cell is folded, never cut. `with_ids` in the first column: those are copied, so never folded.
+
+    A cell of several lines is `shown` of them.
+    """
     table = Table(title=title, title_justify="left", title_style="bold")
     for n, column in enumerate(columns):
         table.add_column(column, overflow="fold", no_wrap=with_ids and n == 0)
     for row in rows:
-        table.add_row(*("" if cell is None else str(cell) for cell in row))
+        table.add_row(*(cell if isinstance(cell, Text) else shown("" if cell is None else cell) for cell in row))
     console.print(table)
 
 
@@ -77,7 +99,9 @@ def describe_error(error: grpc.RpcError) -> str:
         return str(error)
     status = rpc_status.from_call(error)  # type: ignore[arg-type] # an AioRpcError has all that is read here
     if status is None and error.code() == grpc.StatusCode.UNAVAILABLE:
-        return f"no service answers: {error.details()}\n  `curation up` starts one; --address says where it is"
+        return (
+            f"no service answers: {one_line(error.details())}\n  `curation up` starts one; --address says where it is"
+        )
     lines = [f"{error.code().name}: {error.details()}"]
     for detail in status.details if status else ():
         info, precondition = error_details_pb2.ErrorInfo(), error_details_pb2.PreconditionFailure()
@@ -86,7 +110,7 @@ def describe_error(error: grpc.RpcError) -> str:
         elif detail.Unpack(precondition):
             shown = precondition.violations[:VIOLATIONS_SHOWN]
             lines += [f"{violation.type} {violation.subject}: {violation.description}" for violation in shown]
-    return "\n  ".join(lines)
+    return "\n  ".join(map(one_line, lines))
 
 
 def queue_word(status: pb.QueueStatus) -> str:

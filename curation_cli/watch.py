@@ -7,7 +7,7 @@ from contextlib import aclosing
 from rich.console import Console
 
 from curation.v1 import curation_pb2 as pb
-from curation_cli.show import progress_line, queue_word, state_words
+from curation_cli.show import print_lines, progress_line, queue_word, state_words
 from curation_client.aio import CurationClient
 from curation_client.watch import Part, SnapshotStart
 
@@ -20,7 +20,7 @@ async def watch(client: CurationClient, console: Console, *, resource: str, batc
     async with aclosing(updates):
         async for update in updates:
             for line in _lines(update.part):
-                console.print(line, highlight=False, markup=False, soft_wrap=True)
+                print_lines(console, line)
 
 
 def _lines(part: Part) -> list[str]:

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import io
 
+import grpc
+import pytest
+from grpc.aio import AioRpcError, Metadata
 from rich.console import Console
 
-from curation_cli.show import print_table
+from curation_cli.show import describe_error, print_lines, print_table, shown
 
 WIDTH = 80
 
@@ -31,3 +34,30 @@ def test_an_id_is_never_folded_so_that_it_can_be_copied() -> None:
     lines = printed((group, "a long message " * 10), with_ids=True)
     assert sum(group in line for line in lines) == 1
     assert "".join(lines).count("message") == 10
+
+
+@pytest.mark.parametrize(
+    ("foreign", "line"),
+    [
+        ("see ticket [/42]", "see ticket [/42]"),
+        ("[red] and [bold]", "[red] and [bold]"),
+        ("\x1b[31mred", " [31mred"),
+        ("a\nb\r\u2028c", "a b  c"),
+        (":warning: \u202eodd", ":warning:  odd"),
+        ("half \udce9", "half  "),
+    ],
+)
+def test_what_others_wrote_is_shown_in_a_line_and_not_acted_on(foreign: str, line: str) -> None:
+    assert shown(foreign).plain == line
+    console = Console(file=io.StringIO(), width=WIDTH, force_terminal=True, no_color=True)
+    print_lines(console, foreign)
+    assert isinstance(console.file, io.StringIO)
+    assert console.file.getvalue() == f"{line}\n"
+    assert line.rstrip() in "".join(printed((foreign, 1)))
+
+
+@pytest.mark.parametrize("code", [grpc.StatusCode.NOT_FOUND, grpc.StatusCode.UNAVAILABLE])
+def test_an_error_that_quotes_others_forges_no_line(code: grpc.StatusCode) -> None:
+    told = describe_error(AioRpcError(code, Metadata(), Metadata(), details="\x1b[Ka\nforged"))
+    assert " [Ka forged" in told
+    assert "\x1b" not in told
