@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from workflows.local_businesses.fetch import SIZE_BYTES_MAX
 from workflows.local_businesses.page import (
     EMAILS_MAX,
     SITEMAP_LINKS_MAX,
@@ -47,6 +48,15 @@ def test_mail_addresses_are_bounded_in_number() -> None:
         (b"<title>a\x00b</title>", None, "ab"),
         (b"<title>\xff</title>", None, "�"),
         (b"<title>x</title>", "no-such-charset", "x"),
+        (b"<title>x</title>", "iso-8859-12", "x"),
+        (b"<title>x</title>", "a\x00\u0663", "x"),
+        ("<title>Café</title>".encode("utf-16"), None, "Café"),
+        ("<title>Café</title>".encode("utf-16"), "iso-8859-1", "Café"),
+        ("<title>Café</title>".encode("utf-16-be"), "UTF-16BE", "Café"),
+        ("<title>Café</title>".encode("utf-8-sig"), "windows-1252", "Café"),
+        ("<title>喫茶</title>".encode("shift_jis"), "Shift_JIS", "喫茶"),
+        ('<meta charset="GB2312"><title>茶馆</title>'.encode("gb2312"), None, "茶馆"),
+        (b"<meta charset=utf-16><title>x</title>", None, "x"),
         (b"<title>one</title><p>t</p><svg><title>two</title></svg>", None, "one"),
         (b"<title>  </title>", None, None),
         (b"<p>no title", None, None),
@@ -57,6 +67,18 @@ def test_a_title_is_read_in_its_charset(body: bytes, charset: str | None, title:
     assert parse_page(body, charset).title == title
 
 
+@pytest.mark.parametrize("codec", ["idna", "undefined", "unicode_escape", "utf-7", "hex", "zlib", "rot13"])
+def test_a_codec_that_is_none_of_the_web_is_not_used(codec: str) -> None:
+    body = r"<title>Café +2AA- \ud800</title>".encode()
+    assert parse_page(body, codec) == parse_page(f"<meta charset={codec}>".encode() + body, None)
+    assert parse_page(body, codec).title == r"Café +2AA- \ud800"
+
+
+def test_what_the_parser_cannot_read_ends_the_page_there() -> None:
+    page = parse_page(b"<title>x</title>a@b.de <![ x ]> c@d.de", None)
+    assert (page.title, page.emails[:1]) == ("x", ["a@b.de"])
+
+
 def test_an_unclosed_title_does_not_swallow_the_page_beyond_its_limit() -> None:
     page = parse_page(b"<title>" + b"x" * 100_000, None)
     assert page.title is None or len(page.title) <= 300
@@ -64,7 +86,33 @@ def test_an_unclosed_title_does_not_swallow_the_page_beyond_its_limit() -> None:
 
 @pytest.mark.parametrize("piece", ["<!--", "<a ", "a@", "<a href='mailto:", "&#", "<![CDATA[", "</title", "a.b-c@d."])
 def test_hostile_repetition_is_read_within_the_time_of_a_test(piece: str) -> None:
-    parse_page(piece.encode() * (2 * 1024 * 1024 // len(piece)), None)
+    parse_page(repeated(piece), None)
+
+
+def test_no_codec_makes_a_page_take_long() -> None:
+    parse_page(repeated("a"), "punycode")
+
+
+@pytest.mark.parametrize(
+    "piece",
+    [
+        "<loc>",
+        "<loc> x",
+        pytest.param("<loc>" + " " * 2205, id="<loc>, then space"),
+        pytest.param("<loc>" + "x" * 2205, id="<loc>, then a link without end"),
+        "sitemap:",
+        "\n",
+        " ",
+    ],
+)
+def test_hostile_sitemaps_and_robots_are_read_within_the_time_of_a_test(piece: str) -> None:
+    parse_sitemap(repeated(piece))
+    parse_robots(repeated(piece))
+
+
+def repeated(piece: str) -> bytes:
+    """As large as a document may be."""
+    return (piece * (SIZE_BYTES_MAX // len(piece))).encode()
 
 
 def test_robots_name_sitemaps_in_any_case() -> None:

@@ -122,6 +122,7 @@ async def test_addresses_inside_are_refused(address: str) -> None:
         ("http://localhost.:1/", "Port 1 of|private network|does not exist|could not be resolved"),
         ("file:///etc/passwd", "Only http and https"),
         ("http://1.1.1.1:22/", "Port 22"),
+        (":http://[", "not valid"),
     ],
 )
 @pytest.mark.parametrize("hops", [0, 3])
@@ -234,9 +235,10 @@ async def test_a_website_that_cannot_be_reached_is_retried() -> None:
     assert (trigger, "cannot be reached" in error) == ("retry", True)
 
 
-async def test_trouble_with_a_sitemap_does_not_spoil_the_page(website: Website) -> None:
+@pytest.mark.parametrize("href", ["http://169.254.169.254/", ":http://["])
+async def test_trouble_with_a_sitemap_does_not_spoil_the_page(website: Website, href: str) -> None:
     website.pages = {
-        "/": html('<title>x</title><link rel="sitemap" href="http://169.254.169.254/">'),
+        "/": html(f'<title>x</title><link rel="sitemap" href="{href}">'),
         "/sitemap.xml": html(b"x" * (SIZE_BYTES_MAX + 1)),
     }
     outcome = (await read(website.url)).outcome

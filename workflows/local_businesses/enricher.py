@@ -98,6 +98,6 @@ async def _read_beside(fetcher: Fetcher, url: httpx.URL, location: str) -> bytes
     """A document that may be missing. Its absence, or any trouble with it, does not spoil the page that was read."""
     try:
         document = await fetcher.fetch(url.join(location))
-    except (EnrichmentError, httpx.InvalidURL):
+    except (EnrichmentError, httpx.InvalidURL, ValueError):
         return None
     return document.body if document.status == httpx.codes.OK else None

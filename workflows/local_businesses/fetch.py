@@ -68,6 +68,8 @@ class Fetcher:
             raise Retry(f"{url.host} did not answer in time") from error
         except httpx.TransportError as error:
             raise Retry(f"{url.host} cannot be reached ({type(error).__name__})") from error
+        except (httpx.InvalidURL, ValueError) as error:  # of `join`, also of httpx, which looks where a redirect leads
+            raise Failed(f"{url.host} redirects to an address that is not valid") from error
 
     async def _follow(self, url: httpx.URL) -> Document:
         for _ in range(REDIRECTS_MAX + 1):
@@ -75,7 +77,7 @@ class Fetcher:
             try:
                 if not response.has_redirect_location:
                     return await _read(url, response)
-                url = _join(url, response.headers["location"])
+                url = url.join(response.headers["location"])
             finally:
                 await response.aclose()
         raise Failed(f"{url.host} redirects more than {REDIRECTS_MAX} times")
@@ -104,13 +106,6 @@ def _request(url: httpx.URL, address: Address) -> httpx.Request:
     return httpx.Request(
         "GET", url.copy_with(host=str(address), userinfo=b"", fragment=None), headers=headers, extensions=extensions
     )
-
-
-def _join(url: httpx.URL, location: str) -> httpx.URL:
-    try:
-        return url.join(location)
-    except httpx.InvalidURL as error:
-        raise Failed(f"{url.host} redirects to an address that is not valid") from error
 
 
 async def _read(url: httpx.URL, response: httpx.Response) -> Document:

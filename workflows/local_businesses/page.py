@@ -6,8 +6,10 @@ expands entities.
 
 from __future__ import annotations
 
+import codecs
 import re
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field
 from html.parser import HTMLParser
 from itertools import islice
@@ -27,7 +29,17 @@ EMAIL = re.compile(
 FILE_ENDINGS = (".png", ".jpg", ".jpeg", ".gif", ".svg", ".webp", ".css", ".js")
 """`logo@2x.png` is no mail address."""
 CHARSET = re.compile(rb"<meta[^>]{0,200}charset=[\"']?([\w-]{1,40})", re.IGNORECASE)
-LOCATION = re.compile(r"<loc>\s{0,100}([^<]{1,2000}?)\s{0,100}</loc>", re.IGNORECASE)
+ENCODING = re.compile(
+    r"utf-?8|(?:us-)?ascii|latin-?1|iso-?8859-\d{1,2}|(?:windows-|cp)125\d|koi8-[ru]"
+    r"|shift[_-]jis|euc-(?:jp|kr)|gb(?:k|2312|18030)|big5",
+    re.IGNORECASE | re.ASCII,
+)
+"""What pages may say they are in. Python knows more: some take time quadratic in the page, some are no text at all."""
+UTF_16 = re.compile(r"utf-16(?:le|be)?", re.IGNORECASE | re.ASCII)
+"""Only the server may say so: a page in it could not."""
+MARKS = {codecs.BOM_UTF8: "utf-8", codecs.BOM_UTF16_LE: "utf-16-le", codecs.BOM_UTF16_BE: "utf-16-be"}
+LOCATION = re.compile(r"<loc>([^<]{1,2200})</loc>", re.IGNORECASE)
+"""A link of 2,000 characters, and space around it. One repetition alone: several would try each split between them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,11 +57,12 @@ class Page:
 
 
 def parse_page(body: bytes, charset: str | None) -> Page:
-    """Reads a page. `charset` is the server's word; without it the page's own, else UTF-8."""
+    """Reads a page. `charset` is the server's word, which a byte order mark outweighs; without both the page's own."""
     reader = _Reader()
     # Never closed: closing gives each unfinished tag back as text, and in many Python releases takes time quadratic in
     # their number (CVE-2025-6069: minutes for 2 MB of "<!--"). What follows an unfinished tag is left unread instead.
-    reader.feed(_decode(body, charset))
+    with suppress(AssertionError):  # how Python 3.11 meets `<![ x ]>`: kept is what was read until then
+        reader.feed(_decode(body, charset))
     return Page(
         title=_fold("".join(reader.title), TITLE_CHARS_MAX),
         description=_fold(reader.description, DESCRIPTION_CHARS_MAX),
@@ -122,14 +135,25 @@ def _emails(reader: _Reader) -> Iterator[str]:
 
 
 def _decode(body: bytes, charset: str | None) -> str:
-    """Text without NUL, which PostgreSQL does not store."""
-    if charset is None and (named := CHARSET.search(body[:2048])):
-        charset = named[1].decode("ascii")
+    """Text without its byte order mark, and without NUL, which PostgreSQL does not store."""
     try:
-        text = body.decode(charset or "utf-8-sig", errors="replace")
-    except LookupError:
+        text = body.decode(_encoding(body, charset), errors="replace")
+    except LookupError:  # one that has no such part, e.g. ISO-8859-12
         text = body.decode(errors="replace")
-    return text.replace("\x00", "")
+    return text.removeprefix("\ufeff").replace("\x00", "")
+
+
+def _encoding(body: bytes, charset: str | None) -> str:
+    """What the byte order mark says, or the server, or the page, if it is an encoding of the web; else UTF-8."""
+    for mark, encoding in MARKS.items():
+        if body.startswith(mark):
+            return encoding
+    if charset is None:
+        named = CHARSET.search(body[:2048])
+        charset = named[1].decode("ascii") if named else ""
+    elif UTF_16.fullmatch(charset):
+        return charset
+    return charset if ENCODING.fullmatch(charset) else "utf-8"
 
 
 def _link(text: str) -> str:
