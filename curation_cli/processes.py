@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import signal
 import sys
 from asyncio.subprocess import DEVNULL, PIPE, STDOUT, Process
@@ -18,6 +19,9 @@ GRACE_S = 40.0
 """From SIGTERM until SIGKILL: longer than a worker takes to let go of what it has."""
 TAIL_LINES = 15
 """How much of a dead child's log an error quotes."""
+LINE_BYTES_MAX = 4_096
+"""How much of a line is kept, to be quoted or to be known as the ready line; the log file has all of it."""
+READ_BYTES = 65_536
 
 
 class ChildFailed(Exception):
@@ -85,21 +89,32 @@ class Child:
         self._reading = asyncio.create_task(self._read(self._process), name=f"log of {self.name}")
 
     async def ready(self) -> None:
-        """Waits until it says so. Raises `ChildFailed` when it ends before that, or takes too long."""
+        """Waits until it says so.
+
+        Raises:
+            ChildFailed: it ended before that, or takes too long.
+            OSError: its log cannot be written.
+        """
         assert self._reading is not None, "not started"
         waited_for: set[asyncio.Future[Any]] = {self._ready_line, self._reading}
         await asyncio.wait(waited_for, timeout=READY_TIMEOUT_S, return_when=asyncio.FIRST_COMPLETED)
         if not self._ready_line.done():
+            if self._reading.done():
+                self._reading.result()
             raise self.failure("did not get ready")
 
     async def __aexit__(self, *_: object) -> None:
         await self.stop()
 
     async def ended(self) -> ChildFailed:
-        """Returns when the process has ended, though nobody asked it to, and says so."""
+        """Returns when the process has ended, though nobody asked it to, and says so.
+
+        Raises `OSError` when its log cannot be written any more: it would wait for ever to print its next line.
+        """
         assert self._reading is not None, "not started"
         assert self._process is not None
         await asyncio.wait({self._reading})
+        self._reading.result()
         code = await self._process.wait()
         how = f"by {signal.Signals(-code).name}" if code < 0 else f"with exit code {code}"
         return self.failure(f"ended unasked {how}")
@@ -108,8 +123,7 @@ class Child:
         """Asks the process to end, makes it after `GRACE_S`, and at once when cancelled while it waits."""
         assert self._process is not None, "not started"
         assert self._reading is not None, "not started"
-        if not self._reading.done():  # else it has ended; to signal it would take its exit code from asyncio
-            self._signal(signal.SIGTERM)
+        self._signal(signal.SIGTERM)
         try:
             await asyncio.wait_for(self._process.wait(), GRACE_S)
         except TimeoutError:
@@ -127,16 +141,27 @@ class Child:
 
     def _signal(self, number: signal.Signals) -> None:
         assert self._process is not None, "not started"
-        with suppress(ProcessLookupError):  # it has ended by itself meanwhile
-            self._process.send_signal(number)
+        if self._process.returncode is None:
+            # Not by `send_signal`, which looks first whether it has ended, and takes its exit code from asyncio.
+            with suppress(ProcessLookupError):
+                os.kill(self._process.pid, number)
 
     async def _read(self, process: Process) -> None:
-        """Moves lines into the log file until the process has closed its output."""
+        """Moves what it prints into the log file until the process has closed its output, however long its lines."""
         assert process.stdout is not None
         with self.log.open("ab", buffering=0) as log:
-            while chunk := await process.stdout.readline():
+            begun = b""
+            while chunk := await process.stdout.read(READ_BYTES):
                 log.write(chunk)
-                line = chunk.decode(errors="replace").rstrip()
-                self._tail.append(line)
-                if self._ready in line and not self._ready_line.done():
-                    self._ready_line.set_result(line)
+                *lines, begun = (begun + chunk).split(b"\n")
+                begun = begun[:LINE_BYTES_MAX]
+                for line in lines:
+                    self._take(line[:LINE_BYTES_MAX])
+            if begun:
+                self._take(begun)
+
+    def _take(self, printed: bytes) -> None:
+        line = printed.decode(errors="replace").rstrip()
+        self._tail.append(line)
+        if self._ready in line and not self._ready_line.done():
+            self._ready_line.set_result(line)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import signal
 import sys
 from pathlib import Path
 
@@ -11,13 +12,20 @@ import httpx
 import pytest
 
 from curation_cli.data import place_rows
-from curation_cli.processes import Child, ChildFailed
+from curation_cli.processes import LINE_BYTES_MAX, TAIL_LINES, Child, ChildFailed
 
 ENVIRONMENT = {"PATH": os.environ["PATH"], "PYTHONPATH": str(Path(__file__).resolve().parents[2])}
 
 
 def child(module: str, *arguments: str, folder: Path, ready: str) -> Child:
     return Child(module, *arguments, environment=ENVIRONMENT, log=folder / "logs" / "child.log", ready=ready)
+
+
+def script(code: str, *, folder: Path, log: Path | None = None) -> Child:
+    """A child that runs this code."""
+    (folder / "script.py").write_text(code)
+    environment = {**ENVIRONMENT, "PYTHONPATH": str(folder)}
+    return Child("script", environment=environment, log=log or folder / "log", ready="ready")
 
 
 async def test_the_place_api_says_where_it_listens_answers_there_and_ends(tmp_path: Path) -> None:
@@ -48,12 +56,8 @@ async def test_the_end_of_a_child_that_nobody_asked_for_is_told(tmp_path: Path) 
 
 
 async def test_a_child_that_ignores_sigterm_is_ended_when_the_waiting_is_cancelled(tmp_path: Path) -> None:
-    code = (
-        "import signal, time\nsignal.signal(signal.SIGTERM, signal.SIG_IGN)\nprint('ready', flush=True)\ntime.sleep(60)"
-    )
-    (tmp_path / "stubborn.py").write_text(code)
-    environment = {**ENVIRONMENT, "PYTHONPATH": str(tmp_path)}
-    stubborn = Child("stubborn", environment=environment, log=tmp_path / "log", ready="ready")
+    code = "import signal; signal.signal(signal.SIGTERM, signal.SIG_IGN); print('ready', flush=True); signal.pause()"
+    stubborn = script(code, folder=tmp_path)
     await stubborn.__aenter__()
     stopping = asyncio.create_task(stubborn.stop())
     done, _ = await asyncio.wait({stopping}, timeout=0)
@@ -62,3 +66,29 @@ async def test_a_child_that_ignores_sigterm_is_ended_when_the_waiting_is_cancell
     with pytest.raises(asyncio.CancelledError):
         await stopping
     assert "ended unasked by SIGKILL" in str(await stubborn.ended())
+
+
+async def test_a_line_of_any_length_goes_to_the_log_and_ends_no_reading(tmp_path: Path) -> None:
+    size = 300_000
+    code = f"print('x' * {size}); print('ready'); print('y' * {size}); print('last', end='', flush=True); exit(3)"
+    async with script(code, folder=tmp_path) as talking:
+        failure = str(await talking.ended())
+    assert "ended unasked with exit code 3" in failure
+    assert failure.endswith("last")
+    assert len(failure) < TAIL_LINES * LINE_BYTES_MAX
+    assert (tmp_path / "log").read_text() == f"{'x' * size}\nready\n{'y' * size}\nlast"
+
+
+FULL = Path("/dev/full")
+"""A disk without room."""
+
+
+@pytest.mark.skipif(not FULL.exists(), reason="Linux has it")
+async def test_a_child_whose_log_cannot_be_written_is_told_of_and_asked_to_end(tmp_path: Path) -> None:
+    unheard = script("import signal; print('ready', flush=True); signal.pause()", folder=tmp_path, log=FULL)
+    await unheard.start()
+    for waiting in (unheard.ready, unheard.ended):
+        with pytest.raises(OSError, match="No space left"):
+            await waiting()
+    await unheard.stop()
+    assert unheard.exit_code == -signal.SIGTERM
