@@ -19,7 +19,7 @@ from shared.db.batches import get_batch
 from shared.db.engine import Database
 from shared.db.failure_groups import FailureGroup, list_failure_groups
 from shared.errors import FieldViolation, InvalidRequest, UnknownBatch, UnknownFailureGroup
-from shared.machine import REQUEUE
+from shared.machine import FAILED, REQUEUE
 from shared.registry import Registry
 from shared.workflow import Workflow
 
@@ -61,7 +61,7 @@ def read_retry_failed(request: pb.RetryFailedRequest, registry: Registry, *, ite
     violations.check()
     assert selection is not None, "or there would be a violation"
     if isinstance(selection, Matching):
-        selection = Matching(and_(item_table(workflow).has_failed, selection.condition), selection.field)
+        selection = Matching(and_(item_table(workflow).has_queue_status(FAILED), selection.condition), selection.field)
     return BatchUpdate(
         workflow=workflow,
         selection=selection,

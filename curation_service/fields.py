@@ -11,11 +11,25 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
-from sqlalchemy import Column, ColumnElement, Enum, Float, FromClause, Text, and_, bindparam, cast, literal_column
+from sqlalchemy import (
+    Column,
+    ColumnElement,
+    Enum,
+    Float,
+    FromClause,
+    Text,
+    and_,
+    any_,
+    bindparam,
+    cast,
+    func,
+    literal_column,
+    or_,
+)
 from sqlalchemy.types import TypeEngine
 
 from curation_service.kinds import Kind, kind_of, words
-from shared.machine import FAILED
+from shared.db.in_hand import claimed_keys
 from shared.workflow import Workflow
 
 SOURCE_ALIAS = "s"
@@ -67,12 +81,21 @@ class ItemTable:
     fields: Mapping[str, Field]
     """Every field of an item by its word."""
 
-    @property
-    def has_failed(self) -> ColumnElement[bool]:
-        """That an item has failed. Its group and that it waits for nothing are said for the index of failures alone."""
-        status, waits = self.fields["queue_status"].column, self.fields["next_attempt_time"].column
-        group = self.fields["failure_group_id"].column
-        return and_(status == literal_column(f"'{FAILED}'"), group.is_not(None), waits.is_(None))
+    def has_queue_status(self, value: str) -> ColumnElement[bool]:
+        """That an item is `queued`, `processing` or `failed`. Of many items few are: what else is true of these alone
+        is said for an index that finds them.
+        """
+        queue, columns = self.workflow.queue, self.source.c
+        turn, run_at, failure = columns[queue.turn], columns[queue.run_at], columns[queue.failure]
+        match value:
+            case "queued":
+                found = or_(turn.is_not(None), run_at.is_not(None))
+            case "processing":
+                claimed = func.array(claimed_keys(self.workflow).scalar_subquery())
+                found = columns[self.workflow.key.name] == any_(claimed)
+            case _:
+                found = and_(failure.is_not(None), run_at.is_(None))
+        return and_(columns[queue.status] == literal_column(f"'{value}'"), found)
 
 
 @cache

@@ -18,23 +18,31 @@ from sqlalchemy.engine import Dialect
 
 from curation_service.fields import Field, ItemTable
 from curation_service.filter_syntax import And, Comparison, Not, Or, Tree, mistake, parse_filter
-from shared.machine import FAILED
+from shared.machine import FAILED, PROCESSING, QUEUED
 
 LIKE_ESCAPE = "/"
 """Not a backslash, which means itself or not depending on a setting of the server."""
 OPERATORS: Mapping[str, Callable[[Any, Any], Any]] = {"=": eq, ":": eq, "<": lt, "<=": le, ">": gt, ">=": ge}
 ORDERED = frozenset({"<", "<=", ">", ">="})
+FEW = frozenset({QUEUED, PROCESSING, FAILED})
+"""Queue statuses whose items an index finds."""
 
 
-def compile_filter(text: str, items: ItemTable) -> ColumnElement[bool]:
+def compile_filter(text: str, items: ItemTable, *, by_index: bool = True) -> ColumnElement[bool]:
     """The condition that a filter puts on the items; true for an empty filter.
+
+    Args:
+        text: the filter.
+        items: of which workflow.
+        by_index: says besides what an index needs to find the few items of a queue status. Not for who asks of items
+            as if they had another one.
 
     Raises:
         InvalidRequest: a mistake in the filter, an unknown field, or a value that its column cannot have.
     """
     if not text.strip():
         return true()
-    return _Compiler(items).condition(parse_filter(text))
+    return _Compiler(items, by_index=by_index).condition(parse_filter(text))
 
 
 def to_driver_sql(condition: ColumnElement[bool]) -> tuple[sql.Composed, dict[str, Any]]:
@@ -47,8 +55,8 @@ def to_driver_sql(condition: ColumnElement[bool]) -> tuple[sql.Composed, dict[st
 class _Compiler:
     """Gives each value of one filter a parameter of its own name."""
 
-    def __init__(self, items: ItemTable) -> None:
-        self._items, self._fields = items, items.fields
+    def __init__(self, items: ItemTable, *, by_index: bool) -> None:
+        self._items, self._fields, self._by_index = items, items.fields, by_index
         self._ordinals = count(1)
 
     def condition(self, tree: Tree) -> ColumnElement[bool]:
@@ -85,8 +93,8 @@ class _Compiler:
             return column.is_not(None) if value is None else column.is_distinct_from(self._bind(field, value))
         if value is None:
             return column.is_(None)
-        if field.name == "queue_status" and value == FAILED:
-            return self._items.has_failed
+        if self._by_index and field.name == "queue_status" and value in FEW:
+            return self._items.has_queue_status(value)
         if comparator == ":" and field.kind.textual:
             return column.ilike(self._bind(field, f"%{_escaped(value)}%"), escape=LIKE_ESCAPE)
         condition: ColumnElement[bool] = OPERATORS[comparator](column, self._bind(field, value))

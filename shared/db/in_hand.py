@@ -10,10 +10,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from psycopg import sql
+from sqlalchemy import Select, cast, func, literal_column, select
 
 from shared.db.engine import Connection
+from shared.db.models import status_event, worker_claim
 from shared.db.statement import item_names
-from shared.workflow import Item, Workflow
+from shared.workflow import Item, ItemKey, Workflow
 
 OVER = sql.SQL("NOT EXISTS (SELECT FROM worker_session w WHERE w.id = {session} AND w.ended_at IS NULL)")
 """That a session is over."""
@@ -46,6 +48,14 @@ def in_hand(workflow: Workflow, claims: str = "worker_claim") -> sql.Composed:
     `claims` names what has some of them, with their columns. Keys of other workflows may be of another type.
     """
     return _IN_HAND.format(**item_names(workflow), claims=sql.Identifier(claims))
+
+
+def claimed_keys(workflow: Workflow) -> Select[tuple[ItemKey]]:
+    """For composed reads: the keys of all items that are with workers, and of some that were; some of them twice."""
+    claim, event = worker_claim.alias("c"), status_event.alias("e")
+    key = cast(func.unnest(func.coalesce(claim.c["items"], event.c["items"])), workflow.key.type)
+    claims = claim.outerjoin(event, event.c.position == claim.c.position)
+    return select(key).select_from(claims).where(claim.c.resource == literal_column(f"'{workflow.resource}'"))
 
 
 async def own_items(connection: Connection, workflow: Workflow, session: int) -> Sequence[Item]:

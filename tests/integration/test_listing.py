@@ -17,12 +17,17 @@ from curation_service.fields import item_table
 from curation_service.filters import compile_filter, to_driver_sql
 from curation_service.listing import count_items, list_items
 from curation_service.requests import read_list_items
+from shared.db.claim import claim
 from shared.db.engine import Database
+from shared.db.finish import Result, finish
+from shared.db.sessions import open_session
 from shared.registry import Registry
+from shared.table import transition_table
 from tests.support.parcels import PARCELS
 from tests.support.service import add_parcels, parcel_database
 
 REGISTRY = Registry(PARCELS)
+TABLE = transition_table(PARCELS)
 FULL: dict[str, Any] = {
     "note": "50% off",
     "size": 5,
@@ -47,7 +52,14 @@ ROWS: Sequence[dict[str, Any]] = [
     FULL,
     {},
     {"size": 5, "price": Decimal("9.99"), "weight": float("nan"), "slope": 2.5, "fragile": False, "colour": "green"},
-    {"size": -5, "note": "50 percent", "weight": float("-inf"), "scan_status": "queued", "status": "Scan"},
+    {
+        "size": -5,
+        "note": "50 percent",
+        "weight": float("-inf"),
+        "scan_status": "queued",
+        "scan_turn": 1,
+        "status": "Scan",
+    },
     {"size": 5, "note": "APFEL", "sent_at": datetime(2026, 4, 21, 9, 30, tzinfo=UTC), "slope": 0.1},
     {
         "note": "",
@@ -128,6 +140,27 @@ MATCHES: Sequence[tuple[str, list[int]]] = [
 
 async def test_a_filter_matches_what_it_says(database: Database) -> None:
     assert [(text, await matching(database, text)) for text, _ in MATCHES] == MATCHES
+
+
+async def test_what_is_with_a_worker_is_found_by_its_claim_for_as_long_as_it_is(database: Database) -> None:
+    filters = [f"{sign}queue_status = {word}" for word in ("queued", "processing") for sign in ("", "-")]
+    all_but_4 = [1, 2, 3, 5, 6, 7]
+
+    async def found() -> list[list[int]]:
+        return [await matching(database, text) for text in filters]
+
+    assert await found() == [[4], all_but_4, [], [*range(1, 8)]]
+    async with database.transaction() as connection:
+        session = await open_session(connection, host="h", version="1", resources=["parcels"])
+        (item,) = (await claim(connection, PARCELS, TABLE, session=session, limit=9)).items
+    assert await found() == [[], [*range(1, 8)], [4], all_but_4]
+    async with database.transaction() as connection:  # as when the entry's partition is dropped
+        await connection.execute("UPDATE worker_claim SET items = ARRAY[%s::text]", [item.key])
+        await connection.execute("DELETE FROM status_event")
+    assert await found() == [[], [*range(1, 8)], [4], all_but_4]
+    async with database.transaction() as connection:
+        await finish(connection, PARCELS, TABLE, [Result(item, "find_nothing")])
+    assert await found() == [[], [*range(1, 8)], [], [*range(1, 8)]]
 
 
 async def test_a_filter_and_its_negation_split_the_items(database: Database) -> None:

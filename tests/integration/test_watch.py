@@ -152,6 +152,7 @@ async def test_a_filter_by_status_tells_of_what_comes_and_of_what_goes_whenever_
         'status = "Selected"': [(1, 2), (1, 3), (2, 3)],
         'NOT status = "Archived"': [(1, 2), (1, 3), (1, 4), (2, 3), (3, 2), (3, 3), (3, 4)],
         'queue_status = "NONE" AND size > 1': [(3, 2)],
+        'queue_status = "queued"': [(3, 2), (3, 3)],
         'status = "Scan" AND queue_status = "processing"': [(3, 3), (3, 4)],
     }
     for asked, told in expected.items():

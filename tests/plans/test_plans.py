@@ -16,6 +16,8 @@ import pytest
 from psycopg import sql
 from psycopg.errors import Diagnostic
 
+from curation_service.fields import item_table
+from curation_service.filters import compile_filter, to_driver_sql
 from enrichment_worker.canceller import read_holds
 from shared.db.attempts import read_underway
 from shared.db.claim import FEW, claim
@@ -180,6 +182,25 @@ async def requeue_batch(connection: Connection) -> object:
     return await curate(connection, PARCELS, TABLE, CurateCall(trigger=REQUEUE, where=where, batch=new_batch()))
 
 
+def list_some(filter_: str) -> Run:
+    async def run(connection: Connection) -> object:
+        where, parameters = to_driver_sql(compile_filter(filter_, item_table(PARCELS)))
+        statement = sql.SQL("SELECT * FROM parcels s WHERE {} ORDER BY s.id LIMIT 51").format(where)
+        rows = await (await connection.execute(statement, parameters)).fetchall()
+        assert len(rows) == 51
+        return rows
+
+    return run
+
+
+def count_some(filter_: str) -> Run:
+    async def run(connection: Connection) -> object:
+        where, parameters = to_driver_sql(compile_filter(filter_, item_table(PARCELS)))
+        return await connection.execute(sql.SQL("SELECT count(*) FROM parcels s WHERE {}").format(where), parameters)
+
+    return run
+
+
 KEY, TURN, RUN_AT = "parcels_pkey", "ix_parcels_scan_turn", "ix_parcels_scan_run_at"
 FAILURE = "ix_parcels_scan_failure"
 STATEMENTS: dict[str, tuple[Run, set[str]]] = {
@@ -197,6 +218,9 @@ STATEMENTS: dict[str, tuple[Run, set[str]]] = {
     "requeue 1,000": (curate_some(REQUEUE, 3, 1_000), {KEY, TURN}),
     "count the queue": (count_all, {TURN, RUN_AT, KEY}),
     "count who is before an item": (count_before, {KEY, TURN, RUN_AT}),
+    "list what is with workers": (list_some("queue_status = processing"), {KEY}),
+    "count what is with workers": (count_some("queue_status = processing"), {KEY}),
+    "list what waits": (list_some("queue_status = queued"), set()),
     "list groups": (list_groups(None), {FAILURE}),
     "list groups of a batch": (list_groups(1), {FAILURE}),
     "requeue a group": (requeue_group, {FAILURE, TURN}),

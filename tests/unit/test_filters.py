@@ -51,12 +51,14 @@ def test_unequal_includes_what_is_missing() -> None:
 
 @pytest.mark.parametrize("word", ["QUEUED", "queued", "QUEUE_STATUS_QUEUED"])
 def test_a_queue_status_reads_in_each_spelling(word: str) -> None:
-    assert driver_sql(f"queue_status = {word}") == ("s.scan_status = %(filter_1)s::VARCHAR", ["queued"])
+    assert driver_sql(f"queue_status != {word}") == ("s.scan_status IS DISTINCT FROM %(filter_1)s::VARCHAR", ["queued"])
 
 
-def test_what_has_failed_is_asked_for_as_its_index_has_it() -> None:
-    predicate = "s.scan_failure IS NOT NULL AND s.scan_run_at IS NULL"
-    assert driver_sql("queue_status = FAILED") == (f"s.scan_status = 'failed' AND {predicate}", [])
+def test_what_waits_and_what_has_failed_is_asked_for_as_its_index_has_it() -> None:
+    waits = "(s.scan_turn IS NOT NULL OR s.scan_run_at IS NOT NULL)"
+    assert driver_sql("queue_status = QUEUED") == (f"s.scan_status = 'queued' AND {waits}", [])
+    failed = "s.scan_failure IS NOT NULL AND s.scan_run_at IS NULL"
+    assert driver_sql("queue_status = FAILED") == (f"s.scan_status = 'failed' AND {failed}", [])
 
 
 def test_no_queue_status_is_a_missing_value() -> None:

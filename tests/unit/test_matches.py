@@ -22,6 +22,7 @@ WATCH = WatchRequest(
     batch=None,
     condition=None,
     filter="size > 1",
+    told=None,
     after=None,
     skip_snapshot=True,
     end_when_done=False,
