@@ -7,6 +7,7 @@ import json
 import re
 import shlex
 import sys
+from collections.abc import Mapping
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -32,18 +33,30 @@ async def test_the_python_of_the_readme_runs(database_url: str) -> None:
     async def place(_: str) -> Reply:
         return Reply({"displayName": {"text": "somewhere"}})
 
-    (snippet,) = blocks(README, "python")
     api = Api()
     api.answer = place
-    await add_places(database_url)
-    async with (
-        api.serve() as api_url,
-        running_system(database_url, load_registry(), {"GOOGLE_PLACES_URL": api_url}) as address,
-    ):
-        assert ADDRESS in snippet.text
-        printed = (await run_python("-c", snippet.text.replace(ADDRESS, address))).splitlines()
+    async with api.serve() as api_url:
+        printed = await printed_by_the_readme(
+            database_url, {"GOOGLE_PLACES_URL": api_url, "GOOGLE_PLACES_API_KEY": "test"}
+        )
     assert printed[0] == "5 queued"
     assert sum(line.endswith(" complete ") for line in printed) == 5
+
+
+async def test_without_a_key_the_places_of_the_readme_fail_and_their_errors_say_why(database_url: str) -> None:
+    assert "Without a `GOOGLE_PLACES_API_KEY`" in README.read_text()
+    printed = await printed_by_the_readme(database_url, {})
+    assert printed[0] == "5 queued"
+    assert sum(" fail GOOGLE_PLACES_API_KEY is not set" in line for line in printed) == 5
+
+
+async def printed_by_the_readme(database_url: str, environment: Mapping[str, str]) -> list[str]:
+    """Runs its Python, with this environment of the worker; gives the lines."""
+    (snippet,) = blocks(README, "python")
+    await add_places(database_url)
+    async with running_system(database_url, load_registry(), environment) as address:
+        assert ADDRESS in snippet.text
+        return (await run_python("-c", snippet.text.replace(ADDRESS, address))).splitlines()
 
 
 async def test_a_stock_client_makes_the_calls_by_reflection(database_url: str) -> None:

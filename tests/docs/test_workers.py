@@ -6,6 +6,7 @@ import json
 import re
 import shlex
 from collections.abc import Iterable
+from contextlib import AsyncExitStack
 
 from shared.registry import load_registry
 from tests.docs.pages import ROOT, commands
@@ -38,10 +39,12 @@ async def test_an_operator_can_do_what_the_page_says(database_url: str) -> None:
     api.answer = refuse
     await add_places(database_url)
     lines = [shlex.split(line)[1:] for line in commands(PAGE)]
-    async with (
-        api.serve() as api_url,
-        running_system(database_url, load_registry(), {"GOOGLE_PLACES_URL": api_url}) as address,
-    ):
+    async with AsyncExitStack() as stack:
+        environment = {
+            "GOOGLE_PLACES_URL": await stack.enter_async_context(api.serve()),
+            "GOOGLE_PLACES_API_KEY": "test",
+        }
+        address = await stack.enter_async_context(running_system(database_url, load_registry(), environment))
         queueing = ["set", "places", "SelectedForDeepScan", "--filter", "id:*", "--priority", "high"]
         await run_all([queueing, ["watch", "places", "--batch", "1"]], address)
         told = await run_all([line for line in lines if "GROUP" not in line], address)

@@ -123,11 +123,32 @@ async def test_a_rate_limit_is_waited_for_as_long_as_the_api_asks(
     assert run.outcome.delay_s >= 1.0
 
 
-async def test_a_refused_key_fails_for_good_and_names_the_setting_to_check(rows: Mapping[str, PlaceRow]) -> None:
-    async with place_api(rows) as url:
-        run = await enrich(url, next(iter(rows)), key="")
+async def test_a_refused_key_fails_for_good_and_names_the_setting_to_check() -> None:
+    async with answering(Answer(HTTPStatus.FORBIDDEN, b"")) as url:
+        run = await enrich(url, "x")
     assert run.outcome.trigger == "fail"
     assert "GOOGLE_PLACES_API_KEY" in (run.outcome.error or "")
+
+
+@pytest.mark.parametrize(
+    ("key", "why"),
+    [("", "is not set"), (" \n", "is not set"), ("s3cret-k\ney", "correct it"), ("s3cret-këy", "correct it")],
+)
+async def test_without_a_key_google_is_not_asked(key: str, why: str) -> None:
+    run = await enrich("http://127.0.0.1:9", "x", key=key)
+    error = run.outcome.error or ""
+    assert run.outcome.trigger == "fail"
+    assert "GOOGLE_PLACES_API_KEY" in error
+    assert why in error
+    assert "s3cret" not in error
+
+
+async def test_blanks_and_line_ends_around_a_key_are_not_part_of_it(
+    rows: Mapping[str, PlaceRow], place: PlaceRow
+) -> None:
+    async with place_api(rows) as url:
+        run = await enrich(url, place.external_id, key=f" {KEY}\r\n")
+    assert run.outcome.trigger == "complete"
 
 
 @pytest.mark.parametrize("status", [400, 401, 403, 404, 409, 429, 500, 503])

@@ -36,6 +36,10 @@ def test_a_key_that_is_part_of_another_leaves_nothing_of_it() -> None:
     assert Secrets(["12345678", "12345678-and-more"]).hide("12345678-and-more, 12345678") == "***, ***"
 
 
+def test_what_stands_around_a_key_is_not_part_of_it() -> None:
+    assert Secrets.of({"API_KEY": " long-enough\n"}).hide("it is long-enough") == "it is ***"
+
+
 def test_short_values_are_left_for_they_occur_by_chance() -> None:
     assert Secrets.of({"API_KEY": "test"}).hide("a test") == "a test"
 

@@ -33,7 +33,7 @@ async def enrich(item: Item, context: EnrichmentContext) -> Values | None:
     """The details of the place, or None where Google knows no such place.
 
     Raises:
-        Failed: the key or the place id was refused, or the answer cannot be read.
+        Failed: there is no key, it or the place id was refused, or the answer cannot be read.
         httpx.HTTPStatusError: any other status that is no success; the worker decides on another try.
     """
     place_id = item.data["external_id"]
@@ -42,13 +42,22 @@ async def enrich(item: Item, context: EnrichmentContext) -> Values | None:
         f"{base}/v1/places/{quote(place_id, safe='')}",
         headers={
             "X-Goog-FieldMask": ",".join(FIELDS),
-            "X-Goog-Api-Key": context.settings.get("GOOGLE_PLACES_API_KEY", ""),
+            "X-Goog-Api-Key": _key(context.settings),
         },
     )
     if response.status_code == httpx.codes.NOT_FOUND:
         return None
     _refuse(response)
     return _values(place_id, response)
+
+
+def _key(settings: Mapping[str, str]) -> str:
+    key = settings.get("GOOGLE_PLACES_API_KEY", "").strip()
+    if not key:
+        raise Failed("GOOGLE_PLACES_API_KEY is not set: set it in the environment of the worker")
+    if not (key.isascii() and key.isprintable()):
+        raise Failed("GOOGLE_PLACES_API_KEY holds characters that no key has: correct it")
+    return key
 
 
 def _refuse(response: httpx.Response) -> None:
