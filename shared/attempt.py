@@ -8,9 +8,8 @@ from __future__ import annotations
 import asyncio
 import importlib
 import inspect
-import threading
 from collections.abc import Awaitable, Callable, Coroutine, Generator, Mapping
-from contextlib import nullcontext, suppress
+from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, TypeAlias
@@ -20,6 +19,7 @@ from shared.errors import WorkflowError
 from shared.key_use import Gate, KeyUse, KeyUses
 from shared.outcome import AttemptOutcome, classify, clean
 from shared.secrets import Secrets
+from shared.thread import in_own_thread
 from shared.workflow import Enricher, Item, Limits, Workflow
 
 if TYPE_CHECKING:
@@ -128,24 +128,15 @@ def _call(item: Item, context: _Context, bench: Bench) -> Awaitable[Any]:
 
 
 async def _in_thread(enricher: Callable[[Item, Any], Any], item: Item, context: _Context) -> Any:
-    """Runs a plain function in a thread of its own: one that never ends takes no other's, and lets the process end."""
-    loop = asyncio.get_running_loop()
-    ended: asyncio.Future[tuple[Any, BaseException | None]] = loop.create_future()
+    """Runs a plain function, and lets it end: when it is cancelled, it is told by `context.cancelled`."""
 
-    def tell(values: Any, error: BaseException | None) -> None:
-        if not ended.done():
-            ended.set_result((values, error))
-
-    def run() -> None:
-        values, error = None, None
+    def run() -> tuple[Any, BaseException | None]:
         try:
-            values = enricher(item, context)
-        except BaseException as raised:  # noqa: BLE001 - it is raised where it is waited for
-            error = raised
-        with suppress(RuntimeError):  # the loop is closed: nobody waits any more
-            loop.call_soon_threadsafe(tell, values, error)
+            return enricher(item, context), None
+        except BaseException as error:  # noqa: BLE001 - it is raised where it is waited for
+            return None, error
 
-    threading.Thread(target=run, name=f"enricher of {item.key}", daemon=True).start()
+    ended = in_own_thread(run, name=f"enricher of {item.key}")
     try:
         values, error = await asyncio.shield(ended)
     except asyncio.CancelledError:

@@ -6,7 +6,9 @@ import asyncio
 import gzip
 import re
 import socket
-from collections.abc import AsyncIterator
+import threading
+from collections.abc import AsyncIterator, Callable
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager, suppress
 from http import HTTPStatus
 
@@ -259,14 +261,12 @@ async def test_a_name_is_connected_to_by_the_address_that_was_checked(
     website: Website, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     asked: list[str] = []
-    loop = asyncio.get_running_loop()
 
-    async def answer_then_rebind(host: str, port: int, **_: object) -> list[tuple[object, ...]]:
+    def answer_then_rebind(host: str) -> list[str]:
         asked.append(host)
-        address = "127.0.0.1" if len(asked) == 1 else "169.254.169.254"
-        return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", (address, port))]
+        return ["127.0.0.1" if len(asked) == 1 else "169.254.169.254"]
 
-    monkeypatch.setattr(loop, "getaddrinfo", answer_then_rebind)
+    name_server(monkeypatch, answer_then_rebind)
     website.pages = {"/": html("<title>x</title>")}
     port = website.url.rpartition(":")[2]
     run = await read(f"http://shop.example:{port}/")
@@ -277,10 +277,37 @@ async def test_a_name_is_connected_to_by_the_address_that_was_checked(
 
 
 async def test_one_private_address_among_public_ones_refuses_the_name(monkeypatch: pytest.MonkeyPatch) -> None:
-    async def answer(host: str, port: int, **_: object) -> list[tuple[object, ...]]:
-        addresses = ("93.184.215.14", "10.0.0.1")
-        return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", (address, port)) for address in addresses]
-
-    monkeypatch.setattr(asyncio.get_running_loop(), "getaddrinfo", answer)
+    name_server(monkeypatch, lambda _: ["93.184.215.14", "10.0.0.1"])
     trigger, error = await error_of("http://shop.example/")
     assert (trigger, "private network" in error) == ("fail", True)
+
+
+async def test_names_whose_servers_do_not_answer_hold_up_no_other(
+    website: Website, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(1))
+    ended = threading.Event()
+
+    def answer(host: str) -> list[str]:
+        if host == "slow.example":
+            ended.wait()
+        return ["127.0.0.1"]
+
+    name_server(monkeypatch, answer)
+    website.pages = {"/": html("<title>x</title>")}
+    port = website.url.rpartition(":")[2]
+    slow = [asyncio.create_task(read(f"http://slow.example:{port}/")) for _ in range(6)]
+    run = await read(f"http://shop.example:{port}/")
+    are_waiting = not any(task.done() for task in slow)
+    ended.set()
+    await asyncio.gather(*slow)
+    assert (run.outcome.trigger, are_waiting) == ("complete", True)
+
+
+def name_server(monkeypatch: pytest.MonkeyPatch, answer: Callable[[str], list[str]]) -> None:
+    """Names have the addresses that `answer` gives."""
+
+    def getaddrinfo(host: str, port: int, *_: object, **__: object) -> list[tuple[object, ...]]:
+        return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", (address, port)) for address in answer(host)]
+
+    monkeypatch.setattr(socket, "getaddrinfo", getaddrinfo)

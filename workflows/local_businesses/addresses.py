@@ -11,11 +11,13 @@ import asyncio
 import ipaddress
 import socket
 from collections.abc import Iterator, Sequence
+from functools import partial
 from typing import TypeAlias
 
 import httpx
 
 from shared.enrichment import Failed, Retry
+from shared.thread import in_own_thread
 
 Address: TypeAlias = ipaddress.IPv4Address | ipaddress.IPv6Address
 Network: TypeAlias = ipaddress.IPv4Network | ipaddress.IPv6Network
@@ -96,10 +98,11 @@ def _within(address: Address, networks: Sequence[Network]) -> bool:
 
 
 async def _addresses(host: str, port: int) -> list[Address]:
-    loop = asyncio.get_running_loop()
+    ask = partial(socket.getaddrinfo, host, port, type=socket.SOCK_STREAM)
     try:
+        # A look-up outlives its time, until the resolver gives up: a few names of slow servers filled a pool for all.
         async with asyncio.timeout(RESOLVE_TIMEOUT_S):
-            found = await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+            found = await in_own_thread(ask, name=f"look-up of {host}")
     except (TimeoutError, socket.gaierror) as error:
         if isinstance(error, socket.gaierror) and error.errno == socket.EAI_NONAME:
             raise Failed(f"There is no website {host}: the name does not exist") from error
