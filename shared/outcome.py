@@ -11,8 +11,7 @@ import math
 import re
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
-from email.utils import parsedate_to_datetime
+from datetime import datetime
 from http import HTTPStatus
 from typing import Literal, TypeAlias
 
@@ -20,6 +19,7 @@ import httpx
 
 from shared.enrichment import Failed, Retry, Skip, TurnedAway
 from shared.failure import Failure
+from shared.retry_after import parse_retry_after
 from shared.secrets import Secrets
 from shared.workflow import Limits, Values
 
@@ -104,7 +104,7 @@ def classify(
         error=message,
         failure=failure,
         is_outage=_is_outage(error),
-        hold_s=None if after_s is None or isinstance(error, Retry) else min(max(after_s, 0.0), RETRY_AFTER_S_MAX),
+        hold_s=None if isinstance(error, Retry) else after_s,
         delay_s=retry_delay_s(attempt, limits, after_s, random),
     )
     if attempt < limits.attempts_max:
@@ -119,7 +119,7 @@ def retry_delay_s(attempt: int, limits: Limits, asked_s: float | None, random: C
     The jitter stays even then: a thousand items that were told "in 5 s" would otherwise come back in one instant.
     """
     if asked_s is not None:
-        return min(max(asked_s, 0.0), RETRY_AFTER_S_MAX) + random() * limits.backoff_s
+        return asked_s + random() * limits.backoff_s
     doublings = min(attempt - 1, 60)
     return random() * min(limits.backoff_max_s, limits.backoff_s * 2.0**doublings)
 
@@ -164,21 +164,15 @@ def _kind(error: Exception) -> str:
 
 
 def asked_s(error: Exception, now: datetime) -> float | None:
-    """How long the external API asked to be left alone, as this error says."""
-    if isinstance(error, Retry):
-        after_s = error.after_s
-        return float(after_s) if isinstance(after_s, (int, float)) and math.isfinite(after_s) else None
-    if not isinstance(error, httpx.HTTPStatusError):
-        return None
-    header = error.response.headers.get("retry-after", "").strip()
-    if header.isascii() and header.isdigit():
-        return float(header[:10])
-    try:
-        date = parsedate_to_datetime(header)
-    except (ValueError, TypeError, IndexError, OverflowError):  # whatever a header may do to the parser
-        return None
-    aware = date if date.tzinfo is not None else date.replace(tzinfo=UTC)
-    return (aware - now).total_seconds()
+    """How long the external API asked to be left alone, as this error says: `RETRY_AFTER_S_MAX` at most."""
+    match error:
+        case Retry(after_s=int() | float() as after_s) if math.isfinite(after_s):
+            asked: float | None = float(after_s)
+        case httpx.HTTPStatusError():
+            asked = parse_retry_after(error.response.headers.get("retry-after", ""), now)
+        case _:
+            asked = None
+    return None if asked is None else min(max(asked, 0.0), RETRY_AFTER_S_MAX)
 
 
 def _message(error: Exception, api: str) -> str:

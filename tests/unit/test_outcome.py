@@ -8,7 +8,7 @@ import httpx
 import pytest
 
 from shared.enrichment import Failed, Retry, Skip
-from shared.outcome import ERROR_SIZE_MAX, RETRY_AFTER_S_MAX, AttemptOutcome, Trigger, classify, clean
+from shared.outcome import ERROR_SIZE_MAX, RETRY_AFTER_S_MAX, AttemptOutcome, Trigger, asked_s, classify, clean
 from shared.secrets import Secrets
 from shared.workflow import Limits
 
@@ -94,6 +94,11 @@ def test_backoff_has_a_longest_wait_however_many_attempts_there_were() -> None:
 )
 def test_retry_after_is_obeyed_within_a_bound(header: str, delay_s: float) -> None:
     assert outcome(answered(429, retry_after=header), random=0.0).delay_s == delay_s
+
+
+@pytest.mark.parametrize("error", [answered(429, retry_after="9999999999"), Retry("later", 1e9)])
+def test_nobody_is_held_for_longer_than_the_bound(error: Exception) -> None:
+    assert asked_s(error, NOW) == RETRY_AFTER_S_MAX
 
 
 @pytest.mark.parametrize("header", ["soon", "-5", "1.5", "٣", "Tue, 99 Nov 2026 99:99:99 GMT", "", "²"])

@@ -16,6 +16,7 @@ import pytest
 import pytest_asyncio
 
 from curation_cli.http_server import Answer
+from shared.outcome import RETRY_AFTER_S_MAX
 from shared.testing import EnricherRun, item, run_enricher
 from tests.support.websites import Website, html, redirect
 from workflows.local_businesses import workflow
@@ -230,6 +231,12 @@ async def test_an_error_of_the_website_is_retried_when_it_may_pass(website: Webs
     outcome = (await read(website.url)).outcome
     assert (outcome.trigger, str(status) in (outcome.error or "")) == (trigger, True)
     assert trigger == "fail" or outcome.delay_s >= 7
+
+
+async def test_a_website_may_say_by_a_date_when_to_come_back(website: Website) -> None:
+    headers = {"Retry-After": "Sun, 24 Nov 2126 12:00:00 GMT"}
+    website.pages = {"/": Answer(HTTPStatus.SERVICE_UNAVAILABLE, b"", "text/html", headers)}
+    assert (await read(website.url)).outcome.delay_s >= RETRY_AFTER_S_MAX
 
 
 async def test_a_website_that_cannot_be_reached_is_retried() -> None:

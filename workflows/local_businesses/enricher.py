@@ -1,4 +1,8 @@
-"""Reads a local business's website: its title, its description, its mail addresses and the links of its sitemap."""
+"""Reads a local business's website: its title, its description, its mail addresses and the links of its sitemap.
+
+A website is asked for one page, its robots.txt and a few sitemaps. Of robots.txt only `Sitemap` is read: what it
+disallows is asked for all the same.
+"""
 
 from __future__ import annotations
 
@@ -28,7 +32,8 @@ async def enrich(item: Item, context: EnrichmentContext) -> Values | None:
     """
     url = _website(item)
     fetcher = Fetcher(http=context.http, allowed=_networks(context))
-    # Many businesses may share a host; it is read for two of them at once, by all workers.
+    # Many businesses may share a host: of those that name it two are read at once, by all workers. Hosts that it
+    # redirects to or keeps sitemaps at are not counted, for who holds a key must not wait for another.
     async with context.limit(url.host or "nowhere"):
         return await _read(item, url, fetcher, context)
 

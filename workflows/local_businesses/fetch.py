@@ -10,10 +10,12 @@ import asyncio
 import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 
 import httpx
 
 from shared.enrichment import Failed, Retry
+from shared.retry_after import parse_retry_after
 from workflows.local_businesses.addresses import Address, Network, resolve
 
 REDIRECTS_MAX = 5
@@ -23,7 +25,6 @@ FETCH_TIMEOUT_S = 10.0
 """For all redirects and the document together, so that a server that drips bytes ends too. The five documents of an
 item stay within the 60 s of the workflow's limit."""
 STEP_TIMEOUT = httpx.Timeout(10.0, connect=5.0)
-RETRY_AFTER_S_MAX = 3600.0
 USER_AGENT = "curation/0.1 (website reader)"
 
 
@@ -114,13 +115,12 @@ async def _read(url: httpx.URL, response: httpx.Response) -> Document:
         raw += chunk
         if len(raw) > SIZE_BYTES_MAX:
             raise _too_large(url)
-    retry_after = response.headers.get("retry-after", "")
     return Document(
         url=url,
         status=response.status_code,
         content_type=response.headers.get("content-type", "").partition(";")[0].strip().lower(),
         charset=response.charset_encoding,
-        retry_after_s=min(float(retry_after), RETRY_AFTER_S_MAX) if retry_after.isdecimal() else None,
+        retry_after_s=parse_retry_after(response.headers.get("retry-after", ""), datetime.now(UTC)),
         body=_unpack(url, bytes(raw), response.headers.get("content-encoding", "identity").strip().lower()),
     )
 
