@@ -40,12 +40,14 @@ class CurationClient:
             address: host and port of the service.
             backoff: how a watch waits before it goes on after a lost connection.
             timeout_s: how long any call but a watch may take.
-            wait_for_ready: whether calls wait so long for a service that is away; else they fail within seconds.
+            wait_for_ready: whether calls wait so long for a service that is away; else they fail within seconds, as
+                does a watch that nobody has answered yet. Once a service has, a watch waits as long as it takes.
         """
         self._channel = grpc.insecure_channel(address, options=channel_options(wait_for_ready=wait_for_ready))
         self._stub = pb_grpc.CurationServiceStub(self._channel)
         self._backoff = backoff or Backoff()
         self._timeout_s = timeout_s
+        self._wait_for_ready = wait_for_ready
         self._closed = threading.Event()
 
     def __enter__(self) -> Self:
@@ -145,11 +147,15 @@ class CurationClient:
         Ends with `end_when_done`, when the client is closed, or never. Raises `grpc.RpcError` for what another try
         cannot mend. Leave it by `contextlib.closing` when you leave it early, so that its stream ends at once.
         """
-        state = WatchState(watch_request(resource, **options), backoff=self._backoff, dice=random.Random())  # noqa: S311
+        state = WatchState(
+            watch_request(resource, **options),
+            backoff=self._backoff,
+            dice=random.Random(),  # noqa: S311
+            wait_for_ready=self._wait_for_ready,
+        )
         delay_s: float | None = 0.0
         while delay_s is not None and not self._closed.wait(delay_s):
-            # While the service is away the call waits: calls that fail, over and over, leak (grpc/grpc#38499).
-            call = self._stub.WatchStatus(state.request, wait_for_ready=True)
+            call = self._stub.WatchStatus(state.request, wait_for_ready=state.wait_for_ready)
             error = None
             try:
                 for response in call:

@@ -60,12 +60,19 @@ LOST = frozenset(
     }
 )
 """Ends of a stream that another try may mend."""
+TOO_LARGE = "larger than max"
+"""How gRPC's own refusal of a message says so: it has the code of a service that is busy, and no details."""
 
 
 class WatchState:
     """Where one watch is. The client asks it for the next request, and tells it what came of it."""
 
-    def __init__(self, request: pb.WatchStatusRequest, *, backoff: Backoff, dice: random.Random) -> None:
+    def __init__(
+        self, request: pb.WatchStatusRequest, *, backoff: Backoff, dice: random.Random, wait_for_ready: bool = True
+    ) -> None:
+        self.wait_for_ready = wait_for_ready
+        """Whether the next stream waits for a service that is away. From the first message on it does: a watch outlives
+        lost connections, and calls that fail, over and over, leak (grpc/grpc#38499)."""
         self._request = pb.WatchStatusRequest()
         self._request.CopyFrom(request)
         self._backoff = backoff
@@ -86,6 +93,7 @@ class WatchState:
         amid them, all of the change would come again.
         """
         self._failures = 0
+        self.wait_for_ready = True
         comes_again = bool(self._request.resume_token) and not response.resume_token
         if response.resume_token:
             self._request.resume_token = response.resume_token
@@ -113,12 +121,24 @@ class WatchState:
         self._held.clear()
         if error is None and self._request.end_when_done:
             return None
-        code = error.code() if isinstance(error, grpc.Call | grpc.aio.AioRpcError) else None
-        if code is grpc.StatusCode.OUT_OF_RANGE and self._request.resume_token:
+        if error is not None and _code(error) is grpc.StatusCode.OUT_OF_RANGE and self._request.resume_token:
             self._request.resume_token = ""
             self._request.skip_snapshot = False
             return 0.0
-        if error is not None and code not in LOST:
+        if error is not None and not self._may_pass(error):
             raise error
         self._failures += 1
         return self._backoff.delay_s(self._failures, self._dice)
+
+    def _may_pass(self, error: grpc.RpcError) -> bool:
+        match _code(error):
+            case grpc.StatusCode.UNAVAILABLE:
+                return self.wait_for_ready
+            case grpc.StatusCode.RESOURCE_EXHAUSTED:
+                return TOO_LARGE not in (error.details() or "")
+            case code:
+                return code in LOST
+
+
+def _code(error: grpc.RpcError) -> grpc.StatusCode | None:
+    return error.code() if isinstance(error, grpc.Call | grpc.aio.AioRpcError) else None

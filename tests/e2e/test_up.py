@@ -101,8 +101,9 @@ def test_a_folder_that_cannot_be_is_said_to_be_so(folder: Path) -> None:
     assert "file" in output
 
 
-def test_a_service_that_is_not_there_is_said_to_be_so() -> None:
-    code, output = told("list", "places", "--address", "127.0.0.1:1")
+@pytest.mark.parametrize("command", ["list", "watch"])
+def test_a_service_that_is_not_there_is_said_to_be_so(command: str) -> None:
+    code, output = told(command, "places", "--address", "127.0.0.1:1")
     assert code == 1
     assert output.startswith("no service answers: ")
     assert "`curation up` starts one" in output

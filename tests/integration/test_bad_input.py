@@ -14,12 +14,14 @@ from sqlalchemy import Column, MetaData, Table, Text, insert
 
 from curation.v1 import curation_pb2 as pb
 from curation_client.aio import CurationClient
+from curation_client.channel import MESSAGE_BYTES_MAX
 from curation_service.server import RECEIVE_FACTOR, SERVICE
 from shared.db.engine import Database
 from shared.workflow import Curation, QueueColumns, Workflow, item_columns
 from tests.support.batches import everything, parcel_id, update, with_version
 from tests.support.parcels import PARCELS
 from tests.support.service import (
+    WAIT_S,
     RunningService,
     add_parcels,
     refused,
@@ -164,6 +166,11 @@ async def test_an_oversized_message_is_refused_and_changes_nothing(database_url:
         with pytest.raises(grpc.aio.AioRpcError) as caught:
             await service.stub.BatchUpdateStatus(update("Scan", 1, reason="x" * limit * RECEIVE_FACTOR))
         assert caught.value.code() == grpc.StatusCode.RESOURCE_EXHAUSTED
+        async with asyncio.timeout(WAIT_S), CurationClient(service.address) as client:
+            for size in (limit * RECEIVE_FACTOR, MESSAGE_BYTES_MAX):
+                with pytest.raises(grpc.aio.AioRpcError) as caught:
+                    await anext(client.watch("parcels", filter="x" * size))
+                assert caught.value.code() == grpc.StatusCode.RESOURCE_EXHAUSTED
         assert await everything(service.database) == before
 
 

@@ -28,6 +28,8 @@ def event(number: int) -> pb.WatchStatusResponse:
 HEARTBEAT = pb.WatchStatusResponse(resume_token="beat", heartbeat=pb.Heartbeat())
 SNAPSHOT = pb.WatchStatusResponse(snapshot=pb.ItemsSnapshot(items=[pb.Item(id="1")]))
 SNAPSHOT_END = pb.WatchStatusResponse(resume_token="end", snapshot_end=pb.SnapshotEnd(item_count=1))
+NOBODY = "127.0.0.1:1"
+"""No service listens there."""
 Script = list[pb.WatchStatusResponse | grpc.StatusCode]
 """What a stream sends, and the status it ends with, if any."""
 
@@ -155,6 +157,22 @@ async def test_what_cannot_be_mended_is_raised(watched: Watched) -> None:
         with pytest.raises(grpc.RpcError) as raised:
             await watched(address, 1, "")
     assert raised.value.code() is grpc.StatusCode.NOT_FOUND
+
+
+@pytest.mark.parametrize("form", ["aio", "sync"])
+async def test_a_watch_of_a_service_that_is_not_there_says_so_when_it_is_not_to_wait(form: str) -> None:
+    def first_of_plain() -> Update:
+        with sync.CurationClient(NOBODY, wait_for_ready=False) as plain:
+            return next(plain.watch("places"))
+
+    async def first() -> Update:
+        async with aio.CurationClient(NOBODY, wait_for_ready=False) as client:
+            return await anext(client.watch("places"))
+
+    watching = first() if form == "aio" else asyncio.to_thread(first_of_plain)
+    with pytest.raises(grpc.RpcError) as raised:
+        await asyncio.wait_for(watching, WAIT_S)
+    assert raised.value.code() is grpc.StatusCode.UNAVAILABLE
 
 
 @both

@@ -18,8 +18,8 @@ def state(**options: object) -> WatchState:
     return WatchState(request, backoff=Backoff(first_s=1, longest_s=8), dice=random.Random(1))
 
 
-def error(code: grpc.StatusCode) -> AioRpcError:
-    return AioRpcError(code, Metadata(), Metadata())
+def error(code: grpc.StatusCode, details: str | None = None) -> AioRpcError:
+    return AioRpcError(code, Metadata(), Metadata(), details=details)
 
 
 def heartbeat(token: str) -> pb.WatchStatusResponse:
@@ -80,6 +80,27 @@ def test_out_of_range_without_a_token_is_raised() -> None:
 def test_what_another_try_cannot_mend_is_raised(code: grpc.StatusCode) -> None:
     with pytest.raises(grpc.RpcError):
         state().lost(error(code))
+
+
+@pytest.mark.parametrize(
+    "which", ["SERVER: Received message larger than max (9 vs. 8)", "Sent message larger than max"]
+)
+def test_a_message_that_grpc_finds_too_large_is_raised_and_a_service_that_is_busy_is_asked_again(which: str) -> None:
+    with pytest.raises(grpc.RpcError):
+        state().lost(error(grpc.StatusCode.RESOURCE_EXHAUSTED, which))
+    assert state().lost(error(grpc.StatusCode.RESOURCE_EXHAUSTED, "too many watches")) is not None
+    assert state().lost(error(grpc.StatusCode.RESOURCE_EXHAUSTED)) is not None
+
+
+def test_a_service_that_never_answered_is_waited_for_only_when_asked_to() -> None:
+    request = watch_request("places")
+    watch = WatchState(request, backoff=Backoff(), dice=random.Random(1), wait_for_ready=False)
+    opened = [watch.wait_for_ready]
+    with pytest.raises(grpc.RpcError):
+        watch.lost(error(grpc.StatusCode.UNAVAILABLE))
+    watch.received(heartbeat("t1"))
+    assert [*opened, watch.wait_for_ready] == [False, True]
+    assert watch.lost(error(grpc.StatusCode.UNAVAILABLE)) is not None
 
 
 def test_a_stream_that_ends_in_order_ends_the_watch_only_when_that_was_asked_for() -> None:
