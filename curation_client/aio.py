@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import random
 from collections.abc import AsyncGenerator
+from contextlib import suppress
 from typing import Self, Unpack
 
 import grpc
@@ -48,11 +49,17 @@ class CurationClient:
         self._backoff = backoff or Backoff()
         self._timeout_s = timeout_s
         self._wait_for_ready = wait_for_ready
+        self._closed = asyncio.Event()
 
     async def __aenter__(self) -> Self:
         return self
 
     async def __aexit__(self, *_: object) -> None:
+        await self.close()
+
+    async def close(self) -> None:
+        """Ends the channel, and every watch of other tasks with it."""
+        self._closed.set()
         await self._channel.close()
 
     async def set_status(
@@ -143,8 +150,8 @@ class CurationClient:
     async def watch(self, resource: str, **options: Unpack[WatchOptions]) -> AsyncGenerator[Update, None]:
         """Yields what happens, over any number of lost connections; `options`: see `WatchOptions`.
 
-        Ends with `end_when_done`, or never. Raises `grpc.RpcError` for what another try cannot mend.
-        Leave it by `contextlib.aclosing` when you leave it early, so that its stream ends at once.
+        Ends with `end_when_done`, when the client is closed, or never. Raises `grpc.RpcError` for what another try
+        cannot mend. Leave it by `contextlib.aclosing` when you leave it early, so that its stream ends at once.
         """
         state = WatchState(
             watch_request(resource, **options),
@@ -153,8 +160,7 @@ class CurationClient:
             wait_for_ready=self._wait_for_ready,
         )
         delay_s: float | None = 0.0
-        while delay_s is not None:
-            await asyncio.sleep(delay_s)
+        while delay_s is not None and not await self._closes_within(delay_s):
             call = self._stub.WatchStatus(state.request, wait_for_ready=state.wait_for_ready)
             error = None
             try:
@@ -166,13 +172,21 @@ class CurationClient:
             finally:
                 # An abandoned stream is never collected (grpc/grpc#43462), whichever way it was left.
                 call.cancel()
+            if self._closed.is_set():
+                return
             delay_s = state.lost(error)
+
+    async def _closes_within(self, delay_s: float) -> bool:
+        with suppress(TimeoutError):
+            async with asyncio.timeout(delay_s):
+                await self._closed.wait()
+        return self._closed.is_set()
 
 
 async def _read(
     call: grpc.aio.UnaryStreamCall[pb.WatchStatusRequest, pb.WatchStatusResponse],
 ) -> pb.WatchStatusResponse | None:
-    """The next message; None at the end of the stream.
+    """The next message; None at the end of the stream, also when the client was closed: that cancels the read alone.
 
     A read that is cancelled while a message is on its way leaks that message, for good (grpc/grpc#43360). So it is the
     call that a cancelled watch cancels, and the read ends by that.
@@ -186,5 +200,5 @@ async def _read(
         if not reading.cancelled():
             reading.exception()  # taken note of
         raise
-    response = reading.result()
+    response = None if reading.cancelled() else reading.result()
     return response if isinstance(response, pb.WatchStatusResponse) else None

@@ -242,6 +242,30 @@ async def test_closing_the_client_ends_the_watch_of_another_thread() -> None:
         assert await watching == 1
 
 
+SLOW = Backoff(first_s=1_000, longest_s=1_000)
+
+
+@pytest.mark.parametrize("script", [[event(1)], [event(1), grpc.StatusCode.UNAVAILABLE]], ids=["reading", "waiting"])
+async def test_closing_the_client_ends_the_watch_of_another_task(script: Script) -> None:
+    seen = asyncio.Event()
+    async with serving(scripted(script)) as address:
+        client = aio.CurationClient(address, backoff=SLOW)
+
+        async def watch() -> int:
+            count = 0
+            async for _ in client.watch("places"):
+                count += 1
+                seen.set()
+            return count
+
+        watching = asyncio.create_task(watch())
+        await seen.wait()
+        await client.close()
+        assert await asyncio.wait_for(watching, WAIT_S) == 1
+        async with aclosing(client.watch("places")) as late:
+            assert [update async for update in late] == []
+
+
 async def test_a_batch_that_met_an_unavailable_service_is_repeated_under_its_own_name() -> None:
     service = scripted()
     async with serving(service) as address, aio.CurationClient(address) as client:
