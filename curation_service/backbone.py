@@ -20,7 +20,8 @@ from nats.errors import Error as NatsError
 from nats.js.api import AckPolicy, ConsumerConfig, DeliverPolicy, Header, StorageType, StreamConfig
 from nats.js.errors import NotFoundError
 
-from curation_service.readings import Assembler, Mark, Relayed, last_of, pack, position_of
+from curation_service.readings import Assembler, Relayed, last_of, pack, position_of
+from shared.db.log import Mark
 from shared.db.ring import Reading
 from shared.errors import BackboneUnavailable
 

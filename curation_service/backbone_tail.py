@@ -18,7 +18,7 @@ from typing import Any
 from curation_service.backbone import SILENCE_S, connected
 from curation_service.readings import Relayed
 from shared.db.engine import Database
-from shared.db.log import Entry, check_contains, log_identity
+from shared.db.log import Mark, check_contains, log_identity, newest_mark
 from shared.db.ring import Reading
 from shared.db.tail import BACKOFF_S, ITEMS_MAX, Tail
 from shared.errors import BackboneUnavailable, DatabaseUnavailable, LogRewound, TokenExpired
@@ -37,7 +37,8 @@ class BackboneTail(Tail):
         self._heard_s = time.monotonic()
         self._lag_s = 0.0
         self._relay = ""
-        self._last: Entry | None = None
+        self._last: Mark | None = None
+        """Of the last entry that was passed on, or that the log had at the start."""
 
     @property
     def lag_s(self) -> float:
@@ -75,10 +76,12 @@ class BackboneTail(Tail):
         """Raises `LogRewound` when another log is read now: a relay that goes on behind the same one looks the same."""
         if self._last is not None:
             async with self._database.transaction() as connection:
-                await check_contains(connection, self._last.position, self._last.xid)
+                await check_contains(connection, self._last)
 
     async def _take(self, reading: Relayed) -> None:
         if self._since is None:
+            async with self._database.transaction() as connection:
+                self._last = await newest_mark(connection, through=reading.through)
             self._begin(reading.through)
             self.ready()
             return
@@ -94,5 +97,6 @@ class BackboneTail(Tail):
             self._pass_on(Reading(new, reading.through))
 
     def _pass_on(self, reading: Reading) -> None:
-        self._last = reading.entries[-1] if reading.entries else self._last
+        if reading.entries:
+            self._last = reading.entries[-1].position, reading.entries[-1].xid
         self._keep(reading)

@@ -21,12 +21,15 @@ from curation_service.batch_pages import outcomes_token
 from curation_service.batch_request import WEIGHTS, BatchUpdate
 from curation_service.batch_update import BatchAnswer
 from shared.db.batches import Batch, Progress
+from shared.db.jsonb import to_jsonb
 from shared.db.log import Entry
 from shared.errors import Outcome
 from shared.workflow import Workflow
 
 EXACT_MAX = 1 << 53
 """The whole numbers up to here are all doubles."""
+DEPTH_MAX = 25
+"""Levels of JSON in a message: each takes three or four of the hundred that protobuf reads."""
 
 QUEUE_STATUSES: Mapping[str | None, pb.QueueStatus] = {
     None: pb.QUEUE_STATUS_NONE,
@@ -198,12 +201,12 @@ def timestamp(moment: datetime | None) -> Timestamp | None:
     return message
 
 
-def to_struct(values: Mapping[str, Any]) -> Struct:
-    """Values by name as JSON."""
-    return Struct(fields={name: _value(value) for name, value in values.items()})
+def to_struct(values: Mapping[str, Any], *, depth_max: int = DEPTH_MAX) -> Struct:
+    """Values by name as JSON; what is deeper than this, as its text."""
+    return Struct(fields={name: _value(value, depth_max) for name, value in values.items()})
 
 
-def _value(value: Any) -> Value:
+def _value(value: Any, depth_max: int) -> Value:
     match value:
         case str() if not isinstance(value, Enum):
             return Value(string_value=value)
@@ -215,12 +218,22 @@ def _value(value: Any) -> Value:
             return Value(number_value=value)
         case float() if math.isfinite(value):
             return Value(number_value=value)
+        case Mapping() | list() | tuple() | set() | frozenset() if depth_max <= 0:
+            return Value(string_value=_as_json(value))
         case Mapping():
-            return Value(struct_value=to_struct({str(name): inner for name, inner in value.items()}))
+            inner = {str(name): inner for name, inner in value.items()}
+            return Value(struct_value=to_struct(inner, depth_max=depth_max - 1))
         case list() | tuple() | set() | frozenset():
-            return Value(list_value=ListValue(values=[_value(inner) for inner in value]))
+            return Value(list_value=ListValue(values=[_value(inner, depth_max - 1) for inner in value]))
         case _:
             return Value(string_value=_as_text(value))
+
+
+def _as_json(value: Any) -> str:
+    try:
+        return to_jsonb(value).decode()
+    except (TypeError, RecursionError):
+        return "…"
 
 
 def _as_text(value: Any) -> str:

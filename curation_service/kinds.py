@@ -26,6 +26,7 @@ UUID = re.compile(r"[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
 NUMBER = re.compile(r"[+-]?(\d+(\.\d*)?|\.\d+)([eE][+-]?\d{1,4})?|(?i:nan|[+-]?inf(inity)?)")
 WHOLE_NUMBER = re.compile(r"[+-]?\d{1,19}")
 TIMESTAMP = re.compile(r"\d{4}-\d\d-\d\d[Tt ]\d\d:\d\d:\d\d(\.\d{1,9})?([Zz]|[+-]\d\d:\d\d)")
+ENDLESS = frozenset({"infinity", "-infinity"})
 DECIMAL_DIGITS_MAX = 1_000
 """Digits on either side of the point; `numeric` itself takes more, but no column that anybody filters by."""
 
@@ -141,6 +142,14 @@ def _bool(text: str) -> bool:
     return text == "true"
 
 
+def _moment(parse: Callable[[str], date | datetime], *, zone: str = "") -> Kind:
+    """A kind of date or time. What PostgreSQL has and Python has not stays text; `infinity` can be asked for, too."""
+    return Kind(
+        parse=lambda text: text if text in ENDLESS else parse(text),
+        render=lambda value: value if isinstance(value, str) else value.isoformat() + zone,
+    )
+
+
 def _timestamp(text: str) -> datetime:
     if not TIMESTAMP.fullmatch(text) or not text.isascii():
         raise ValueError("expected a timestamp with its offset (RFC 3339) such as 2026-04-21T11:30:00Z")
@@ -169,8 +178,8 @@ def _opaque(text: str) -> Any:
 
 TEXT = Kind(parse=_text, textual=True)
 UUID_KIND = Kind(parse=_uuid, parse_all=_uuids)
-TIMESTAMP_KIND = Kind(parse=_timestamp, render=datetime.isoformat)
-LOCAL_TIMESTAMP_KIND = Kind(parse=_local_timestamp, render=lambda value: datetime.isoformat(value) + "Z")
+TIMESTAMP_KIND = _moment(_timestamp)
+LOCAL_TIMESTAMP_KIND = _moment(_local_timestamp, zone="Z")
 OPAQUE = Kind(parse=_opaque, ordered=False, comparable=False)
 # In this order: REAL is a Float to SQLAlchemy, Float a Numeric in some releases, Enum a String in all.
 _KINDS: tuple[tuple[type[TypeEngine[Any]], Kind], ...] = (
@@ -181,5 +190,5 @@ _KINDS: tuple[tuple[type[TypeEngine[Any]], Kind], ...] = (
     (Float, Kind(parse=_float, render=repr)),
     (Numeric, Kind(parse=_decimal)),
     (Boolean, Kind(parse=_bool, render=lambda value: str(value).lower(), ordered=False)),
-    (Date, Kind(parse=_date, render=date.isoformat)),
+    (Date, _moment(_date)),
 )

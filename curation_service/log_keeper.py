@@ -5,14 +5,14 @@ Every replica tries; an advisory lock lets one at a time do it. Nothing is lost 
 
 from __future__ import annotations
 
-import asyncio
 import logging
 
 import psycopg
 
-from shared.db.engine import driver_url
+from shared.db.engine import REACH, driver_url
 from shared.db.partitions import keep_partitions
 from shared.lifecycle import Part
+from shared.thread import in_own_thread
 
 log = logging.getLogger(__name__)
 
@@ -30,13 +30,14 @@ class LogKeeper(Part):
         self.ready()
         while not self.stopping.is_set():
             try:
-                await asyncio.to_thread(self._keep)
+                # A server that says nothing keeps no process from ending.
+                await in_own_thread(self._keep, name="log keeper")
             except psycopg.Error as error:
                 log.warning("the log's partitions are left for later: %s", type(error).__name__)
             await self.pause(INTERVAL_S)
 
     def _keep(self) -> None:
-        with psycopg.connect(self._url, application_name="curation log keeper") as connection:
+        with psycopg.connect(self._url, application_name="curation log keeper", **REACH) as connection:
             kept = keep_partitions(connection, retention_days=self._retention_days)
         if kept.created or kept.dropped:
             log.info("partitions of the log: %s created, %s dropped", kept.created, kept.dropped)

@@ -48,6 +48,8 @@ def read_page_token(token: str, query: Sequence[str], kinds: Sequence[Kind]) -> 
 def _value(kind: Kind, text: object) -> Any:
     if text is not None and not isinstance(text, str):
         raise ValueError("no text")
+    if text is not None:
+        text.encode()  # JSON can say half a surrogate pair, which no text of a request holds
     return None if text is None else kind.parse(text)
 
 

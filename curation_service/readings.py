@@ -13,14 +13,11 @@ from dataclasses import dataclass, fields
 from datetime import datetime
 from typing import Any, TypeAlias
 
-from shared.db.log import Entry
+from shared.db.log import Entry, Mark
 from shared.db.ring import Reading
 
 Message: TypeAlias = tuple[dict[str, str], bytes]
 """Headers and body."""
-Mark: TypeAlias = tuple[int, int]
-"""Position and transaction of an entry: a log that has another there, or none, is not the one that was read."""
-
 AFTER, THROUGH, PART, FORM, LAG, RELAY, LAST = (
     f"Curation-{name}" for name in ("After", "Through", "Part", "Form", "Lag", "Relay", "Last")
 )

@@ -12,10 +12,9 @@ import logging
 import psycopg
 
 from curation_service.backbone import BEAT_S, Backbone, connected
-from curation_service.readings import Mark
 from shared.db.database_tail import DatabaseTail
 from shared.db.engine import KEEPALIVE_OPTIONS, Connection, connect
-from shared.db.log import check_contains
+from shared.db.log import Mark, check_contains
 from shared.db.ring import Reading
 from shared.db.tail import BACKOFF_S, Tail
 from shared.errors import BackboneUnavailable, DatabaseUnavailable, LogRewound, TokenExpired
@@ -102,7 +101,7 @@ async def _is_of_this_log(connection: Connection, position: int, last: Mark | No
     row = await cursor.fetchone()
     try:
         if last is not None:
-            await check_contains(connection, *last)
+            await check_contains(connection, last)
     except LogRewound:
         return False
     return row is not None and position <= row[0]

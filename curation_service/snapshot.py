@@ -22,6 +22,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from curation.v1 import curation_pb2 as pb
 from curation_service.convert import item_reader
+from curation_service.event_frames import MESSAGE_BYTES
 from curation_service.fields import item_table
 from curation_service.watch_request import WatchRequest
 from shared.db.engine import Database, driver_connection
@@ -135,8 +136,9 @@ class Snapshots:
         rows: Sequence[Row[Any]] = (await connection.execute(page)).all()
         while rows and not snapshot.abandoned:
             for chunk in (rows[start : start + CHUNK_SIZE] for start in range(0, len(rows), CHUNK_SIZE)):
-                part = pb.ItemsSnapshot(items=[read(row._asdict()) for row in chunk])
-                self._add(snapshot, pb.WatchStatusResponse(snapshot=part).SerializeToString(), len(chunk))
+                for part in _parts([read(row._asdict()) for row in chunk]):
+                    message = pb.WatchStatusResponse(snapshot=part).SerializeToString()
+                    self._add(snapshot, message, len(part.items))
                 await asyncio.sleep(0)
             if len(rows) < PAGE_SIZE:
                 return
@@ -146,12 +148,26 @@ class Snapshots:
     def _add(self, snapshot: Snapshot, message: bytes, items: int) -> None:
         if self._taken_bytes + len(message) > self._room_bytes:
             raise DatabaseUnavailable("snapshots on their way to others take all the room for now")
-        self._taken_bytes += len(message)
         snapshot.add(message, items=items)
+        self._taken_bytes += len(message)
 
     def _close(self, snapshot: Snapshot) -> None:
         self._taken_bytes -= snapshot.size
         snapshot.close()
+
+
+def _parts(items: Sequence[pb.Item]) -> Iterator[pb.ItemsSnapshot]:
+    """No longer than `MESSAGE_BYTES` each, unless one item is."""
+    part, size = pb.ItemsSnapshot(), 0
+    for item in items:
+        item_size = item.ByteSize()
+        if part.items and size + item_size > MESSAGE_BYTES:
+            yield part
+            part, size = pb.ItemsSnapshot(), 0
+        part.items.append(item)
+        size += item_size
+    if part.items:
+        yield part
 
 
 async def visible(connection: AsyncConnection) -> Visible:

@@ -108,6 +108,7 @@ class Watch:
                 reading = await self._read(position)
                 entries = [e for e in reading.entries if watch.concerns(e) and not (seen and e.xid in seen)]
                 position = reading.position
+            moved = any(entry.kind != STATE for entry in entries)
             if (changed := _last_change_of_state(entries)) is not None:
                 before = [entry for entry in entries if entry.position < changed]
                 for message in event_messages(await self._chosen(watch, before), self._token(changed - 1, seen)):
@@ -119,7 +120,7 @@ class Watch:
             for message in event_messages(await self._chosen(watch, entries), token):
                 spoke_at_s = clock()
                 yield message
-            if turns is not None and (progress := await turns.due(changed=bool(entries), position=position)):
+            if turns is not None and (progress := await turns.due(changed=moved, position=position)):
                 spoke_at_s = clock()
                 yield pb.WatchStatusResponse(progress=progress, resume_token=token).SerializeToString()
                 if progress.done and watch.end_when_done:

@@ -99,10 +99,13 @@ class Upstream:
         """What the database says of it; None when it says nothing."""
         now_s, was_barred = _now_s(), self.is_barred()
         is_broken = state is not None and state.is_broken
+        self._failures_known = 0 if state is None else state.failures
         if self._was_broken and not is_broken:
             self._streak, self._untold = 0, 0
+        elif not is_broken:
+            # What all have met in a row decides: where another was answered since, no probe would ever end this.
+            self._streak = min(self._streak, self._failures_known + self._telling.failures + self._untold)
         self._was_broken = is_broken
-        self._failures_known = 0 if state is None else state.failures
         self.is_broken = is_broken or self._is_down()
         known_s = -inf if state is None or state.held_s is None or state.held_s <= 0 else now_s + state.held_s
         self._held_until_s = max(known_s, self._findings.held_until_s, self._telling.held_until_s)

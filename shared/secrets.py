@@ -47,4 +47,5 @@ def _forms(value: str) -> Iterator[str]:
     yield quote(value, safe="")
     yield quote_plus(value)
     yield json.dumps(value)[1:-1]
+    yield json.dumps(value, ensure_ascii=False)[1:-1]
     yield repr(value)[1:-1]

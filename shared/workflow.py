@@ -122,7 +122,8 @@ class Item:
     attempt: int
     """1 at the first attempt."""
     data: Mapping[str, Any]
-    """The row's own columns by name, those of the machinery left out."""
+    """The row's own columns by name, those of the machinery left out. What PostgreSQL can say and Python cannot, e.g. a
+    date of `infinity`, is text."""
 
 
 class EnrichmentContext(Protocol):

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections.abc import Coroutine, Sequence
 from typing import Any
 
@@ -19,7 +20,7 @@ from psycopg import sql
 
 from shared.db.engine import Connection, connect
 from shared.db.horizon import Horizon
-from shared.db.log import Entry, check_contains, log_identity, newest_position
+from shared.db.log import Mark, check_contains, log_identity, newest_mark
 from shared.db.look import Look
 from shared.db.partitions import day_start
 from shared.db.ring import Reading
@@ -50,12 +51,16 @@ class DatabaseTail(Tail):
         self._warn_at_s = stall_s
         self._looked = 0
         """Up to here all entries are in memory."""
-        self._last: Entry | None = None
+        self._last: Mark | None = None
+        """Of the last entry that was read, or that the log had at the start."""
+        self._stepped_s = time.monotonic()
+        """When it last had an answer."""
 
     @property
     def lag_s(self) -> float:
-        """For how long an open transaction has held the stream back."""
-        return self._horizon.waiting_s
+        """For how long an open transaction, or a database that cannot be read, has held the stream back."""
+        silence_s = time.monotonic() - self._stepped_s
+        return max(self._horizon.waiting_s, silence_s if silence_s > 2 * self._poll_s else 0.0)
 
     def _loops(self) -> Sequence[Coroutine[Any, Any, None]]:
         return (self._follow(),)
@@ -70,6 +75,7 @@ class DatabaseTail(Tail):
                         await look.prepare()
                     while True:
                         await self._step(connection, look)
+                        self._stepped_s = time.monotonic()
                         await asyncio.sleep(LOOK_PAUSE_S)
                         async for _ in connection.notifies(timeout=self._pause_s(), stop_after=1):
                             pass
@@ -94,7 +100,7 @@ class DatabaseTail(Tail):
         async with asyncio.timeout(ANSWER_S):
             self.log_id = (await log_identity(connection)).id
             if self._last is not None:
-                await check_contains(connection, self._last.position, self._last.xid)
+                await check_contains(connection, self._last)
         if not self.position:
             # Sequences are never at 0, so 0 means that a transaction under way keeps the horizon back.
             while not self._horizon.position:
@@ -102,7 +108,8 @@ class DatabaseTail(Tail):
                     await self._horizon.advance(connection)
                 await self.pause(UNSAFE_PAUSE_S[1] if self._horizon.waiting_s else 0.0)
             async with asyncio.timeout(ANSWER_S):
-                newest = await newest_position(connection, through=self._horizon.position)
+                self._last = await newest_mark(connection, through=self._horizon.position)
+            newest = self._last[0] if self._last is not None else 0
             self._begin(max(newest, day_start(self._horizon.position)))
         self._looked = self.position
         self.ready()
@@ -127,8 +134,8 @@ class DatabaseTail(Tail):
         self._looked = max(self._looked, reading.position)
         stands = max(self.position, day_start(reading.position))
         if reading.entries:
-            self._last = reading.entries[-1]
-            stands = max(stands, self._last.position)
+            self._last = reading.entries[-1].position, reading.entries[-1].xid
+            stands = max(stands, self._last[0])
         if stands > self.position:
             self._keep(Reading(reading.entries, stands))
 

@@ -20,6 +20,7 @@ from sqlalchemy.engine import make_url
 from sqlalchemy.ext.asyncio import AsyncConnection as CoreConnection
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
+import shared.db.times  # noqa: F401 - registers how times are read
 from shared.errors import DatabaseUnavailable
 
 Connection: TypeAlias = psycopg.AsyncConnection[Any]

@@ -38,7 +38,11 @@ def to_jsonb(value: Any) -> bytes:
 
 class _Loader(JsonbLoader):
     def load(self, data: Buffer) -> Any:
-        return _decode(bytes(data).decode())[0]
+        text = bytes(data).decode()
+        try:
+            return _decode(text)[0]
+        except (RecursionError, ValueError):
+            return text  # too deep, or a number of too many digits: what else is in its row can be read
 
 
 psycopg.adapters.register_loader("jsonb", _Loader)

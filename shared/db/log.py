@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from functools import lru_cache
-from typing import Any
+from typing import Any, TypeAlias
 from uuid import UUID
 
 from psycopg import sql
@@ -46,6 +46,10 @@ SELECT pg_snapshot_xmin(pg_current_snapshot())::text::bigint, l.* FROM (VALUES (
 ) l ON true"""  # noqa: S608 # our own names
 """What `read_log` reads, and beside it the oldest transaction under way: all of those before it is in what is seen."""
 _READ = LOOK.format(after="%(after)s", through="%(through)s", limit="%(limit)s")
+
+
+Mark: TypeAlias = tuple[int, int]
+"""Position and transaction of an entry: a log that has another there, or none, is not the one that was read."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,21 +115,28 @@ async def check_reaches(connection: Connection, position: int) -> None:
         raise TokenExpired("this token is ahead of the log, which was restored since: start again with a snapshot")
 
 
-async def newest_position(connection: Connection, *, through: int = 2**63 - 1) -> int:
-    """The position of the newest entry that this transaction sees, up to one; 0 without any.
+async def newest_position(connection: Connection) -> int:
+    """The position of the newest entry that this transaction sees; 0 without any.
 
     Not what the sequence has drawn last: where that was rolled back, no reader ever stands.
     """
+    mark = await newest_mark(connection, through=2**63 - 1)
+    return 0 if mark is None else mark[0]
+
+
+async def newest_mark(connection: Connection, *, through: int) -> Mark | None:
+    """The newest entry that this transaction sees, up to a position."""
     cursor = await connection.execute(
-        "/* newest_position */ SELECT position FROM status_event WHERE position <= %s ORDER BY position DESC LIMIT 1",
+        """/* newest_mark */ SELECT position, xid::text::bigint FROM status_event WHERE position <= %s
+        ORDER BY position DESC LIMIT 1""",
         (through,),
     )
-    row = await cursor.fetchone()
-    return int(row[0]) if row is not None else 0
+    return await cursor.fetchone()
 
 
-async def check_contains(connection: Connection, position: int, xid: int) -> None:
-    """Raises `LogRewound` when the log lacks an entry that was read from it, unless that is older than the log."""
+async def check_contains(connection: Connection, mark: Mark) -> None:
+    """Raises `LogRewound` when the log lacks an entry that it had, unless that is older than the log."""
+    position, xid = mark
     cursor = await connection.execute(
         """SELECT EXISTS (SELECT FROM status_event WHERE position = %(position)s AND xid = %(xid)s::text::xid8)
                OR %(position)s <= pruned_through FROM event_log""",
@@ -134,7 +145,7 @@ async def check_contains(connection: Connection, position: int, xid: int) -> Non
     row = await cursor.fetchone()
     if row is None or not row[0]:
         raise LogRewound(
-            f"the log has lost position {position}, which was read from it: the database was restored, or a standby "
+            f"the log has lost position {position}, which it had: the database was restored, or a standby "
             "took over without its last commits"
         )
 

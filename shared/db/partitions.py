@@ -53,9 +53,12 @@ def keep_partitions(connection: psycopg.Connection[Any], *, retention_days: int 
     today = (row[0] - EPOCH).days
     days = _days(connection)
     created = [day for day in (today, today + 1) if day not in days]
+    expired = [] if retention_days is None else sorted(day for day in days if day < today - retention_days)
+    for day in expired:
+        _fold(connection, day)
+    # From here on nobody else reads or writes the log.
     for day in created:
         create_partition(connection, day)
-    expired = [] if retention_days is None else sorted(day for day in days if day < today - retention_days)
     for day in expired:
         _drop(connection, day)
     # The last step: no rollback takes it back, and without today's partition nobody could write any more.
@@ -88,9 +91,12 @@ def _partition(day: int) -> sql.Identifier:
     return sql.Identifier(f"status_event_{EPOCH + timedelta(days=day):%Y%m%d}")
 
 
-def _drop(connection: psycopg.Connection[Any], day: int) -> None:
+def _fold(connection: psycopg.Connection[Any], day: int) -> None:
     connection.execute(_FOLD.format(moves=moves(_partition(day), sql.SQL("IS NOT NULL"))))
     connection.execute(_COPY_CLAIMS.format(partition=_partition(day)))
+
+
+def _drop(connection: psycopg.Connection[Any], day: int) -> None:
     connection.execute(sql.SQL("DROP TABLE {}").format(_partition(day)))
     connection.execute(
         "UPDATE event_log SET pruned_through = greatest(pruned_through, %s)", ((day + 1) * DAY_SIZE - 1,)

@@ -35,6 +35,12 @@ async def main():
 asyncio.run(main())
 """
 
+KILLED_AT_ITS_START = f"""
+import os
+from shared.db.embedded import EmbeddedPostgres
+EmbeddedPostgres._wait_until_ready = lambda self, process: os.kill(os.getpid(), 9)
+{OTHER_PROCESS}"""
+
 
 @pytest.fixture
 def folder(postgres_folder: Path, request: pytest.FixtureRequest) -> Path:
@@ -126,6 +132,16 @@ async def test_when_its_starter_is_killed_the_next_one_takes_it_over_and_stops_i
     async with EmbeddedPostgres(folder, settings=SETTINGS) as server:
         assert server.url == url
     assert not await is_up(url)
+
+
+async def test_so_does_one_whose_starter_was_killed_before_it_answered(folder: Path) -> None:
+    async with EmbeddedPostgres(folder, settings=SETTINGS):
+        pass  # the folder is there
+    starter = await asyncio.create_subprocess_exec(sys.executable, "-c", KILLED_AT_ITS_START, str(folder))
+    assert await starter.wait() == -signal.SIGKILL
+    async with EmbeddedPostgres(folder, settings=SETTINGS) as server:
+        assert await is_up(server.url)
+    assert not await is_up(server.url)
 
 
 async def test_after_a_crash_of_postgresql_itself_it_starts_again_with_all_that_was_committed(folder: Path) -> None:

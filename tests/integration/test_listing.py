@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import json
 import uuid
+from base64 import urlsafe_b64encode
 from collections.abc import AsyncIterator, Sequence
 from datetime import UTC, date, datetime
 from decimal import Decimal
 from itertools import product
 from typing import Any
 
+import pytest
 import pytest_asyncio
 from psycopg import sql
 
@@ -16,11 +19,13 @@ from curation.v1 import curation_pb2 as pb
 from curation_service.fields import item_table
 from curation_service.filters import compile_filter, to_driver_sql
 from curation_service.listing import count_items, list_items
+from curation_service.page_tokens import _digest, read_page_token
 from curation_service.requests import read_list_items
 from shared.db.claim import claim
 from shared.db.engine import Database
 from shared.db.finish import Result, finish
 from shared.db.sessions import open_session
+from shared.errors import InvalidRequest
 from shared.registry import Registry
 from shared.table import transition_table
 from tests.support.parcels import PARCELS
@@ -138,8 +143,22 @@ MATCHES: Sequence[tuple[str, list[int]]] = [
 ]
 
 
+async def test_a_letter_is_found_in_either_case(database: Database) -> None:
+    async with database.transaction() as connection:
+        await connection.execute("UPDATE parcels SET name = 'MÜNCHEN' WHERE id = %s", [uuid.UUID(int=2)])
+    assert await matching(database, 'name:"münchen"') == [2]
+
+
 async def test_a_filter_matches_what_it_says(database: Database) -> None:
     assert [(text, await matching(database, text)) for text, _ in MATCHES] == MATCHES
+
+
+def test_a_forged_token_with_half_a_surrogate_pair_is_none() -> None:
+    query = read_list_items(pb.ListItemsRequest(resource="parcels", order_by="name"), REGISTRY)
+    body = json.dumps(["\ud800", str(uuid.UUID(int=1))]).encode()
+    token = urlsafe_b64encode(_digest(query.query, body) + body).decode().rstrip("=")
+    with pytest.raises(InvalidRequest, match="page_token"):
+        read_page_token(token, query.query, [column.field.kind for column in query.order])
 
 
 async def test_what_is_with_a_worker_is_found_by_its_claim_for_as_long_as_it_is(database: Database) -> None:

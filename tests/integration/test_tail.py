@@ -105,6 +105,19 @@ async def test_a_log_that_has_lost_what_was_read_from_it_ends_the_process(databa
         assert caught.group_contains(LogRewound, match=str(last))
 
 
+async def test_so_does_one_that_has_lost_what_it_had_when_the_tail_began(database: Database) -> None:
+    last = await update(database, "Selected", 1)
+    async with tailing(database) as tail:
+        assert tail.position == last
+        async with database.core() as connection:
+            await connection.execute(text(f"DELETE FROM status_event WHERE position = {last}"))
+        await cut(database, "curation tail")
+        async with asyncio.timeout(WAIT_S):
+            with pytest.raises(ExceptionGroup) as caught:
+                await tail.ended()
+        assert caught.group_contains(LogRewound, match=str(last))
+
+
 async def test_a_transaction_that_is_forgotten_is_ended_and_holds_back_nobody(database: Database) -> None:
     async with tailing(database) as tail, Database(database.url, idle_in_transaction_s=0.1) as careless:
         start = tail.position

@@ -19,7 +19,7 @@ from shared.db.claim import claim
 from shared.db.curate import CurateCall, NewBatch, curate
 from shared.db.engine import Connection, connect
 from shared.db.finish import Result, finish
-from shared.db.log import log_identity
+from shared.db.log import append_state, log_identity
 from shared.db.sessions import open_session
 from shared.db.token import decode_token, encode_token
 from shared.machine import curate_trigger
@@ -161,6 +161,25 @@ async def test_a_filter_by_status_tells_of_what_comes_and_of_what_goes_whenever_
             (key(n), version) for n, version in told
         ], asked
         stream.call.cancel()
+
+
+async def test_a_batch_is_told_done_though_a_change_of_state_follows_at_once(database_url: str) -> None:
+    async with running_service(database_url, heartbeat_s=1.0) as service:
+        await add_parcels(service.database, {})
+        answer = await update(service, "Scan", 1)
+        async with service.database.transaction() as connection:
+            session = await open_session(connection, host="here", version="1", resources=["parcels"])
+            items = (await claim(connection, PARCELS, TABLE, session=session, limit=1)).items
+        token, batch = answer.resume_token, answer.batch.batch_id
+        stream = Stream(service, batch_id=batch, resume_token=token, end_when_done=True)
+        while (await stream.part("progress")).progress.processing != 1:
+            pass
+        await stream.part("heartbeat")  # all numbers are told
+        async with service.database.transaction() as connection:
+            await finish(connection, PARCELS, TABLE, [Result(item, "find_nothing") for item in items])
+            await append_state(connection, "parcels")
+        await stream.to_the_end()
+    assert stream.messages[-1].progress.done
 
 
 async def test_a_watch_of_a_batch_sees_its_items_and_no_others(service: RunningService) -> None:

@@ -40,6 +40,12 @@ def test_what_stands_around_a_key_is_not_part_of_it() -> None:
     assert Secrets.of({"API_KEY": " long-enough\n"}).hide("it is long-enough") == "it is ***"
 
 
+def test_a_secret_is_found_in_json_as_a_log_spells_it() -> None:
+    secret = 'pä"ss-wörd'
+    for ascii_ in (True, False):
+        assert Secrets([secret]).hide(json.dumps({"at": secret}, ensure_ascii=ascii_)) == '{"at": "***"}'
+
+
 def test_short_values_are_left_for_they_occur_by_chance() -> None:
     assert Secrets.of({"API_KEY": "test"}).hide("a test") == "a test"
 

@@ -59,6 +59,19 @@ async def test_what_was_given_back_says_nothing_of_the_api(lane: Lane) -> None:
     assert lane.bars(item(99))
 
 
+async def test_outages_that_another_worker_was_answered_after_bar_nobody_for_ever(lane: Lane) -> None:
+    known = replace(OPEN, is_broken=False, probe_s=None, failures=0)
+    saw(lane, *[DOWN] * (FAILURES - 2))
+    told = lane.upstream.take_findings().failures
+    lane.upstream.told(replace(known, failures=told))
+    saw(lane, *[DOWN] * 2)
+    assert lane.upstream.is_broken
+    # Meanwhile another worker was answered: the database counts the last two, and has no probe to end it by.
+    again = lane.upstream.take_findings().failures
+    lane.upstream.told(replace(known, failures=again))
+    assert not lane.upstream.is_barred()
+
+
 async def test_a_single_outage_is_told_to_nobody(lane: Lane) -> None:
     saw(lane, *[DOWN] * (TOLD_FROM - 1))
     assert not lane.upstream.take_findings().is_worth_telling
