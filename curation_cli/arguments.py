@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import reprlib
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -12,6 +13,7 @@ PORT = 50051
 ADDRESS = f"127.0.0.1:{PORT}"
 PORT_MAX = 65_535
 COUNT_MAX = 1_000_000
+DIGITS_MAX = 20
 PRIORITIES = ("low", "normal", "high")
 
 
@@ -22,11 +24,11 @@ def parser() -> argparse.ArgumentParser:
 
     up = _add(commands, "up", help_="start PostgreSQL (unless DATABASE_URL is set), the service and a worker")
     up.add_argument("--demo", action="store_true", help="show everything at work, with places of its own, and end")
-    up.add_argument("--data", type=Path, default=DATA, help="folder of the embedded PostgreSQL and the logs")
+    up.add_argument("--data", type=_folder, default=DATA, help="folder of the embedded PostgreSQL and the logs")
     up.add_argument("--port", type=_port, default=PORT, help="the service's; any free one when 0")
 
     client = argparse.ArgumentParser(add_help=False)
-    client.add_argument("--address", default=ADDRESS, help="the service's host:port")
+    client.add_argument("--address", type=_address, default=ADDRESS, help="the service's host:port")
     resource = argparse.ArgumentParser(add_help=False, parents=[client])
     resource.add_argument("resource", help="e.g. places")
     filtered = argparse.ArgumentParser(add_help=False, parents=[resource])
@@ -88,9 +90,31 @@ def _count(text: str) -> int:
 
 
 def _between(least: int, most: int, text: str) -> int:
-    if not text.isdecimal() or not least <= int(text) <= most:
-        raise argparse.ArgumentTypeError(f"{text!r} is no number from {least} to {most}")
+    if not (text.isdecimal() and len(text) <= DIGITS_MAX and least <= int(text) <= most):
+        raise argparse.ArgumentTypeError(f"{reprlib.repr(text)} is no number from {least} to {most}")
     return int(text)
+
+
+def _address(text: str) -> str:
+    return _filled(_text(text))
+
+
+def _folder(text: str) -> Path:
+    return Path(_filled(text))
+
+
+def _filled(text: str) -> str:
+    if not text:
+        raise argparse.ArgumentTypeError("is empty")
+    return text
+
+
+def _text(text: str) -> str:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        raise argparse.ArgumentTypeError(f"{reprlib.repr(text)} is not UTF-8") from None
+    return text
 
 
 def _add(
@@ -100,5 +124,7 @@ def _add(
     parents: Sequence[argparse.ArgumentParser] = (),
     help_: str,
 ) -> argparse.ArgumentParser:
-    """A command that says what it does in the list of all, and in its own help."""
-    return commands.add_parser(name, parents=parents, help=help_, description=f"{help_[:1].upper()}{help_[1:]}.")
+    """A command that says what it does in the list of all, and in its own help; its arguments are text by default."""
+    command = commands.add_parser(name, parents=parents, help=help_, description=f"{help_[:1].upper()}{help_[1:]}.")
+    command.register("type", None, _text)
+    return command
