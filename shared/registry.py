@@ -19,10 +19,10 @@ class Registry(Mapping[str, Workflow]):
         self._by_resource: dict[str, Workflow] = {}
         tables: set[str] = set()
         for workflow in workflows:
-            if workflow.resource in self._by_resource or workflow.source.name in tables:
+            if workflow.resource in self._by_resource or workflow.source.fullname in tables:
                 raise WorkflowError(workflow.resource, "another workflow has this resource or source table")
             self._by_resource[workflow.resource] = workflow
-            tables.add(workflow.source.name)
+            tables.add(workflow.source.fullname)
 
     def __getitem__(self, resource: str) -> Workflow:
         """The workflow of a resource. Raises `UnknownResource` (not `KeyError`: a caller of the API reads it)."""

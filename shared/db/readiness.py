@@ -18,6 +18,7 @@ from shared.db.models import machinery
 from shared.db.statement import table_name
 from shared.errors import DatabaseUnavailable, DatabaseUnfit
 from shared.lifecycle import Part
+from shared.thread import in_own_thread
 from shared.workflow import Workflow
 
 log = logging.getLogger(__name__)
@@ -49,7 +50,8 @@ class DatabaseReady(Part):
         give_up_at_s, waits = clock.time() + self._timeout_s, False
         while not self.stopping.is_set():
             try:
-                await asyncio.to_thread(self._check)
+                # A server that says nothing keeps no process from ending.
+                await in_own_thread(self._check, name="database check")
                 break
             except DatabaseUnavailable as error:
                 if clock.time() >= give_up_at_s:
