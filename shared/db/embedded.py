@@ -161,8 +161,9 @@ def _initialize(site: Site) -> None:
     unfinished = site.folder / "data.unfinished"
     shutil.rmtree(unfinished, ignore_errors=True)
     site.make_private(unfinished)
+    program = site.programs / "initdb"
     command: list[str | Path] = [
-        site.programs / "initdb",
+        program,
         "--pgdata",
         unfinished,
         "--username",
@@ -170,9 +171,10 @@ def _initialize(site: Site) -> None:
         "--auth",
         "trust",
     ]
-    # By code point, and yet every letter has its other case: `ILIKE` finds MÜNCHEN.
-    command += ["--locale", "C", "--locale-provider", "builtin", "--builtin-locale", "C.UTF-8"]
-    command += ["--encoding", "UTF8", "--no-sync", "--no-instructions"]
+    command += ["--encoding", "UTF8", "--locale", "C", "--no-sync", "--no-instructions"]
+    if b"--builtin-locale" in subprocess.run([program, "--help"], capture_output=True, check=False).stdout:
+        # In order of code points all the same, and every letter has its other case: `ILIKE` finds MÜNCHEN.
+        command += ["--locale-provider", "builtin", "--builtin-locale", "C.UTF-8"]
     with site.log.open("wb") as log:
         done = subprocess.run(command, **_surroundings(site, log.fileno()), check=False)
     if done.returncode:
