@@ -108,8 +108,7 @@ async def of_rows(size: int, *, settings: Mapping[str, str] = NO_SETTINGS) -> As
                 await connection.commit()
                 assert queued > 0
 
-            async def shown() -> list[UUID]:
-                return await _shown(connection)
+            shown = partial(_shown, connection)
 
             async def anywhere() -> list[UUID]:
                 numbers = random.sample(range(1, size + 1), SOME)

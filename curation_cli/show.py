@@ -108,8 +108,8 @@ def describe_error(error: grpc.RpcError) -> str:
         if detail.Unpack(info):
             lines.append(f"reason {info.reason}")
         elif detail.Unpack(precondition):
-            shown = precondition.violations[:VIOLATIONS_SHOWN]
-            lines += [f"{violation.type} {violation.subject}: {violation.description}" for violation in shown]
+            first = precondition.violations[:VIOLATIONS_SHOWN]
+            lines += [f"{violation.type} {violation.subject}: {violation.description}" for violation in first]
     return "\n  ".join(map(one_line, lines))
 
 

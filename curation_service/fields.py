@@ -30,6 +30,7 @@ from sqlalchemy.types import TypeEngine
 
 from curation_service.kinds import Kind, kind_of, words
 from shared.db.in_hand import claimed_keys
+from shared.machine import FAILED, PROCESSING, QUEUED
 from shared.workflow import Workflow
 
 SOURCE_ALIAS = "s"
@@ -46,6 +47,8 @@ QUEUE_STATUS = words(
         "FAILED": "failed",
     },
 )
+FEW = frozenset({QUEUED, PROCESSING, FAILED})
+"""Queue statuses that few of many items have."""
 RESULT = words("a result", prefix="ENRICHMENT_RESULT_", known={"FOUND": "found", "NOTHING_FOUND": "nothing_found"})
 
 
@@ -82,9 +85,7 @@ class ItemTable:
     """Every field of an item by its word."""
 
     def has_queue_status(self, value: str) -> ColumnElement[bool]:
-        """That an item is `queued`, `processing` or `failed`. Of many items few are: what else is true of these alone
-        is said for an index that finds them.
-        """
+        """That an item has one of `FEW`: what else is true of those alone is said, for an index that finds them."""
         queue, columns = self.workflow.queue, self.source.c
         turn, run_at, failure = columns[queue.turn], columns[queue.run_at], columns[queue.failure]
         match value:

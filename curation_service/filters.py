@@ -16,16 +16,13 @@ from sqlalchemy import ColumnElement, and_, or_, true
 from sqlalchemy.dialects.postgresql.psycopg import PGDialect_psycopg
 from sqlalchemy.engine import Dialect
 
-from curation_service.fields import Field, ItemTable
+from curation_service.fields import FEW, Field, ItemTable
 from curation_service.filter_syntax import And, Comparison, Not, Or, Tree, mistake, parse_filter
-from shared.machine import FAILED, PROCESSING, QUEUED
 
 LIKE_ESCAPE = "/"
 """Not a backslash, which means itself or not depending on a setting of the server."""
 OPERATORS: Mapping[str, Callable[[Any, Any], Any]] = {"=": eq, ":": eq, "<": lt, "<=": le, ">": gt, ">=": ge}
 ORDERED = frozenset({"<", "<=", ">", ">="})
-FEW = frozenset({QUEUED, PROCESSING, FAILED})
-"""Queue statuses whose items an index finds."""
 
 
 def compile_filter(text: str, items: ItemTable, *, by_index: bool = True) -> ColumnElement[bool]:

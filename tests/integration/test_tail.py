@@ -92,30 +92,29 @@ async def test_a_position_that_was_rolled_back_and_drawn_again_after_a_crash_is_
         assert versions(await read_all(tail, start)) == [(1, 2), (3, 2)]
 
 
+async def ends_without(database: Database, tail: DatabaseTail, position: int) -> None:
+    """The tail ends once the log has lost this position, and says which it is."""
+    async with database.core() as connection:
+        await connection.execute(text(f"DELETE FROM status_event WHERE position = {position}"))
+    await cut(database, "curation tail")
+    async with asyncio.timeout(WAIT_S):
+        with pytest.raises(ExceptionGroup) as caught:
+            await tail.ended()
+    assert caught.group_contains(LogRewound, match=str(position))
+
+
 async def test_a_log_that_has_lost_what_was_read_from_it_ends_the_process(database: Database) -> None:
     async with tailing(database) as tail:
         last = await update(database, "Selected", 1)
         await arrive(tail, last)
-        async with database.core() as connection:
-            await connection.execute(text(f"DELETE FROM status_event WHERE position = {last}"))
-        await cut(database, "curation tail")
-        async with asyncio.timeout(WAIT_S):
-            with pytest.raises(ExceptionGroup) as caught:
-                await tail.ended()
-        assert caught.group_contains(LogRewound, match=str(last))
+        await ends_without(database, tail, last)
 
 
 async def test_so_does_one_that_has_lost_what_it_had_when_the_tail_began(database: Database) -> None:
     last = await update(database, "Selected", 1)
     async with tailing(database) as tail:
         assert tail.position == last
-        async with database.core() as connection:
-            await connection.execute(text(f"DELETE FROM status_event WHERE position = {last}"))
-        await cut(database, "curation tail")
-        async with asyncio.timeout(WAIT_S):
-            with pytest.raises(ExceptionGroup) as caught:
-                await tail.ended()
-        assert caught.group_contains(LogRewound, match=str(last))
+        await ends_without(database, tail, last)
 
 
 async def test_a_transaction_that_is_forgotten_is_ended_and_holds_back_nobody(database: Database) -> None:
