@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 
 import psycopg
 
-from benchmarks.bed import PLACES
+from benchmarks.bed import PLACES, PLACES_IN_ORDER
 from shared.db.partitions import DAY_SIZE, EPOCH, create_partition
 
 PORTION = 500_000
@@ -39,11 +39,11 @@ FROM status_event_position, generate_series(%s::int, %s::int) n
 FILLED = "SELECT setval('status_event_position', last_value + %s), last_value FROM status_event_position"
 
 
-async def add_many_places(url: str, count: int) -> None:
-    """The places of the numbers up to `count`, to a table without any."""
+async def add_many_places(url: str, count: int, *, in_order: bool = False) -> None:
+    """The places of the numbers up to `count`, to a table without any; their keys `in_order` of the numbers."""
     async with _connection(url) as connection:
         async with _without_indexes(connection, "places_staging"):
-            await _by_portions(url, PLACES, count)
+            await _by_portions(url, PLACES_IN_ORDER if in_order else PLACES, count)
         await _settle(connection, "places_staging")
 
 

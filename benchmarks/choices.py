@@ -23,11 +23,13 @@ from benchmarks.samples import fill, queue
 from benchmarks.worker import worker
 
 DRAINS = {
-    "as it is: 1,000 results to a commit, 2 connections for commits, 4,000 items ahead": {},
+    "as it is: 2,000 results to a commit, 2 connections for commits, 8,000 items ahead": {},
     "100 results to a commit": {"CURATION_FLUSH_SIZE": "100"},
+    "1,000 results to a commit": {"CURATION_FLUSH_SIZE": "1000"},
     "300 results to a commit": {"CURATION_FLUSH_SIZE": "300"},
     "1 connection for commits": {"CURATION_COMMITS_AT_ONCE": "1"},
     "3 connections for commits": {"CURATION_COMMITS_AT_ONCE": "3"},
+    "4,000 items ahead": {"CURATION_CLAIM_AHEAD_MAX": "4000"},
     "500 items ahead": {"CURATION_CLAIM_AHEAD_MAX": "500"},
     "nothing prepared": {"CURATION_PREPARE_THRESHOLD": "none"},
 }
@@ -55,7 +57,7 @@ async def main(items: int, rounds: int) -> None:
     async with database(durable=True) as url:
         await drains(url, items, rounds)
         await fillfactors(url, items, rounds)
-        await pickups(url, items)
+        await pickups(url)
 
 
 async def drains(url: str, items: int, rounds: int) -> None:
@@ -111,7 +113,7 @@ async def _pass(url: str, items: int, fillfactor: int) -> Pass:
         return Pass(queued_s, drained.per_s, int(row[0]) / 1e6)
 
 
-async def pickups(url: str, items: int) -> None:
+async def pickups(url: str) -> None:
     """By notification, and by polling alone."""
     ways: dict[str, dict[str, str]] = {"notified, and polled every 1 s: as it is": {}} | {
         f"polled every {poll_s:g} s": {"CURATION_LISTEN_URL": DEAF, "CURATION_POLL_S": str(poll_s)}
@@ -120,14 +122,13 @@ async def pickups(url: str, items: int) -> None:
     lines = []
     for name, settings in ways.items():
         took_ms = await pickup(url, PICKUPS, **settings)
-        lines.append((name, f"{median(took_ms):,.1f}", f"{await _idle(url, items, **settings):,.1f}"))
+        lines.append((name, f"{median(took_ms):,.1f}", f"{await _idle(url, **settings):,.1f}"))
         doing(f"  {lines[-1]}")
     table(("pick-up", "p50 ms", "idle, ms of a core a second"), lines)
 
 
-async def _idle(url: str, items: int, **settings: str) -> float:
+async def _idle(url: str, **settings: str) -> float:
     """What a worker takes that has nothing to do."""
-    await fill(url, items)
     async with worker(url, **settings) as running:
         await asyncio.sleep(1)
         before_s = running.cpu_s

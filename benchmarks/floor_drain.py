@@ -13,11 +13,12 @@ from typing import Any
 
 import psycopg
 
-BATCH = 500
+BATCH = 2000
+"""With which it is fastest, of 500 to 4,000."""
 TABLES = """
 DROP TABLE IF EXISTS source, target, log;
 CREATE TABLE source (
-    id uuid PRIMARY KEY DEFAULT gen_random_uuid(), status text NOT NULL DEFAULT 'New', queue text, error text,
+    id uuid PRIMARY KEY DEFAULT uuidv7(), status text NOT NULL DEFAULT 'New', queue text, error text,
     attempt int NOT NULL DEFAULT 0, version bigint NOT NULL DEFAULT 1, worker bigint, run_at timestamptz, batch bigint,
     payload jsonb NOT NULL
 ) WITH (fillfactor = 70);

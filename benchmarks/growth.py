@@ -1,12 +1,13 @@
 """What a claim, a batch update, a page of a list and a read of the log cost however much there is.
 
 `python -m benchmarks.growth [--rows 10000 1000000 10000000] [--entries 10000 1000000 10000000 100000000] [--rounds 20]
-[--buffers 1024MB]`: tables, then logs, each on a server of its own, by turns in one run, medians. What changes
-something is rolled back, so that all stays as it is. The goal is at most 1.2 times the smallest one's time.
+[--buffers 1024MB]`: tables whose keys are in the order in which rows came, tables whose keys are in none, then logs,
+each on a server of its own, by turns in one run, medians. What changes something is rolled back, so that all stays as
+it is. The goal is at most 1.2 times the smallest one's time.
 
 A batch is of pages of the list that were just shown, as people choose, or of rows anywhere in the table; beside each
 the bare UPDATE of such rows tells how much of the growth is PostgreSQL's. What is queued are pages, too. Ten million
-entries make a day, so a partition of the log. Ten million rows take 12 GB of disk and three minutes to fill, a hundred
+entries make a day, so a partition of the log. Ten million rows take 12 GB of disk and two minutes to fill, a hundred
 million entries 38 GB and eight; they are left out where the disk has no room for them.
 """
 
@@ -26,7 +27,7 @@ from uuid import UUID
 
 import psycopg
 
-from benchmarks.bed import RESOURCE, database, place_ids, service, stub
+from benchmarks.bed import RESOURCE, database, place_id, service, stub
 from benchmarks.big import add_many_entries, add_many_places
 from benchmarks.compare import Measure, interleave
 from benchmarks.report import at_most, doing, result, table
@@ -65,20 +66,25 @@ Bench = Callable[[int], AbstractAsyncContextManager[Mapping[str, Work]]]
 
 async def main(sizes: Sequence[int], entries: Sequence[int], rounds: int, settings: Mapping[str, str]) -> None:
     """Prints a table for each."""
-    for unit, of_sizes, bench in (("rows", sizes, of_rows), ("entries", entries, of_entries)):
+    benches: Sequence[tuple[str, str, Sequence[int], Bench]] = (
+        ("keys in order", "rows", sizes, partial(of_rows, in_order=True, settings=settings)),
+        ("keys in no order", "rows", sizes, partial(of_rows, in_order=False, settings=settings)),
+        ("the log", "entries", entries, partial(of_entries, settings=settings)),
+    )
+    for title, unit, of_sizes, bench in benches:
         if not of_sizes:
             continue
-        costs = await measured(of_sizes, rounds, partial(bench, settings=settings))
+        costs = await measured(of_sizes, rounds, bench)
         table(
-            ("", *(f"{size:,} {unit}, ms" for size in of_sizes)),
+            (title, *(f"{size:,} {unit}, ms" for size in of_sizes)),
             ((name, *(f"{cost:.2f}" for cost in by_size)) for name, by_size in costs.items()),
         )
         for name, by_size in costs.items():
             times = by_size[-1] / by_size[0]
             if name.startswith(FLOOR):
-                result(f"  {name}: {times:.2f} times.")
+                result(f"  {name}, {title}: {times:.2f} times.")
             else:
-                at_most(name, times, GOAL, " times")
+                at_most(f"{name}, {title}", times, GOAL, " times")
         result("")
 
 
@@ -98,21 +104,27 @@ async def measured(sizes: Sequence[int], rounds: int, bench: Bench) -> dict[str,
 
 
 @asynccontextmanager
-async def of_rows(size: int, *, settings: Mapping[str, str] = NO_SETTINGS) -> AsyncIterator[Mapping[str, Work]]:
+async def of_rows(
+    size: int, *, in_order: bool, settings: Mapping[str, str] = NO_SETTINGS
+) -> AsyncIterator[Mapping[str, Work]]:
     """What is done to a table of so many rows."""
     async with database(more=settings) as url, service(url) as bed, bed.channel() as channel:
-        await add_many_places(url, size)
+        await add_many_places(url, size, in_order=in_order)
         async with await connect(url, name="benchmark", autocommit=False) as connection:
+
+            def some_key() -> UUID:
+                return place_id(random.randint(1, size), in_order=in_order)  # noqa: S311 - a sample
+
+            async def shown() -> list[UUID]:
+                return await _shown(connection, some_key)
+
             for _ in range(0, QUEUED, SOME):
-                queued = await _curate(connection, "SelectedForDeepScan", await _shown(connection))
+                queued = await _curate(connection, "SelectedForDeepScan", await shown())
                 await connection.commit()
                 assert queued > 0
 
-            shown = partial(_shown, connection)
-
             async def anywhere() -> list[UUID]:
-                numbers = random.sample(range(1, size + 1), SOME)
-                return [UUID(key) for n in numbers for key in place_ids(n, n)]
+                return [place_id(n, in_order=in_order) for n in random.sample(range(1, size + 1), SOME)]
 
             def changing(change: Change, choose: Callable[[], Awaitable[list[UUID]]]) -> Work:
                 async def work() -> float:
@@ -157,6 +169,9 @@ async def of_entries(size: int, *, settings: Mapping[str, str] = NO_SETTINGS) ->
             DatabaseTail(url=url, direct_url=url, items_max=0) as tail,
         ):
 
+            def some_key() -> UUID:
+                return place_id(random.randint(1, ROWS[0]))  # noqa: S311 - a sample
+
             async def read_newest() -> float:
                 return await _read(tail, many.position(size - SOME))
 
@@ -164,7 +179,7 @@ async def of_entries(size: int, *, settings: Mapping[str, str] = NO_SETTINGS) ->
                 return await _read(tail, many.position(random.randrange(1, size - SOME)))  # noqa: S311
 
             async def append() -> float:
-                return await _timed(connection, _archive, await _shown(connection))
+                return await _timed(connection, _archive, await _shown(connection, some_key))
 
             yield {
                 f"tail, the newest {SOME:,} entries": read_newest,
@@ -186,14 +201,14 @@ async def _vacuum(url: str) -> None:
         await connection.execute("VACUUM (INDEX_CLEANUP ON) places_staging")
 
 
-async def _shown(connection: Connection) -> list[UUID]:
+async def _shown(connection: Connection, some_key: Callable[[], UUID]) -> list[UUID]:
     """The keys of some pages of the list, which are in memory as they were shown."""
     keys: list[UUID] = []
     for _ in range(SOME // PAGE):
         found = await connection.execute(
             """SELECT * FROM places_staging
-               WHERE id >= gen_random_uuid() AND deep_scan_status IS NULL ORDER BY id LIMIT %s""",
-            [PAGE],
+               WHERE id >= %s AND deep_scan_status IS NULL ORDER BY id LIMIT %s""",
+            [some_key(), PAGE],
         )
         keys += [row[0] for row in await found.fetchall()]
     await connection.rollback()

@@ -11,6 +11,7 @@ import json
 import statistics
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 
 from benchmarks import batch_update, growth, watch_latency
@@ -47,7 +48,7 @@ async def latency() -> Curves:
 
 async def grown() -> Curves:
     """Milliseconds by rows of the table."""
-    costs = await growth.measured(TABLES, 15, growth.of_rows)
+    costs = await growth.measured(TABLES, 15, partial(growth.of_rows, in_order=True))
     return {name: list(zip(TABLES, by_size, strict=True)) for name, by_size in costs.items()}
 
 

@@ -1,4 +1,7 @@
-"""What the worker's benchmarks enrich: `samples`, rows of some 500 bytes, and enrichers that call nobody."""
+"""What the worker's benchmarks enrich: `samples`, rows of some 500 bytes, and enrichers that call nobody.
+
+Their keys are in the order in which they were made, as those of other queues' jobs are.
+"""
 
 from __future__ import annotations
 
@@ -25,7 +28,7 @@ metadata = MetaData()
 samples = Table(
     "samples",
     metadata,
-    Column("id", Uuid, primary_key=True, server_default=text("gen_random_uuid()")),
+    Column("id", Uuid, primary_key=True, server_default=text("uuidv7()")),
     Column("payload", JSONB, nullable=False),
     *item_columns(curation, QueueColumns.named("scan")),
 )

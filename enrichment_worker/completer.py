@@ -38,7 +38,7 @@ STOP_S = 10.0
 class FlushLimits:
     """When results are committed."""
 
-    size: int = 1000
+    size: int = 2000
     """So many results go into one transaction at most."""
     age_s: float = 0.02
     """A result waits so long for others, while others may come."""

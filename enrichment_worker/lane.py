@@ -19,7 +19,7 @@ from shared.workflow import Item, ItemKey, Workflow
 
 AHEAD_S = 0.2
 """Items for so many seconds of work are claimed ahead: enough to hide a claim, too little to hoard slow items."""
-PORTION_MAX = 1000
+PORTION_MAX = 2000
 """Room for so many items is always worth a claim."""
 SAMPLE_S = 0.2
 """How often the rate of work is measured."""

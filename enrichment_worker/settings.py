@@ -20,9 +20,9 @@ class WorkerSettings(DatabaseSettings):
         default=1.0, gt=0, le=60, description="Seconds between two looks for work when no notification comes."
     )
     claim_ahead_max: int = Field(
-        default=4000, ge=1, le=10_000, description="Items of a resource claimed beyond those that run, at most."
+        default=8000, ge=1, le=20_000, description="Items of a resource claimed beyond those that run, at most."
     )
-    flush_size: int = Field(default=1000, ge=1, le=1000, description="Results in one transaction, at most.")
+    flush_size: int = Field(default=2000, ge=1, le=2000, description="Results in one transaction, at most.")
     commits_at_once: int = Field(
         default=2,
         ge=1,

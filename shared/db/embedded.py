@@ -23,7 +23,7 @@ from urllib.parse import quote
 import psycopg
 from psycopg import sql
 
-from shared.db.embedded_settings import server_settings
+from shared.db.embedded_settings import ALLOCATOR, server_settings
 from shared.db.embedded_site import Site, find_site
 from shared.errors import DatabaseUnavailable
 
@@ -207,7 +207,7 @@ def _start(site: Site, settings: Mapping[str, str]) -> subprocess.Popen[bytes]:
 def _surroundings(site: Site, log: int) -> dict[str, Any]:
     """What every program of PostgreSQL gets, and nothing of our own environment: no PGDATA, PGPORT or locale."""
     return {
-        "env": {"PATH": os.defpath, "LC_ALL": "C"},
+        "env": {"PATH": os.defpath, "LC_ALL": "C", **ALLOCATOR},
         "cwd": site.folder,
         "stdin": subprocess.DEVNULL,
         "stdout": log,

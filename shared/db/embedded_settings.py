@@ -11,6 +11,9 @@ BUFFERS_MIB = 128, 1024
 """At least PostgreSQL's default; and at most so much, for the rest of the memory is the system's to cache files in."""
 BUFFERS_SHARE = 4
 """One part in so many of the memory."""
+ALLOCATOR: Mapping[str, str] = {"MALLOC_TRIM_THRESHOLD_": "16777216", "MALLOC_MMAP_THRESHOLD_": "16777216"}
+"""Environment of the server: a process keeps up to 16 MiB of what a statement took, for the next one. By default glibc
+gives back some megabytes after each statement on a thousand rows, and the system zeroes them again, page by page."""
 _CONTAINER_LIMIT = Path("/sys/fs/cgroup/memory.max")
 
 
