@@ -6,7 +6,7 @@ import asyncio
 import signal
 from typing import Any
 
-from tests.support.eventually import eventually, eventually_async
+from tests.support.eventually import DEADLINE_S, eventually, eventually_async
 from tests.support.worker import Reply, World, details
 from tests.support.worker_site import WorkerSite
 
@@ -95,7 +95,7 @@ async def test_a_frozen_worker_that_comes_back_late_changes_nothing_and_goes_on(
     world.api.answer = answer
     await world.queue("one")
     frozen = await workers.start(CURATION_EXPIRY_S="1")
-    await asyncio.wait_for(first.wait(), 20)
+    await asyncio.wait_for(first.wait(), DEADLINE_S)
     frozen.send(signal.SIGSTOP)
     gate.set()  # its answer is there, and it is not
     other = await workers.start(CURATION_EXPIRY_S="1")

@@ -13,6 +13,7 @@ import pytest
 from curation.v1 import curation_pb2 as pb
 from shared.metrics import MetricsServer
 from shared.workflow import EnrichmentContext, Item, Values
+from tests.support.eventually import DEADLINE_S
 from tests.support.service import RunningService, running_service
 from tests.support.worker import GADGETS, Gate, Reply, RunningWorker, World, details, world  # noqa: F401 - a fixture
 
@@ -97,7 +98,7 @@ async def test_a_plain_function_is_told_by_a_flag(
     (key,) = await world.queue("unwanted")
     async with world.worker(**TOLD) as worker:
         await worker.see(worker.listening)
-        await worker.see(asyncio.to_thread(began.wait))
+        await worker.see(asyncio.to_thread(began.wait, DEADLINE_S))
         cancelled = worker.probe.expect("cancelled")
         await take_away(service, key)
         await worker.see(cancelled)

@@ -14,8 +14,8 @@ from curation.v1 import curation_pb2 as pb
 from curation.v1 import curation_pb2_grpc as pb_grpc
 from curation_client import aio, sync
 from curation_client.watch import Backoff, SnapshotStart, Update
+from tests.support.eventually import DEADLINE_S as WAIT_S
 
-WAIT_S = 10
 QUICK = Backoff(first_s=0.001, longest_s=0.01)
 
 
@@ -40,12 +40,18 @@ class ScriptedService(pb_grpc.CurationServiceServicer):
     def __init__(self, *scripts: Script) -> None:
         self.scripts = list(scripts)
         self.tokens: list[str] = []
-        self.left = threading.Event()
         self.updates: list[pb.BatchUpdateStatusRequest] = []
+        self._left = threading.Event()
+
+    async def is_left(self) -> bool:
+        """Returns once a stream has ended here; False when that takes too long."""
+        return await asyncio.to_thread(self._left.wait, WAIT_S)
 
     async def WatchStatus(  # noqa: N802
         self, request: pb.WatchStatusRequest, context: grpc.aio.ServicerContext[object, object]
     ) -> AsyncIterator[pb.WatchStatusResponse]:
+        # Not by a `finally`: a stream that is cancelled amid its sending never gets there.
+        context.add_done_callback(lambda _: self._left.set())  # type: ignore[arg-type] # any function will do
         self.tokens.append(request.resume_token)
         for step in self.scripts.pop(0) if self.scripts else []:
             if isinstance(step, grpc.StatusCode):
@@ -54,10 +60,7 @@ class ScriptedService(pb_grpc.CurationServiceServicer):
                 await context.abort(step, "scripted")
             else:
                 yield step
-        try:
-            await asyncio.Event().wait()
-        finally:
-            self.left.set()
+        await asyncio.Event().wait()
 
     async def BatchUpdateStatus(  # noqa: N802
         self, request: pb.BatchUpdateStatusRequest, context: grpc.aio.ServicerContext[object, object]
@@ -79,8 +82,10 @@ async def serving(service: ScriptedService) -> AsyncIterator[str]:
     pb_grpc.add_CurationServiceServicer_to_server(service, server)
     port = server.add_insecure_port("127.0.0.1:0")
     await server.start()
-    yield f"127.0.0.1:{port}"
-    await server.stop(None)
+    try:
+        yield f"127.0.0.1:{port}"
+    finally:
+        await server.stop(None)
 
 
 Watched = Callable[[str, int | None, str], Awaitable[list[Update]]]
@@ -175,12 +180,17 @@ async def test_a_watch_of_a_service_that_is_not_there_says_so_when_it_is_not_to_
     assert raised.value.code() is grpc.StatusCode.UNAVAILABLE
 
 
+LARGE = pb.WatchStatusResponse(resume_token="x" * 1_000_000, heartbeat=pb.Heartbeat())
+"""A few of them are more than the server may send before somebody reads."""
+
+
 @both
-async def test_a_stream_that_is_left_is_cancelled_at_the_server(watched: Watched) -> None:
-    service = scripted([event(1)])
+@pytest.mark.parametrize("more", [[], [LARGE] * 5], ids=["waiting", "sending"])
+async def test_a_stream_that_is_left_is_cancelled_at_the_server(watched: Watched, more: Script) -> None:
+    service = scripted([event(1), *more])
     async with serving(service) as address:
         await watched(address, 1, "")
-        await asyncio.to_thread(service.left.wait)
+        assert await service.is_left()
 
 
 @pytest.mark.parametrize("form", ["aio", "sync"])
@@ -196,13 +206,11 @@ async def test_a_watch_that_is_left_without_closing_it_is_cancelled_at_the_serve
             async with aio.CurationClient(address) as client:
                 async for _ in client.watch("places"):
                     break
-                await asyncio.to_thread(service.left.wait, WAIT_S)  # the client is still open
-                assert service.left.is_set()
+                assert await service.is_left()  # the client is still open
         else:
             with sync.CurationClient(address) as plain:
                 await asyncio.to_thread(leave_plainly, plain)
-                await asyncio.to_thread(service.left.wait, WAIT_S)
-                assert service.left.is_set()
+                assert await service.is_left()
 
 
 async def test_a_cancelled_watch_cancels_its_stream_and_stays_cancelled() -> None:
@@ -220,7 +228,7 @@ async def test_a_cancelled_watch_cancels_its_stream_and_stays_cancelled() -> Non
         watching.cancel()
         with pytest.raises(asyncio.CancelledError):
             await watching
-        await asyncio.to_thread(service.left.wait)
+        assert await service.is_left()
 
 
 async def test_closing_the_client_ends_the_watch_of_another_thread() -> None:
@@ -237,9 +245,9 @@ async def test_closing_the_client_ends_the_watch_of_another_thread() -> None:
             return count
 
         watching = asyncio.create_task(asyncio.to_thread(watch))
-        await asyncio.to_thread(seen.wait)
+        assert await asyncio.to_thread(seen.wait, WAIT_S)
         client.close()
-        assert await watching == 1
+        assert await asyncio.wait_for(watching, WAIT_S) == 1
 
 
 SLOW = Backoff(first_s=1_000, longest_s=1_000)

@@ -129,5 +129,5 @@ async def lag_s(service: RunningService) -> float:
     """As Prometheus reads it."""
     numbers = next(part for part in service.parts if isinstance(part, MetricsServer))
     url = f"http://127.0.0.1:{numbers.port}/metrics"
-    text = await asyncio.to_thread(lambda: urlopen(url, timeout=5).read().decode())
+    text = await asyncio.to_thread(lambda: urlopen(url, timeout=WAIT_S).read().decode())
     return next(float(line.split()[1]) for line in text.splitlines() if line.startswith("curation_stream_lag_seconds "))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections import Counter
 from collections.abc import AsyncIterator, Sequence
 from uuid import UUID
@@ -17,7 +18,7 @@ from shared.db.finish import Result, finish
 from shared.machine import curate_trigger
 from shared.table import transition_table
 from tests.support.parcels import PARCELS
-from tests.support.service import all_parcels, parcel_database, refused, running_service
+from tests.support.service import WAIT_S, all_parcels, parcel_database, refused, running_service
 
 TABLE = transition_table(PARCELS)
 pytestmark = pytest.mark.postgres_versions
@@ -154,6 +155,19 @@ async def test_a_claim_that_starts_where_the_last_one_ended_misses_nothing(datab
     await queue(database, (await add(database, 1)))
     assert not (await take(database, 7, from_turn=turn)).items
     assert len((await take(database, 7)).items) == 1
+
+
+@pytest.mark.parametrize("waited", [False, True], ids=["first", "again"])
+async def test_a_claim_waits_for_no_row_that_others_hold(database: Database, waited: bool) -> None:
+    keys = sorted(await add(database, 3))
+    await queue(database, keys)
+    if waited:
+        await end(database, await take(database, 3), "release")
+    async with database.transaction() as holder:
+        await holder.execute("SELECT FROM parcels WHERE id = %s FOR UPDATE", (keys[0],))
+        async with asyncio.timeout(WAIT_S):
+            claimed = await take(database, 3)
+    assert sorted(item.key for item in claimed.items) == keys[1:]
 
 
 async def test_what_was_given_back_keeps_its_turn(database: Database) -> None:

@@ -10,8 +10,10 @@ from hashlib import sha256
 import pytest
 
 from curation.v1 import curation_pb2 as pb
-from shared.db.claim import FEW
+from shared.db.claim import FEW, claim
 from shared.db.engine import connect
+from shared.db.finish import Result, finish
+from shared.db.sessions import open_session
 from shared.db.writer import WATCH_CHANNEL
 from shared.enrichment import Failed, Retry, Skip
 from shared.errors import WorkflowError
@@ -144,6 +146,20 @@ async def test_two_items_with_one_target_key_are_both_completed(world: World) ->
         rows = await world.ended(worker)
     assert [row["lookup_status"] for row in rows] == ["completed", "completed"]
     assert [row["code"] for row in await world.details()] == ["shared"]
+
+
+@pytest.mark.parametrize("turned", [False, True], ids=["by key", "against the keys"])
+async def test_of_results_with_one_target_key_the_last_is_saved(world: World, turned: bool) -> None:
+    await world.queue("one", "two")
+    async with world.transaction() as connection:
+        session = await open_session(connection, host="here", version="0", resources=["gadgets"])
+        claimed = await claim(connection, world.workflow, world.table, session=session, limit=2)
+        items = sorted(claimed.items, key=lambda item: item.key, reverse=turned)
+        results = [
+            Result(item, "complete", values={"code": "shared", "label": str(item.data["name"])}) for item in items
+        ]
+        assert (await finish(connection, world.workflow, world.table, results)).saved == 2
+    assert [row["label"] for row in await world.details()] == [items[-1].data["name"]]
 
 
 async def test_nothing_found_completes_without_a_target_row(world: World) -> None:

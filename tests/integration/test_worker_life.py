@@ -86,6 +86,22 @@ async def test_a_late_result_of_a_rescued_item_is_dropped(world: World) -> None:
     assert [row["label"] for row in await world.details()] == ["found"]
 
 
+async def test_a_late_result_is_dropped_while_another_worker_has_the_item(world: World) -> None:
+    world.limit(backoff_s=0)  # what is rescued need not wait
+    await world.queue("one")
+    (late,) = await silent_worker(world, 1)
+    async with world.transaction() as connection:
+        await connection.execute("UPDATE worker_session SET ended_at = now()")
+        assert await rescue(connection, world.workflow, world.table) == 1
+    (held,) = await silent_worker(world, 1)
+    for item, label, saved in ((late, "late", 0), (held, "held", 1)):
+        async with world.transaction() as connection:
+            result = Result(item, "complete", values={"code": "one", "label": label})
+            finished = await finish(connection, world.workflow, world.table, [result])
+        assert (finished.saved, finished.dropped) == (saved, 1 - saved)
+    assert [row["label"] for row in await world.details()] == ["held"]
+
+
 async def test_a_worker_taken_for_dead_drops_what_it_had_and_begins_a_new_session(world: World) -> None:
     asked, gate = asyncio.Event(), asyncio.Event()
 

@@ -12,7 +12,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from sqlalchemy import BigInteger, Column, MetaData, Table
 
@@ -391,8 +391,13 @@ async def world(database_url: str) -> AsyncIterator[World]:
 examples = settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 
 
+LATE = Finish({1: COMPLETE}, later=False, late=True)
+"""Of an item that is with a worker it is told from a result in time by its version alone."""
+
+
 @examples
 @given(path=st.lists(steps(KEYS[:1]), min_size=4, max_size=14))
+@example(path=[SetStatus(min(CURATION.triggers), KEYS[:1]), Claim(1), LATE])
 async def test_one_item_goes_the_same_way_through_the_machine_and_the_sql(world: World, path: list[Step]) -> None:
     await _walk(world, KEYS[:1], path)
 

@@ -6,12 +6,13 @@ import asyncio
 from urllib.request import urlopen
 
 from shared.metrics import Metrics, MetricsServer, metrics_parts
+from tests.support.eventually import DEADLINE_S
 
 
 async def scrape(server: MetricsServer) -> list[str]:
     """The samples, without their descriptions."""
     url = f"http://127.0.0.1:{server.port}/metrics"
-    text = await asyncio.to_thread(lambda: urlopen(url, timeout=5).read().decode())
+    text = await asyncio.to_thread(lambda: urlopen(url, timeout=DEADLINE_S).read().decode())
     return [line for line in text.splitlines() if not line.startswith("#")]
 
 
