@@ -89,7 +89,7 @@ class Database:
                 pool_timeout=pool_timeout_s,
                 connect_args={
                     "application_name": name,
-                    "options": f"{SESSION_OPTIONS} -c idle_in_transaction_session_timeout={idle_ms} {more_options}",
+                    "options": _options(self.url, f"-c idle_in_transaction_session_timeout={idle_ms}", more_options),
                     "prepare_threshold": prepare_threshold,
                     **REACH,
                 },
@@ -210,9 +210,14 @@ async def connect(url: str, *, name: str, autocommit: bool = True, options: str 
             driver_url(url),
             autocommit=autocommit,
             application_name=name,
-            options=f"{SESSION_OPTIONS} {options}",
+            options=_options(url, options),
             **REACH,
         )
+
+
+def _options(url: str, *more: str) -> str:
+    """What the address asks for by `options`, e.g. a `search_path`, and what every session needs after that."""
+    return " ".join([str(conninfo_to_dict(driver_url(url)).get("options") or ""), SESSION_OPTIONS, *more])
 
 
 def driver_url(url: str) -> str:

@@ -7,14 +7,15 @@ one that dies half-way leaves nothing. `python -m shared.db.migrate` does it for
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
+import psycopg
 from alembic import command
 from alembic.config import Config
 from alembic.migration import MigrationContext
 from alembic.operations import Operations
-from psycopg.errors import InsufficientPrivilege
+from psycopg.errors import DuplicateTable, InsufficientPrivilege, InvalidSchemaName
 from sqlalchemy import Column, Connection, Table, create_engine, make_url, text
 from sqlalchemy.exc import ProgrammingError
 from sqlalchemy.pool import NullPool
@@ -22,7 +23,7 @@ from sqlalchemy.schema import sort_tables
 
 from shared.db.engine import database_errors, driver_url
 from shared.db.indexes import set_indexes
-from shared.db.partitions import keep_partitions
+from shared.db.partitions import LOCK_TIMEOUT, keep_partitions
 from shared.db.readiness import connect_checked
 from shared.db.storage import set_storage
 from shared.errors import DatabaseUnfit, WorkflowError
@@ -33,6 +34,14 @@ from shared.workflow import Workflow
 
 LOCK_KEY = 0x63757261
 """Advisory lock of all migrations of this project in a database."""
+VERSION_TABLE = "curation_version"
+"""Where Alembic notes how far the machinery's tables are. Its own name for that table may be the database's already."""
+REMEDIES: Mapping[type[psycopg.Error], str] = {
+    InsufficientPrivilege: "migrate as the owner of the database",
+    InvalidSchemaName: "create it",
+    DuplicateTable: "rename it, or name a schema for what is new: DATABASE_URL=...?options=-csearch_path%3Dcuration",
+}
+"""What somebody who has a database already may have to do first."""
 
 
 def migrate(url: str, registry: Registry) -> None:
@@ -43,7 +52,7 @@ def migrate(url: str, registry: Registry) -> None:
 
     Raises:
         DatabaseUnavailable: the database cannot be reached.
-        DatabaseUnfit: it is too old, a standby, or not this user's to change.
+        DatabaseUnfit: it is too old, a standby, not this user's to change, or has other tables of these names.
         WorkflowError: a workflow's table is there, but lacks a column that it declares.
     """
     connect_checked(url).close()
@@ -51,22 +60,36 @@ def migrate(url: str, registry: Registry) -> None:
     try:
         with database_errors(), engine.begin() as connection:
             _migrate(connection, registry)
-    except ProgrammingError as error:
-        if not isinstance(error.orig, InsufficientPrivilege):
+    except (ProgrammingError, psycopg.ProgrammingError) as error:
+        cause = error.orig if isinstance(error, ProgrammingError) else error
+        if not isinstance(cause, psycopg.Error) or type(cause) not in REMEDIES:
             raise
-        raise DatabaseUnfit(f"{error.orig.diag.message_primary}: migrate as the owner of the database") from error
+        raise DatabaseUnfit(f"{cause.diag.message_primary}: {REMEDIES[type(cause)]}") from error
 
 
 def _migrate(connection: Connection, registry: Registry) -> None:
     connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": LOCK_KEY})
+    connection.execute(text(LOCK_TIMEOUT))
+    _adopt_version(connection)
     command.upgrade(alembic_config(connection), "head")
-    driver = connection.connection.driver_connection
-    assert driver is not None
-    keep_partitions(driver, retention_days=None)
     for workflow in registry.values():
         _create_tables(connection, workflow)
         set_indexes(connection, workflow)
         set_storage(connection, workflow.source)
+    driver = connection.connection.driver_connection
+    assert driver is not None
+    # The last step: it moves the log's sequence to today, which no rollback takes back.
+    keep_partitions(driver, retention_days=None)
+
+
+def _adopt_version(connection: Connection) -> None:
+    """Earlier versions of this project noted theirs under Alembic's own name, alone in their database."""
+    of_earlier = "to_regclass('alembic_version') IS NOT NULL AND to_regclass('status_event') IS NOT NULL"
+    if connection.scalar(text(f"SELECT {of_earlier} AND to_regclass('{VERSION_TABLE}') IS NULL")):
+        connection.execute(text(f"ALTER TABLE alembic_version RENAME TO {VERSION_TABLE}"))
+        connection.execute(
+            text(f"ALTER TABLE {VERSION_TABLE} RENAME CONSTRAINT alembic_version_pkc TO {VERSION_TABLE}_pkc")
+        )
 
 
 def alembic_config(connection: Connection) -> Config:
@@ -74,7 +97,7 @@ def alembic_config(connection: Connection) -> Config:
     config = Config()
     config.set_main_option("script_location", "shared:migrations")
     config.set_main_option("path_separator", "os")
-    config.attributes["connection"] = connection
+    config.attributes.update(connection=connection, version_table=VERSION_TABLE)
     return config
 
 

@@ -18,6 +18,8 @@ from shared.db.batches import moves
 
 DAY_SIZE = 2**40
 """Positions of a day."""
+LOCK_TIMEOUT = "SET LOCAL lock_timeout = '5s'"
+"""For what takes a table for itself: whoever comes later waits behind it, and it may wait for a reader of hours."""
 EPOCH = date(1970, 1, 1)
 _LOCK = 0x63757262
 """Of the advisory lock that lets one process at a time keep the partitions."""
@@ -46,7 +48,7 @@ def keep_partitions(connection: psycopg.Connection[Any], *, retention_days: int 
     Before a partition goes, what it says of the progress of batches is added to their rows, and the items of a claim
     that is not settled are copied to its row.
     """
-    connection.execute("SET LOCAL lock_timeout = '5s'")
+    connection.execute(LOCK_TIMEOUT)
     connection.execute("SELECT pg_advisory_xact_lock(%s)", (_LOCK,))
     row = connection.execute("SELECT (clock_timestamp() AT TIME ZONE 'UTC')::date").fetchone()
     assert row is not None
@@ -80,11 +82,12 @@ def create_partition(connection: psycopg.Connection[Any], day: int) -> None:
 
 
 def _days(connection: psycopg.Connection[Any]) -> set[int]:
+    """The days that have a partition. What somebody else attached, e.g. a default, has another name and is theirs."""
     cursor = connection.execute(
-        "SELECT inhrelid::regclass::text FROM pg_inherits WHERE inhparent = 'status_event'::regclass"
+        """SELECT right(relname, 8)::date FROM pg_inherits JOIN pg_class c ON c.oid = inhrelid
+        WHERE inhparent = 'status_event'::regclass AND relname ~ '^status_event_[0-9]{8}$'"""
     )
-    names = [row[0] for row in cursor.fetchall()]
-    return {(date.fromisoformat(name.rsplit("_", 1)[1]) - EPOCH).days for name in names}
+    return {(day - EPOCH).days for (day,) in cursor.fetchall()}
 
 
 def _partition(day: int) -> sql.Identifier:

@@ -6,5 +6,5 @@ from alembic import context
 
 from shared.db.models import machinery
 
-context.configure(connection=context.config.attributes["connection"], target_metadata=machinery)
+context.configure(target_metadata=machinery, **context.config.attributes)
 context.run_migrations()

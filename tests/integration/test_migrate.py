@@ -4,54 +4,21 @@ from __future__ import annotations
 
 import asyncio
 import uuid
-from collections.abc import Iterator
-from contextlib import contextmanager
 
 import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.runtime.migration import MigrationContext
-from sqlalchemy import Column, Connection, Integer, MetaData, Table, Text, create_engine, make_url, text
+from sqlalchemy import text
 from sqlalchemy.dialects.postgresql.base import ischema_names
-from sqlalchemy.pool import NullPool
 
 from shared.db.migrate import migrate
 from shared.db.models import Xid8, machinery
 from shared.db.storage import SETTINGS, set_storage
 from shared.errors import DatabaseUnavailable, WorkflowError
 from shared.registry import Registry, load_registry
-from shared.workflow import Curation, QueueColumns, Workflow, item_columns
+from tests.support.shops import columns, connected, execute, shops
 
 pytestmark = pytest.mark.postgres_versions
-
-CURATION = Curation(initial="New", transitions={"New": ("Selected",), "Selected": ()}, triggers=frozenset({"Selected"}))
-QUEUE = QueueColumns.named("scan")
-
-
-def shops(schema: str | None = None) -> Workflow:
-    tables = MetaData(schema=schema)
-    return Workflow(
-        resource="shops",
-        source=Table("shop", tables, Column("id", Integer, primary_key=True), *item_columns(CURATION, QUEUE)),
-        target=Table("shop_scan", tables, Column("shop_id", Integer, primary_key=True), Column("found", Text)),
-        target_key="shop_id",
-        curation=CURATION,
-        queue=QUEUE,
-        enricher="tests.nowhere:enrich",
-    )
-
-
-@contextmanager
-def connected(url: str) -> Iterator[Connection]:
-    engine = create_engine(make_url(url).set(drivername="postgresql+psycopg"), poolclass=NullPool)
-    with engine.begin() as connection:
-        yield connection
-
-
-def columns(url: str, table: str) -> set[str]:
-    """Its columns; none when there is no such table."""
-    with connected(url) as connection:
-        statement = "SELECT column_name FROM information_schema.columns WHERE table_name = :table"
-        return set(connection.scalars(text(statement), {"table": table}))
 
 
 def storage(url: str, table: str) -> dict[str, str]:
@@ -68,11 +35,6 @@ def indexes(url: str, table: str) -> set[str]:
         return set(
             connection.scalars(text("SELECT indexdef FROM pg_indexes WHERE tablename = :table"), {"table": table})
         )
-
-
-def execute(url: str, statement: str) -> None:
-    with connected(url) as connection:
-        connection.execute(text(statement))
 
 
 def test_migrated_from_empty_a_database_equals_the_models(

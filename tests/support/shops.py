@@ -1,0 +1,46 @@
+"""`shops`: a workflow whose tables a test may have made otherwise, and a look at what the database has of them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from sqlalchemy import Column, Connection, Integer, MetaData, Table, Text, create_engine, make_url, text
+from sqlalchemy.pool import NullPool
+
+from shared.workflow import Curation, QueueColumns, Workflow, item_columns
+
+CURATION = Curation(initial="New", transitions={"New": ("Selected",), "Selected": ()}, triggers=frozenset({"Selected"}))
+QUEUE = QueueColumns.named("scan")
+
+
+def shops(schema: str | None = None) -> Workflow:
+    tables = MetaData(schema=schema)
+    return Workflow(
+        resource="shops",
+        source=Table("shop", tables, Column("id", Integer, primary_key=True), *item_columns(CURATION, QUEUE)),
+        target=Table("shop_scan", tables, Column("shop_id", Integer, primary_key=True), Column("found", Text)),
+        target_key="shop_id",
+        curation=CURATION,
+        queue=QUEUE,
+        enricher="tests.nowhere:enrich",
+    )
+
+
+@contextmanager
+def connected(url: str) -> Iterator[Connection]:
+    engine = create_engine(make_url(url).set(drivername="postgresql+psycopg"), poolclass=NullPool)
+    with engine.begin() as connection:
+        yield connection
+
+
+def columns(url: str, table: str) -> set[str]:
+    """Its columns; none when there is no such table."""
+    with connected(url) as connection:
+        statement = "SELECT column_name FROM information_schema.columns WHERE table_name = :table"
+        return set(connection.scalars(text(statement), {"table": table}))
+
+
+def execute(url: str, statement: str) -> None:
+    with connected(url) as connection:
+        connection.execute(text(statement))
