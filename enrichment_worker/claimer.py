@@ -113,10 +113,13 @@ class Claimer(Part):
     async def _wait_for_api(self) -> None:
         """One item, of all workers, is tried while the API is down; no other one is claimed."""
         upstream, now_s = self._lane.upstream, asyncio.get_running_loop().time()
-        if upstream.probe_at_s <= now_s and not upstream.held_s and self._lane.room:
-            await self._claim(1, probe=True)
-        wait_s = max(upstream.held_s, upstream.probe_at_s - now_s if upstream.is_broken else 0.0, BREATH_S)
-        await self._lane.work.wait(min(wait_s, self._poll_s))
+        wait_s = max(upstream.held_s, upstream.probe_at_s - now_s if upstream.is_broken else 0.0)
+        if wait_s <= 0:
+            if upstream.is_broken and self._lane.room:
+                await self._claim(1, probe=True)
+            # It has its item now, or there is none to be had, or no room.
+            wait_s = about(self._poll_s, self._random)
+        await self._lane.work.wait(min(max(wait_s, BREATH_S), self._poll_s))
 
     async def _claim(self, limit: int, *, probe: bool = False) -> tuple[Portion, int]:
         """Returns what could be had, and how much of it was."""

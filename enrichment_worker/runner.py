@@ -10,13 +10,14 @@ import asyncio
 import logging
 from collections.abc import Sequence
 from collections.abc import Set as AbstractSet
+from contextlib import suppress
 from dataclasses import dataclass, field
 from math import inf
 
 from enrichment_worker.completer import Completer
 from enrichment_worker.lane import Hold, Lane
 from enrichment_worker.slices import Slices
-from shared.attempt import Bench, attempt, overdue
+from shared.attempt import Bench, attempt, interrupted, overdue
 from shared.db.finish import Result
 from shared.errors import EnrichersStuck
 from shared.lifecycle import Part
@@ -57,10 +58,17 @@ class _Place:
     is_cancelled: bool = False
     """The item was lost while the attempt ran."""
     is_given_up: bool = False
+    is_over: bool = False
+    """Nothing more is to begin here."""
 
     @property
     def hold(self) -> Hold | None:
         return None if self.item is None else (self.item.key, self.item.version)
+
+    def end(self) -> None:
+        """Ends it, with the attempt that runs there."""
+        self.is_over = True
+        self.task.cancel()
 
 
 class Runner(Part):
@@ -113,7 +121,7 @@ class Runner(Part):
             await self._drain()
         finally:
             for place in self._places:
-                place.task.cancel()
+                place.end()
 
     def _open(self) -> None:
         place = _Place()
@@ -134,17 +142,19 @@ class Runner(Part):
             try:
                 outcome = await attempt(item, self._bench, place.task)
             except asyncio.CancelledError:
-                outcome = RELEASED
+                is_ours = place.is_cancelled or place.is_over
+                outcome = RELEASED if is_ours else interrupted(item, self._bench)
             if place.is_given_up:
                 return  # what became of the item was said then
             place.item, place.until_s = None, inf
             if place.is_cancelled:
                 place.is_cancelled = False
-                place.task.uncancel()
                 self._drop(item)
             else:
                 self._finish(item, outcome)
             if place.task.cancelling():
+                await _forgive(place.task)
+            if place.is_over:
                 return
             while self._slices.is_over():  # noqa: ASYNC110 - what is waited for is a turn of the event loop
                 await asyncio.sleep(0)
@@ -190,7 +200,7 @@ class Runner(Part):
         tasks = {place.task for place in self._places}
         await asyncio.wait(tasks, timeout=self._grace.left_s())
         for place in self._places:
-            place.task.cancel()
+            place.end()
         await asyncio.wait(tasks, timeout=MERCY_S)
         for place in list(self._places):
             if not place.task.done():
@@ -209,3 +219,11 @@ class Runner(Part):
         self._lane.cancelled += 1
         self._lane.settle([item], now_s=asyncio.get_running_loop().time())
         self._probe.mark("cancelled", item)
+
+
+async def _forgive(task: asyncio.Task[None]) -> None:
+    """The next attempt is not cancelled: neither for the last one, nor by what its enricher left behind."""
+    while task.uncancel():
+        pass
+    with suppress(asyncio.CancelledError):
+        await asyncio.sleep(0)  # Python before 3.13 still raises what was asked for and not yet raised

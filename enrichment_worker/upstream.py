@@ -6,9 +6,9 @@ in which an answer asks everybody to wait, or one outage too many comes in. `rep
 
 from __future__ import annotations
 
-import asyncio
 from dataclasses import dataclass, replace
 from math import inf
+from time import monotonic
 from typing import TYPE_CHECKING
 
 from enrichment_worker.bell import Bell
@@ -196,5 +196,5 @@ def _message(outcome: AttemptOutcome) -> str:
     return outcome.error or ""
 
 
-def _now_s() -> float:
-    return asyncio.get_running_loop().time()
+_now_s = monotonic
+"""The clock of the event loop, for threads too: the numbers are read in one."""

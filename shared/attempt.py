@@ -74,11 +74,15 @@ async def attempt(item: Item, bench: Bench, task: asyncio.Task[Any] | None = Non
         if task is None or task.cancelling():
             raise
         # Nobody cancelled us: the enricher let a cancellation of its own escape, which must not pass for ours.
-        error: Exception = ConnectionAbortedError("the enricher was interrupted")
+        return interrupted(item, bench)
+    except (KeyboardInterrupt, GeneratorExit):
+        raise
     except SystemExit as raised:
-        error = RuntimeError(f"the enricher asked the process to exit ({raised.code})")
+        error: Exception = RuntimeError(f"the enricher asked the process to exit ({raised.code})")
     except Exception as raised:  # noqa: BLE001 - the boundary to an author's code
         error = raised
+    except BaseException as raised:  # noqa: BLE001 - a library in Rust that panics raises such a one
+        error = RuntimeError(f"the enricher raised {type(raised).__name__}")
     outcome = _classified(error, item, bench)
     # What was asked for a key holds for that key alone.
     return replace(outcome, hold_s=None) if context.has_held_key else outcome
@@ -89,16 +93,25 @@ def overdue(item: Item, bench: Bench) -> AttemptOutcome:
     return _classified(TimeoutError(), item, bench)
 
 
+def interrupted(item: Item, bench: Bench) -> AttemptOutcome:
+    """The outcome of an attempt that its enricher cancelled."""
+    return _classified(ConnectionAbortedError("the enricher was interrupted"), item, bench)
+
+
 def _classified(error: Exception, item: Item, bench: Bench) -> AttemptOutcome:
-    return classify(
-        error,
-        item.attempt,
-        bench.limits,
-        random=bench.random,
-        now=datetime.now(UTC),
-        api=bench.api,
-        secrets=bench.secrets,
-    )
+    try:
+        return classify(
+            error,
+            item.attempt,
+            bench.limits,
+            random=bench.random,
+            now=datetime.now(UTC),
+            api=bench.api,
+            secrets=bench.secrets,
+        )
+    except Exception:  # noqa: BLE001 - an author's own class of error may lack what its base has, or have no text
+        unreadable = RuntimeError(f"the enricher raised {type(error).__name__}, which cannot be read")
+        return _classified(unreadable, item, bench)
 
 
 def load_enricher(workflow: Workflow) -> Enricher:
@@ -158,7 +171,7 @@ def _found(values: object) -> AttemptOutcome:
         return AttemptOutcome(trigger="find_nothing")
     if not isinstance(values, Mapping):
         raise TypeError(f"the enricher returned {type(values).__name__}, not a mapping of columns to values")
-    return AttemptOutcome(trigger="complete", values=values)
+    return AttemptOutcome(trigger="complete", values=dict(values))
 
 
 class _Context:

@@ -93,7 +93,9 @@ def classify(
     if isinstance(error, Skip):
         return AttemptOutcome(trigger="find_nothing")
     if isinstance(error, TurnedAway):
-        return AttemptOutcome(trigger="postpone", error=clean(error.message), delay_s=error.after_s)
+        after_s = _bounded_s(error.after_s)
+        delay_s = limits.backoff_s if after_s is None else after_s
+        return AttemptOutcome(trigger="postpone", error=clean(error.message), delay_s=delay_s)
     message = clean(_message(error, api), secrets)
     failure = Failure.of(api, _kind(error), message)
     if not _may_pass(error):
@@ -166,13 +168,19 @@ def _kind(error: Exception) -> str:
 def asked_s(error: Exception, now: datetime) -> float | None:
     """How long the external API asked to be left alone, as this error says: `RETRY_AFTER_S_MAX` at most."""
     match error:
-        case Retry(after_s=int() | float() as after_s) if math.isfinite(after_s):
-            asked: float | None = float(after_s)
-        case httpx.HTTPStatusError():
-            asked = parse_retry_after(error.response.headers.get("retry-after", ""), now)
-        case _:
-            asked = None
-    return None if asked is None else min(max(asked, 0.0), RETRY_AFTER_S_MAX)
+        case Retry(after_s=after_s):
+            return _bounded_s(after_s)
+        case httpx.HTTPStatusError(response=httpx.Response(headers=headers)):
+            return _bounded_s(parse_retry_after(headers.get("retry-after", ""), now))
+    return None
+
+
+def _bounded_s(seconds: object) -> float | None:
+    """Seconds to wait as somebody says, within bounds; None where that is no number."""
+    if not isinstance(seconds, int | float):
+        return None
+    bounded_s = float(min(max(seconds, 0), RETRY_AFTER_S_MAX))
+    return None if math.isnan(bounded_s) else bounded_s
 
 
 def _message(error: Exception, api: str) -> str:

@@ -241,6 +241,26 @@ async def watching(service: RunningService) -> AsyncIterator[asyncio.Queue[pb.Wo
     await asyncio.wait({reading})
 
 
+async def test_an_api_that_is_down_is_left_alone_while_there_is_no_item_to_try_it_with(
+    world: World,  # noqa: F811
+    calls: Calls,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("enrichment_worker.claimer.BREATH_S", 0.0)
+    await execute(world, "INSERT INTO api_state (api, broken_since, probe_at) VALUES ('gadgets API', now(), now())")
+    async with world.worker(poll_s=60) as worker:
+        await worker.see(worker.listening)
+        claimed = worker.probe.expect("claimed", times=20)
+        for _ in range(40):
+            looked_at = worker.probe.expect("looked at the switch")
+            await execute(world, "SELECT")
+            await worker.see(looked_at)
+        assert not claimed.done()
+        await world.queue("gadget")
+        (row,) = await world.ended(worker)
+    assert row["lookup_status"] == "completed"
+
+
 async def test_lists_metrics_and_streams_tell_of_a_breaker(world: World, calls: Calls) -> None:  # noqa: F811
     async def down(_: str) -> Reply:
         return DOWN

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import Callable, Coroutine
+from contextlib import suppress
 from typing import Any
 
 import psycopg
@@ -90,6 +91,46 @@ async def test_a_stuck_enricher_does_not_keep_a_worker_from_stopping(world: Worl
     finally:
         stubborn.let.set()
     assert (row["lookup_status"], row["lookup_attempts"], row["lookup_error"]) == ("queued", 0, None)
+
+
+async def interrupt(item: Item, context: EnrichmentContext) -> Values:
+    """Cancels the task that it runs in."""
+    cancel_own_task()
+    await asyncio.sleep(0)  # noqa: TID251 - that is raised here
+    return values(item)
+
+
+async def swallow(item: Item, context: EnrichmentContext) -> Values:
+    """As time limits did before tasks counted their cancellations: takes what it asked for, and leaves it counted."""
+    with suppress(asyncio.CancelledError):
+        await interrupt(item, context)
+    return values(item)
+
+
+async def interrupt_later(item: Item, context: EnrichmentContext) -> Values:
+    """What it asks for would be raised in what comes after it."""
+    cancel_own_task()
+    return values(item)
+
+
+def cancel_own_task() -> None:
+    task = asyncio.current_task()
+    assert task is not None
+    task.cancel()
+
+
+@pytest.mark.parametrize(
+    ("enrich", "status"), [(interrupt, "failed"), (swallow, "completed"), (interrupt_later, "completed")]
+)
+async def test_an_enricher_that_cancels_its_own_task_ends_neither_its_place_nor_the_worker(
+    world: World, monkeypatch: pytest.MonkeyPatch, enrich: Enrich, status: str
+) -> None:
+    monkeypatch.setattr("tests.support.worker.enrich", enrich)
+    world.limit(concurrency=1)
+    await world.queue("g1", "g2")
+    async with world.worker() as worker:
+        rows = await world.ended(worker)
+    assert {row["lookup_status"] for row in rows} == {status}
 
 
 def blocking(world: World, beats: int) -> Callable[[Item, EnrichmentContext], Coroutine[Any, Any, Values]]:

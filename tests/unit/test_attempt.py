@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -91,6 +91,55 @@ async def test_nothing_but_a_mapping_counts_as_values() -> None:
     got = await run(enrich)
     assert got.outcome.trigger == "fail"
     assert "returned list" in str(got.outcome.error)
+
+
+class Nameless(Failed):
+    def __init__(self) -> None:
+        """Forgets its base."""
+
+
+class Mute(Exception):
+    def __str__(self) -> str:
+        raise LookupError("no text")
+
+
+class Panic(BaseException):
+    """As libraries in Rust raise it."""
+
+
+@pytest.mark.parametrize("error", [Nameless(), Mute(), Panic("lost"), SystemExit(2)])
+async def test_an_item_fails_whatever_is_raised(error: BaseException) -> None:
+    async def enrich(item: Item, context: EnrichmentContext) -> Values | None:
+        raise error
+
+    got = await run(enrich)
+    assert got.outcome.trigger == "fail"
+    assert "the enricher" in str(got.outcome.error)
+
+
+async def test_values_are_read_once_where_what_they_do_is_the_enrichers() -> None:
+    class Lazy(Mapping[str, Any]):
+        def __getitem__(self, name: str) -> Any:
+            raise KeyError(name)
+
+        def __iter__(self) -> Iterator[str]:
+            raise RuntimeError("the answer is gone")
+
+        def __len__(self) -> int:
+            return 1
+
+    values: dict[str, Any] = {"code": "g"}
+
+    async def enrich(item: Item, context: EnrichmentContext) -> Values | None:
+        return values
+
+    async def enrich_lazily(item: Item, context: EnrichmentContext) -> Values | None:
+        return Lazy()
+
+    got = await run(enrich)
+    values.clear()
+    assert got.outcome.values == {"code": "g"}
+    assert "the answer is gone" in str((await run(enrich_lazily)).outcome.error)
 
 
 async def test_what_an_enricher_raises_on_purpose_is_what_a_curator_reads() -> None:

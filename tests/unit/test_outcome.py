@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from datetime import UTC, datetime
+from typing import Any
 
 import httpx
 import pytest
 
-from shared.enrichment import Failed, Retry, Skip
+from shared.enrichment import Failed, Retry, Skip, TurnedAway
 from shared.outcome import ERROR_SIZE_MAX, RETRY_AFTER_S_MAX, AttemptOutcome, Trigger, asked_s, classify, clean
 from shared.secrets import Secrets
 from shared.workflow import Limits
@@ -117,6 +119,19 @@ def test_items_told_to_come_back_at_one_time_do_not_all_come_at_once() -> None:
 )
 def test_an_enricher_names_its_own_wait_within_the_same_bound(after_s: float, delay_s: float) -> None:
     assert outcome(Retry("later", after_s), random=0.0).delay_s == delay_s
+
+
+@pytest.mark.parametrize(
+    ("after_s", "delay_s"),
+    [(30.0, 30.0), (-1.0, 0.0), (math.inf, RETRY_AFTER_S_MAX), (math.nan, LIMITS.backoff_s), (None, LIMITS.backoff_s)],
+)
+def test_who_is_turned_away_comes_back_within_the_same_bound(after_s: Any, delay_s: float) -> None:
+    assert outcome(TurnedAway("later", after_s)).delay_s == delay_s
+
+
+@pytest.mark.parametrize("error", [httpx.HTTPStatusError("", request=None, response=None), Retry.__new__(Retry)])  # type: ignore[arg-type]
+def test_an_error_that_lacks_what_its_class_has_asks_for_nothing(error: Exception) -> None:
+    assert asked_s(error, NOW) is None
 
 
 def test_the_last_attempt_fails_and_says_how_many_there_were() -> None:

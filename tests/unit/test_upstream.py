@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import replace
 
 import pytest
@@ -112,6 +113,11 @@ async def test_a_hold_bars_at_once_and_though_the_database_does_not_know_of_it_y
     assert lane.bars(item(99))
     lane.upstream.told(None)
     assert not lane.bars(item(99))
+
+
+async def test_how_long_it_is_held_can_be_read_in_a_thread_as_numbers_are(lane: Lane) -> None:
+    saw(lane, SLOWER)
+    assert await asyncio.to_thread(lambda: lane.upstream.held_s) > 0
 
 
 async def test_only_a_probe_may_begin_while_it_is_down_and_its_failure_does_not_count(lane: Lane) -> None:
