@@ -29,7 +29,11 @@ class CurationServiceStub:
     """Curates items in batches, lists them, and streams what happens to them.
 
     Every error carries `google.rpc.ErrorInfo` with domain `curation` and a stable reason, and where it helps
-    `google.rpc.BadRequest` (which field) or `google.rpc.PreconditionFailure` (which item, and why).
+    `google.rpc.BadRequest` (which field) or `google.rpc.PreconditionFailure` (which item, and why). Besides those named at
+    each call, any may end in INVALID_ARGUMENT (INVALID_REQUEST, MESSAGE_TOO_LARGE, MESSAGE_UNREADABLE), UNAVAILABLE
+    (DATABASE_UNAVAILABLE; `google.rpc.RetryInfo` says when to try again) or INTERNAL (`reference` of its ErrorInfo is in the
+    service's log). RESOURCE_EXHAUSTED is gRPC's own, without details: too many calls are under way, or a message is larger
+    than it takes.
     """
 
     def __init__(self, channel):
@@ -129,7 +133,11 @@ class CurationServiceServicer:
     """Curates items in batches, lists them, and streams what happens to them.
 
     Every error carries `google.rpc.ErrorInfo` with domain `curation` and a stable reason, and where it helps
-    `google.rpc.BadRequest` (which field) or `google.rpc.PreconditionFailure` (which item, and why).
+    `google.rpc.BadRequest` (which field) or `google.rpc.PreconditionFailure` (which item, and why). Besides those named at
+    each call, any may end in INVALID_ARGUMENT (INVALID_REQUEST, MESSAGE_TOO_LARGE, MESSAGE_UNREADABLE), UNAVAILABLE
+    (DATABASE_UNAVAILABLE; `google.rpc.RetryInfo` says when to try again) or INTERNAL (`reference` of its ErrorInfo is in the
+    service's log). RESOURCE_EXHAUSTED is gRPC's own, without details: too many calls are under way, or a message is larger
+    than it takes.
     """
 
     def BatchUpdateStatus(self, request, context):
@@ -154,6 +162,7 @@ class CurationServiceServicer:
 
     def ListItems(self, request, context):
         """Lists items, filtered and ordered, a page at a time, with counts by status when asked.
+        Errors: NOT_FOUND (UNKNOWN_RESOURCE).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -161,35 +170,36 @@ class CurationServiceServicer:
 
     def GetItem(self, request, context):
         """Returns one item with its history, newest first, as far back as the log is kept. Reports of progress are no part of
-        it: `ExplainItem` has the last one.
+        it: `ExplainItem` has the last one. Errors: NOT_FOUND (UNKNOWN_RESOURCE, UNKNOWN_ITEM).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def CountItems(self, request, context):
-        """Counts items by status and queue status.
+        """Counts items by status and queue status. Errors: NOT_FOUND (UNKNOWN_RESOURCE).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def GetBatch(self, request, context):
-        """Returns one batch: who, when, what, and how far its items have come since.
+        """Returns one batch: who, when, what, and how far its items have come since. Errors: NOT_FOUND (UNKNOWN_BATCH).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def ListBatches(self, request, context):
-        """Lists batches, newest first.
+        """Lists batches, newest first. Errors: NOT_FOUND (UNKNOWN_RESOURCE).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def ListBatchOutcomes(self, request, context):
-        """Pages through the items that a batch left unchanged, and why.
+        """Pages through the items that a batch left unchanged, and why, in the order of the batch's answer.
+        Errors: NOT_FOUND (UNKNOWN_BATCH).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -368,7 +378,11 @@ class CurationService:
     """Curates items in batches, lists them, and streams what happens to them.
 
     Every error carries `google.rpc.ErrorInfo` with domain `curation` and a stable reason, and where it helps
-    `google.rpc.BadRequest` (which field) or `google.rpc.PreconditionFailure` (which item, and why).
+    `google.rpc.BadRequest` (which field) or `google.rpc.PreconditionFailure` (which item, and why). Besides those named at
+    each call, any may end in INVALID_ARGUMENT (INVALID_REQUEST, MESSAGE_TOO_LARGE, MESSAGE_UNREADABLE), UNAVAILABLE
+    (DATABASE_UNAVAILABLE; `google.rpc.RetryInfo` says when to try again) or INTERNAL (`reference` of its ErrorInfo is in the
+    service's log). RESOURCE_EXHAUSTED is gRPC's own, without details: too many calls are under way, or a message is larger
+    than it takes.
     """
 
     @staticmethod

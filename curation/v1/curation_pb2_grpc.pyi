@@ -30,7 +30,11 @@ class CurationServiceStub:
     """Curates items in batches, lists them, and streams what happens to them.
 
     Every error carries `google.rpc.ErrorInfo` with domain `curation` and a stable reason, and where it helps
-    `google.rpc.BadRequest` (which field) or `google.rpc.PreconditionFailure` (which item, and why).
+    `google.rpc.BadRequest` (which field) or `google.rpc.PreconditionFailure` (which item, and why). Besides those named at
+    each call, any may end in INVALID_ARGUMENT (INVALID_REQUEST, MESSAGE_TOO_LARGE, MESSAGE_UNREADABLE), UNAVAILABLE
+    (DATABASE_UNAVAILABLE; `google.rpc.RetryInfo` says when to try again) or INTERNAL (`reference` of its ErrorInfo is in the
+    service's log). RESOURCE_EXHAUSTED is gRPC's own, without details: too many calls are under way, or a message is larger
+    than it takes.
     """
 
     @_typing.overload
@@ -50,19 +54,23 @@ class CurationServiceStub:
     the log no longer reaches back so far; start again from a snapshot), UNAVAILABLE (go on elsewhere with the last token).
     """
     ListItems: _grpc.UnaryUnaryMultiCallable[_curation_pb2.ListItemsRequest, _curation_pb2.ListItemsResponse]
-    """Lists items, filtered and ordered, a page at a time, with counts by status when asked."""
+    """Lists items, filtered and ordered, a page at a time, with counts by status when asked.
+    Errors: NOT_FOUND (UNKNOWN_RESOURCE).
+    """
     GetItem: _grpc.UnaryUnaryMultiCallable[_curation_pb2.GetItemRequest, _curation_pb2.GetItemResponse]
     """Returns one item with its history, newest first, as far back as the log is kept. Reports of progress are no part of
-    it: `ExplainItem` has the last one.
+    it: `ExplainItem` has the last one. Errors: NOT_FOUND (UNKNOWN_RESOURCE, UNKNOWN_ITEM).
     """
     CountItems: _grpc.UnaryUnaryMultiCallable[_curation_pb2.CountItemsRequest, _curation_pb2.CountItemsResponse]
-    """Counts items by status and queue status."""
+    """Counts items by status and queue status. Errors: NOT_FOUND (UNKNOWN_RESOURCE)."""
     GetBatch: _grpc.UnaryUnaryMultiCallable[_curation_pb2.GetBatchRequest, _curation_pb2.GetBatchResponse]
-    """Returns one batch: who, when, what, and how far its items have come since."""
+    """Returns one batch: who, when, what, and how far its items have come since. Errors: NOT_FOUND (UNKNOWN_BATCH)."""
     ListBatches: _grpc.UnaryUnaryMultiCallable[_curation_pb2.ListBatchesRequest, _curation_pb2.ListBatchesResponse]
-    """Lists batches, newest first."""
+    """Lists batches, newest first. Errors: NOT_FOUND (UNKNOWN_RESOURCE)."""
     ListBatchOutcomes: _grpc.UnaryUnaryMultiCallable[_curation_pb2.ListBatchOutcomesRequest, _curation_pb2.ListBatchOutcomesResponse]
-    """Pages through the items that a batch left unchanged, and why."""
+    """Pages through the items that a batch left unchanged, and why, in the order of the batch's answer.
+    Errors: NOT_FOUND (UNKNOWN_BATCH).
+    """
     RetryFailed: _grpc.UnaryUnaryMultiCallable[_curation_pb2.RetryFailedRequest, _curation_pb2.RetryFailedResponse]
     """Queues items that have failed again, in one transaction; their status stays. It is a batch like any other, with an
     empty status: it can be watched and listed. An item that has not failed is left unchanged; one whose status is no
@@ -104,7 +112,11 @@ class CurationServiceAsyncStub(CurationServiceStub):
     """Curates items in batches, lists them, and streams what happens to them.
 
     Every error carries `google.rpc.ErrorInfo` with domain `curation` and a stable reason, and where it helps
-    `google.rpc.BadRequest` (which field) or `google.rpc.PreconditionFailure` (which item, and why).
+    `google.rpc.BadRequest` (which field) or `google.rpc.PreconditionFailure` (which item, and why). Besides those named at
+    each call, any may end in INVALID_ARGUMENT (INVALID_REQUEST, MESSAGE_TOO_LARGE, MESSAGE_UNREADABLE), UNAVAILABLE
+    (DATABASE_UNAVAILABLE; `google.rpc.RetryInfo` says when to try again) or INTERNAL (`reference` of its ErrorInfo is in the
+    service's log). RESOURCE_EXHAUSTED is gRPC's own, without details: too many calls are under way, or a message is larger
+    than it takes.
     """
 
     def __init__(self, channel: _aio.Channel) -> None: ...
@@ -121,19 +133,23 @@ class CurationServiceAsyncStub(CurationServiceStub):
     the log no longer reaches back so far; start again from a snapshot), UNAVAILABLE (go on elsewhere with the last token).
     """
     ListItems: _aio.UnaryUnaryMultiCallable[_curation_pb2.ListItemsRequest, _curation_pb2.ListItemsResponse]  # type: ignore[assignment]
-    """Lists items, filtered and ordered, a page at a time, with counts by status when asked."""
+    """Lists items, filtered and ordered, a page at a time, with counts by status when asked.
+    Errors: NOT_FOUND (UNKNOWN_RESOURCE).
+    """
     GetItem: _aio.UnaryUnaryMultiCallable[_curation_pb2.GetItemRequest, _curation_pb2.GetItemResponse]  # type: ignore[assignment]
     """Returns one item with its history, newest first, as far back as the log is kept. Reports of progress are no part of
-    it: `ExplainItem` has the last one.
+    it: `ExplainItem` has the last one. Errors: NOT_FOUND (UNKNOWN_RESOURCE, UNKNOWN_ITEM).
     """
     CountItems: _aio.UnaryUnaryMultiCallable[_curation_pb2.CountItemsRequest, _curation_pb2.CountItemsResponse]  # type: ignore[assignment]
-    """Counts items by status and queue status."""
+    """Counts items by status and queue status. Errors: NOT_FOUND (UNKNOWN_RESOURCE)."""
     GetBatch: _aio.UnaryUnaryMultiCallable[_curation_pb2.GetBatchRequest, _curation_pb2.GetBatchResponse]  # type: ignore[assignment]
-    """Returns one batch: who, when, what, and how far its items have come since."""
+    """Returns one batch: who, when, what, and how far its items have come since. Errors: NOT_FOUND (UNKNOWN_BATCH)."""
     ListBatches: _aio.UnaryUnaryMultiCallable[_curation_pb2.ListBatchesRequest, _curation_pb2.ListBatchesResponse]  # type: ignore[assignment]
-    """Lists batches, newest first."""
+    """Lists batches, newest first. Errors: NOT_FOUND (UNKNOWN_RESOURCE)."""
     ListBatchOutcomes: _aio.UnaryUnaryMultiCallable[_curation_pb2.ListBatchOutcomesRequest, _curation_pb2.ListBatchOutcomesResponse]  # type: ignore[assignment]
-    """Pages through the items that a batch left unchanged, and why."""
+    """Pages through the items that a batch left unchanged, and why, in the order of the batch's answer.
+    Errors: NOT_FOUND (UNKNOWN_BATCH).
+    """
     RetryFailed: _aio.UnaryUnaryMultiCallable[_curation_pb2.RetryFailedRequest, _curation_pb2.RetryFailedResponse]  # type: ignore[assignment]
     """Queues items that have failed again, in one transaction; their status stays. It is a batch like any other, with an
     empty status: it can be watched and listed. An item that has not failed is left unchanged; one whose status is no
@@ -174,7 +190,11 @@ class CurationServiceServicer(metaclass=_abc_1.ABCMeta):
     """Curates items in batches, lists them, and streams what happens to them.
 
     Every error carries `google.rpc.ErrorInfo` with domain `curation` and a stable reason, and where it helps
-    `google.rpc.BadRequest` (which field) or `google.rpc.PreconditionFailure` (which item, and why).
+    `google.rpc.BadRequest` (which field) or `google.rpc.PreconditionFailure` (which item, and why). Besides those named at
+    each call, any may end in INVALID_ARGUMENT (INVALID_REQUEST, MESSAGE_TOO_LARGE, MESSAGE_UNREADABLE), UNAVAILABLE
+    (DATABASE_UNAVAILABLE; `google.rpc.RetryInfo` says when to try again) or INTERNAL (`reference` of its ErrorInfo is in the
+    service's log). RESOURCE_EXHAUSTED is gRPC's own, without details: too many calls are under way, or a message is larger
+    than it takes.
     """
 
     @_abc_1.abstractmethod
@@ -207,7 +227,9 @@ class CurationServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _curation_pb2.ListItemsRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_curation_pb2.ListItemsResponse, _abc.Awaitable[_curation_pb2.ListItemsResponse]]:
-        """Lists items, filtered and ordered, a page at a time, with counts by status when asked."""
+        """Lists items, filtered and ordered, a page at a time, with counts by status when asked.
+        Errors: NOT_FOUND (UNKNOWN_RESOURCE).
+        """
 
     @_abc_1.abstractmethod
     def GetItem(
@@ -216,7 +238,7 @@ class CurationServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_curation_pb2.GetItemResponse, _abc.Awaitable[_curation_pb2.GetItemResponse]]:
         """Returns one item with its history, newest first, as far back as the log is kept. Reports of progress are no part of
-        it: `ExplainItem` has the last one.
+        it: `ExplainItem` has the last one. Errors: NOT_FOUND (UNKNOWN_RESOURCE, UNKNOWN_ITEM).
         """
 
     @_abc_1.abstractmethod
@@ -225,7 +247,7 @@ class CurationServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _curation_pb2.CountItemsRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_curation_pb2.CountItemsResponse, _abc.Awaitable[_curation_pb2.CountItemsResponse]]:
-        """Counts items by status and queue status."""
+        """Counts items by status and queue status. Errors: NOT_FOUND (UNKNOWN_RESOURCE)."""
 
     @_abc_1.abstractmethod
     def GetBatch(
@@ -233,7 +255,7 @@ class CurationServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _curation_pb2.GetBatchRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_curation_pb2.GetBatchResponse, _abc.Awaitable[_curation_pb2.GetBatchResponse]]:
-        """Returns one batch: who, when, what, and how far its items have come since."""
+        """Returns one batch: who, when, what, and how far its items have come since. Errors: NOT_FOUND (UNKNOWN_BATCH)."""
 
     @_abc_1.abstractmethod
     def ListBatches(
@@ -241,7 +263,7 @@ class CurationServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _curation_pb2.ListBatchesRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_curation_pb2.ListBatchesResponse, _abc.Awaitable[_curation_pb2.ListBatchesResponse]]:
-        """Lists batches, newest first."""
+        """Lists batches, newest first. Errors: NOT_FOUND (UNKNOWN_RESOURCE)."""
 
     @_abc_1.abstractmethod
     def ListBatchOutcomes(
@@ -249,7 +271,9 @@ class CurationServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _curation_pb2.ListBatchOutcomesRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_curation_pb2.ListBatchOutcomesResponse, _abc.Awaitable[_curation_pb2.ListBatchOutcomesResponse]]:
-        """Pages through the items that a batch left unchanged, and why."""
+        """Pages through the items that a batch left unchanged, and why, in the order of the batch's answer.
+        Errors: NOT_FOUND (UNKNOWN_BATCH).
+        """
 
     @_abc_1.abstractmethod
     def RetryFailed(

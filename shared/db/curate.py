@@ -76,7 +76,7 @@ class Curated:
     counts: Mapping[str, int]
     """Items left unchanged, by reason."""
     outcomes: Sequence[Outcome]
-    """The first of them, in order of key."""
+    """The first of them, in order of key; those that could not change come first."""
     position: int | None
     """Where in the log the changes are; None when nothing changed."""
     batch: int | None
@@ -209,7 +209,9 @@ gate AS MATERIALIZED (
 _TOLD = sql.SQL(
     """,
 named AS MATERIALIZED (
-    SELECT row_number() OVER (ORDER BY key) AS ordinal, key::text AS item, reason, status, queue, version FROM left_out
+    SELECT row_number() OVER (ORDER BY reason = 'unchanged', key) AS ordinal,
+           key::text AS item, reason, status, queue, version
+    FROM left_out
 ),
 told AS MATERIALIZED (
     SELECT found + coalesce((SELECT n FROM reasons WHERE reason = 'not_found'), 0) AS requested, changed, queued,

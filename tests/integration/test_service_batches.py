@@ -111,11 +111,11 @@ async def test_with_allow_partial_the_rest_changes_and_each_other_item_is_named(
     assert [status for status, _, _ in await pairs(service.database)] == ["Selected", "Archived", "Selected"]
     assert outcomes(response) == [
         (parcel_id(2), "OUTCOME_REASON_ILLEGAL_TRANSITION"),
-        (parcel_id(3), "OUTCOME_REASON_UNCHANGED"),
         (parcel_id(9), "OUTCOME_REASON_NOT_FOUND"),
+        (parcel_id(3), "OUTCOME_REASON_UNCHANGED"),
     ]
-    assert (response.outcomes[1].status, response.outcomes[1].version) == ("Selected", 4)
-    assert (response.outcomes[1].queue_status, response.outcomes[2].queue_status) == (pb.QUEUE_STATUS_NONE, 0)
+    assert (response.outcomes[2].status, response.outcomes[2].version) == ("Selected", 4)
+    assert (response.outcomes[2].queue_status, response.outcomes[1].queue_status) == (pb.QUEUE_STATUS_NONE, 0)
     assert set(counts(response).values()) == {1}
     assert (response.batch.requested_count, response.batch.changed_count) == (4, 1)
 
@@ -213,6 +213,24 @@ async def test_outcomes_beyond_the_bound_come_in_pages(database_url: str) -> Non
             assert [item for item, _ in seen] == [parcel_id(n) for n in range(1, 8)]
         other = pb.ListBatchOutcomesRequest(batch_id="99", page_token=response.next_outcomes_page_token)
         assert (await refused(service.stub.ListBatchOutcomes(other))).reason == "INVALID_REQUEST"
+
+
+async def test_what_refuses_a_call_is_named_before_what_is_as_it_should_be(database_url: str) -> None:
+    async with running_service(database_url, outcomes_max=2) as service:
+        settled = {"status": "Selected"}
+        in_flight = {"status": "Scan", "scan_status": "processing", "scan_attempts": 1}
+        await add_parcels(service.database, settled, settled, settled, in_flight)
+        request = update("Selected", 1, 2, 3, 4)
+        refusal = await refused(service.stub.BatchUpdateStatus(request))
+        assert [(reason, item) for reason, item, _ in refusal.items] == [("IN_FLIGHT", parcel_id(4))]
+        assert "violationsLeftOut" not in refusal.metadata
+        request.MergeFrom(pb.BatchUpdateStatusRequest(allow_partial=True))
+        first = await service.stub.BatchUpdateStatus(request)
+        rest = pb.ListBatchOutcomesRequest(batch_id=first.batch.batch_id, page_token=first.next_outcomes_page_token)
+        assert outcomes(first) + outcomes(await service.stub.ListBatchOutcomes(rest)) == [
+            (parcel_id(4), "OUTCOME_REASON_IN_FLIGHT"),
+            *((parcel_id(n), "OUTCOME_REASON_UNCHANGED") for n in (1, 2, 3)),
+        ]
 
 
 async def test_a_filter_may_match_just_as_many_items_as_are_allowed(database_url: str) -> None:
