@@ -28,7 +28,8 @@ Connection: TypeAlias = psycopg.AsyncConnection[Any]
 
 SESSION_OPTIONS = (
     "-c plan_cache_mode=force_custom_plan -c jit=off -c random_page_cost=1.1 -c work_mem=32MB -c timezone=UTC "
-    "-c datestyle=ISO -c client_encoding=UTF8 -c default_transaction_isolation=read\\ committed"
+    "-c datestyle=ISO -c intervalstyle=postgres -c client_encoding=UTF8 "
+    "-c default_transaction_isolation=read\\ committed"
 )
 """A generic plan guesses ten rows for an array of any length; a custom plan sees its true length. Rows are found by key
 as on a disk without moving parts, not by reading the whole table; what judging 100,000 rows needs stays in memory.

@@ -1,4 +1,5 @@
-"""Dates and times as PostgreSQL has them. What Python cannot say stays text: `infinity`, years before 1 or after 9999.
+"""Dates and times as PostgreSQL has them. What Python cannot say stays text: `infinity`, years before 1 or after 9999,
+`24:00:00` for the end of a day.
 
 Rows are their authors'. One that cannot be read would take with it the page, the snapshot or the claim that it is in.
 """
@@ -6,16 +7,23 @@ Rows are their authors'. One that cannot be read would take with it the page, th
 from __future__ import annotations
 
 from collections.abc import Callable
-from datetime import date, datetime
+from datetime import date, datetime, time
 from typing import Any
 
 import psycopg
 from psycopg.abc import Buffer
 from psycopg.adapt import Loader
-from psycopg.types.datetime import DateLoader, TimestampLoader, TimestamptzLoader
+from psycopg.types.datetime import (
+    DateLoader,
+    IntervalLoader,
+    TimeLoader,
+    TimestampLoader,
+    TimestamptzLoader,
+    TimetzLoader,
+)
 
 
-def _lenient(base: type[Loader], parse: Callable[[str], date]) -> type[Loader]:
+def _lenient(base: type[Loader], parse: Callable[[str], Any]) -> type[Loader]:
     class Lenient(base):  # type: ignore[valid-type, misc]
         def load(self, data: Buffer) -> Any:
             text = bytes(data).decode()
@@ -31,9 +39,24 @@ def _lenient(base: type[Loader], parse: Callable[[str], date]) -> type[Loader]:
     return Lenient
 
 
+def _time(text: str) -> str | time:
+    """The end of a day stays text, also where Python reads it as the beginning."""
+    return text if text.startswith("24") else time.fromisoformat(text)
+
+
+def _endless(text: str) -> str:
+    """An interval without end, which the driver reads as one of no length."""
+    if not text.endswith("infinity"):
+        raise ValueError
+    return text
+
+
 for _name, _base, _parse in (
     ("date", DateLoader, date.fromisoformat),
     ("timestamp", TimestampLoader, datetime.fromisoformat),
     ("timestamptz", TimestamptzLoader, datetime.fromisoformat),
+    ("time", TimeLoader, _time),
+    ("timetz", TimetzLoader, _time),
+    ("interval", IntervalLoader, _endless),
 ):
     psycopg.adapters.register_loader(_name, _lenient(_base, _parse))
