@@ -1,18 +1,20 @@
 """Lists, counts and finds items: composed reads, by SQLAlchemy Core.
 
 A page is read by its place in the order, never by an offset, so that page 2,000 costs what page 1 does, and an item
-that moves between two pages is seen at most twice and never makes another one vanish.
+that moves between two pages is seen at most twice and never makes another one vanish. A page of large items ends early.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 from typing import Any
 
 from sqlalchemy import ColumnElement, func, select
 from sqlalchemy.ext.asyncio import AsyncConnection as CoreConnection
 
+from curation.v1 import curation_pb2 as pb
 from curation_service.fields import ItemTable, item_table
 from curation_service.ordering import Order, after, order_clauses
 from curation_service.page_tokens import write_page_token
@@ -20,6 +22,9 @@ from shared.db.engine import driver_connection
 from shared.db.log import Entry, read_history
 from shared.errors import UnknownItem
 from shared.workflow import ItemKey, Workflow
+
+PAGE_BYTES = 3 << 20
+"""Of the items of a page, unless one alone is larger: any client takes messages of 4 MB."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,9 +43,9 @@ class ItemsQuery:
 
 @dataclass(frozen=True, slots=True)
 class Page:
-    """Rows of the source table, by column name."""
+    """Items, and where the next ones are."""
 
-    rows: Sequence[Mapping[str, Any]]
+    items: Sequence[pb.Item]
     next_page_token: str
 
 
@@ -63,21 +68,29 @@ class PairCount:
     count: int
 
 
-async def list_items(connection: CoreConnection, query: ItemsQuery) -> Page:
-    """One page of items."""
+async def list_items(
+    connection: CoreConnection, query: ItemsQuery, read: Callable[[Mapping[str, Any]], pb.Item]
+) -> Page:
+    """One page of items, which `read` makes of rows of the source table, by column name."""
     places = [column.field.column.label(f"place {n}") for n, column in enumerate(query.order)]
     # The places once more: an enum is ordered as its text, and a data column may be called like a word of the item.
     statement = select(query.items.source, *places).where(query.condition)
     if query.start is not None:
         statement = statement.where(after(query.order, query.start))
     statement = statement.order_by(*order_clauses(query.order)).limit(query.page_size + 1)
-    found = (await connection.execute(statement)).all()
-    rows = [row._asdict() for row in found[: query.page_size]]
-    if len(found) <= query.page_size:
-        return Page(rows, "")
-    values = [rows[-1][place.name] for place in places]
+    found = [row._asdict() for row in await connection.execute(statement)]
+    items = _fitting([read(row) for row in found[: query.page_size]])
+    if len(items) == len(found):
+        return Page(items, "")
+    values = [found[len(items) - 1][place.name] for place in places]
     kinds = [column.field.kind for column in query.order]
-    return Page(rows, write_page_token(query.query, kinds, values))
+    return Page(items, write_page_token(query.query, kinds, values))
+
+
+def _fitting(items: Sequence[pb.Item]) -> Sequence[pb.Item]:
+    """The first of them, as many as go into a message; at least one."""
+    count = sum(size <= PAGE_BYTES for size in accumulate(item.ByteSize() for item in items))
+    return items[: max(count, 1)]
 
 
 async def count_items(connection: CoreConnection, items: ItemTable, condition: ColumnElement[bool]) -> list[PairCount]:

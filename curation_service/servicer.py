@@ -91,12 +91,12 @@ class Servicer(pb_grpc.CurationServiceServicer):
     async def ListItems(self, request: pb.ListItemsRequest, context: Context) -> pb.ListItemsResponse:
         """A page of items, with counts when asked; both of one moment."""
         query = read_list_items(request, self._registry)
-        async with self._reads.core(isolation="REPEATABLE READ" if request.with_counts else None) as connection:
-            page = await list_items(connection, query)
-            counts = await count_items(connection, query.items, query.condition) if request.with_counts else []
         read = item_reader(query.items.workflow)
+        async with self._reads.core(isolation="REPEATABLE READ" if request.with_counts else None) as connection:
+            page = await list_items(connection, query, read)
+            counts = await count_items(connection, query.items, query.condition) if request.with_counts else []
         return pb.ListItemsResponse(
-            items=map(read, page.rows), next_page_token=page.next_page_token, counts=map(_count_message, counts)
+            items=page.items, next_page_token=page.next_page_token, counts=map(_count_message, counts)
         )
 
     async def GetItem(self, request: pb.GetItemRequest, context: Context) -> pb.GetItemResponse:

@@ -16,6 +16,7 @@ import pytest_asyncio
 from psycopg import sql
 
 from curation.v1 import curation_pb2 as pb
+from curation_service.convert import item_reader
 from curation_service.fields import item_table
 from curation_service.filters import compile_filter, to_driver_sql
 from curation_service.listing import count_items, list_items
@@ -90,8 +91,8 @@ async def page(database: Database, **request: Any) -> tuple[list[int], str]:
     """The ordinals of the items of a page, and the next page token."""
     query = read_list_items(pb.ListItemsRequest(resource="parcels", **request), REGISTRY)
     async with database.core() as connection:
-        found = await list_items(connection, query)
-    return [row["id"].int for row in found.rows], found.next_page_token
+        found = await list_items(connection, query, item_reader(PARCELS))
+    return [uuid.UUID(item.id).int for item in found.items], found.next_page_token
 
 
 async def matching(database: Database, text: str) -> list[int]:
