@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import shlex
-import socket
 import subprocess
 import uuid
 from collections.abc import Callable, Iterator, Sequence
@@ -17,6 +16,7 @@ from curation_client.watch import Update
 from shared.db.embedded_settings import server_settings
 from tests.docs.pages import ROOT
 from tests.support.eventually import eventually_async
+from tests.support.ports import free_port
 
 BUILD_TIMEOUT_S = 1_500
 READY_TIMEOUT_S = 120
@@ -27,10 +27,7 @@ Compose = Callable[..., str]
 
 @pytest.fixture
 def port() -> int:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        number: int = free.getsockname()[1]
-        return number
+    return free_port()
 
 
 @pytest.fixture

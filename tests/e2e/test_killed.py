@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
-import socket
 from collections import Counter
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack
@@ -23,6 +22,7 @@ from curation_client.aio import CurationClient
 from curation_client.watch import Update
 from shared.db.migrate import migrate
 from shared.registry import load_registry
+from tests.support.ports import free_port
 
 ITEMS = 300
 ENDED = ("completed", "failed")
@@ -67,9 +67,7 @@ async def site(empty_database_url: str, tmp_path: Path) -> AsyncIterator[Site]:
     """Places, their API, and nothing else running yet."""
     migrate(empty_database_url, load_registry())
     await asyncio.to_thread(import_places, empty_database_url, on_progress=lambda _: None)
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        address = f"127.0.0.1:{probe.getsockname()[1]}"
+    address = f"127.0.0.1:{free_port()}"
     environment = {
         **os.environ,
         "PYTHONPATH": str(Path(__file__).resolve().parents[2]),

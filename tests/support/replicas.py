@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
-import socket
 import uuid
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -22,6 +21,7 @@ from shared.db.migrate import migrate
 from shared.errors import DatabaseUnavailable
 from shared.registry import load_registry
 from tests.support.history import Commit, Entry, Event
+from tests.support.ports import free_port
 from tests.support.proxy import HOST, Proxy
 from tests.support.recorders import RESOURCE
 
@@ -180,7 +180,7 @@ async def running_replicas(
         keys = await _add_places(site.url, items)
         for number in range(2):
             back = await stack.enter_async_context(site.back())
-            port = _free_port()
+            port = free_port()
             front = await stack.enter_async_context(Proxy(port))
             replica = Replica(number, port, front, back)
             site.replicas.append(replica)
@@ -200,10 +200,3 @@ async def _add_places(url: str, count: int) -> list[uuid.UUID]:
             [count],
         )
         return [row[0] for row in await cursor.fetchall()]
-
-
-def _free_port() -> int:
-    with socket.socket() as free:
-        free.bind((HOST, 0))
-        port: int = free.getsockname()[1]
-        return port

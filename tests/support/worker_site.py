@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-import socket
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
 from pathlib import Path
@@ -15,6 +14,7 @@ import pytest
 
 from curation_cli.processes import Child
 from tests.support.eventually import eventually_async
+from tests.support.ports import free_port
 from tests.support.worker import World
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -72,9 +72,7 @@ class WorkerSite:
     async def start(self, **environment: str) -> WorkerProcess:
         """A worker that is ready; `environment` beside what every worker here gets."""
         self._count += 1
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            metrics = f"127.0.0.1:{free.getsockname()[1]}"
+        metrics = f"127.0.0.1:{free_port()}"
         child = Child(
             "enrichment_worker",
             environment={
