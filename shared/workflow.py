@@ -12,7 +12,7 @@ from dataclasses import astuple, dataclass, field, fields
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
-from sqlalchemy import BigInteger, Column, DateTime, Double, Index, Integer, Table, Text, text
+from sqlalchemy import BigInteger, Column, DateTime, Double, Index, Integer, Table, Text, and_, text
 
 from shared.workflow_check import check_workflow
 
@@ -170,7 +170,7 @@ class Workflow:
     resource: str
     """Its name in every request, e.g. `places`."""
     source: Table
-    """The curated rows. One primary key column, and `*item_columns(...)`."""
+    """The curated rows. One primary key column, a UUID, a whole number or a text, and `*item_columns(...)`."""
     target: Table
     """Where an enricher's values go."""
     target_key: str
@@ -210,7 +210,12 @@ class Workflow:
         return tuple(
             c
             for c in self.target.columns
-            if c.server_default is None and c.computed is None and c.identity is None and "machinery" not in c.info
+            if c.server_default is None
+            and c.computed is None
+            and c.identity is None
+            and "machinery" not in c.info
+            # A primary key that counts by itself, as SQLAlchemy makes one of a whole number.
+            and (c is not self.target.autoincrement_column or c.name == self.target_key)
         )
 
     @cached_property
@@ -230,24 +235,26 @@ def item_columns(curation: Curation, queue: QueueColumns, *, key: str = "id") ->
     def column(name: str, type_: Any, **options: Any) -> Column[Any]:
         return Column(name, type_, info={"machinery": True}, **options)
 
+    turn, run_at = column(queue.turn, Double), column(queue.run_at, DateTime(timezone=True))
+    failure = column(queue.failure, BigInteger)
     return (
-        column(curation.column, Text, nullable=False, server_default=text(f"'{curation.initial}'")),
+        column(curation.column, Text, nullable=False, server_default=curation.initial),
         column("version", BigInteger, nullable=False, server_default=text("1")),
         column(queue.status, Text),
         column(queue.error, Text),
-        column(queue.failure, BigInteger),
+        failure,
         column(queue.result, Text),
         column(queue.attempts, Integer, nullable=False, server_default=text("0")),
-        column(queue.turn, Double),
-        column(queue.run_at, DateTime(timezone=True)),
+        turn,
+        run_at,
         column(queue.worker, BigInteger),
         column(queue.batch, BigInteger),
         column(queue.event, BigInteger),
-        Index(None, queue.turn, key, postgresql_where=text(f"{queue.turn} IS NOT NULL")),
-        Index(None, queue.run_at, postgresql_where=text(f"{queue.run_at} IS NOT NULL")),
+        Index(None, queue.turn, key, postgresql_where=turn.is_not(None)),
+        Index(None, queue.run_at, postgresql_where=run_at.is_not(None)),
         Index(
             *(None, queue.failure, key, queue.batch),
-            postgresql_where=text(f"{queue.failure} IS NOT NULL AND {queue.run_at} IS NULL"),
+            postgresql_where=and_(failure.is_not(None), run_at.is_(None)),
         ),
         Index(None, curation.column, key),
     )

@@ -5,12 +5,15 @@ from __future__ import annotations
 from math import inf
 from typing import TYPE_CHECKING
 
-from sqlalchemy import Column, PrimaryKeyConstraint, Table, UniqueConstraint
+from sqlalchemy import Column, Integer, PrimaryKeyConstraint, String, Table, UniqueConstraint, Uuid
 
 from shared.errors import WorkflowError
 
 if TYPE_CHECKING:
     from shared.workflow import Limits, Rate, Workflow
+
+NAME_BYTES_MAX = 63
+"""Of a name in PostgreSQL."""
 
 
 def check_workflow(workflow: Workflow) -> None:
@@ -22,8 +25,8 @@ def check_workflow(workflow: Workflow) -> None:
     curation, name = workflow.curation, workflow.resource
     if not name.replace("_", "").isalnum() or name != name.lower():
         raise WorkflowError(name, "a resource is lower-case letters, digits and underscores")
-    if len(workflow.source.primary_key.columns) != 1:
-        raise WorkflowError(name, "the source table needs a primary key of one column")
+    if problem := _tables_problem(workflow.source, workflow.target):
+        raise WorkflowError(name, problem)
     known = set(curation.transitions)
     named = {curation.initial, *curation.triggers, *(s for to in curation.transitions.values() for s in to)}
     if missing := sorted(named - known):
@@ -40,6 +43,22 @@ def check_workflow(workflow: Workflow) -> None:
         raise WorkflowError(name, problem)
     if ":" not in workflow.enricher:
         raise WorkflowError(name, "the enricher is named as `package.module:function`")
+
+
+def _tables_problem(source: Table, target: Table) -> str | None:
+    """What is wrong with the tables by themselves, or None."""
+    if source.fullname == target.fullname:
+        return "the source cannot be its own target: the result is saved in the statement that changes the status"
+    if len(source.primary_key.columns) != 1:
+        return "the source table needs a primary key of one column"
+    # An item's key is told and asked for as text: what reads in more than one way would be another item.
+    (key,) = source.primary_key.columns
+    if not isinstance(key.type, Uuid | Integer | String):
+        return f"the primary key {key.name} is declared as {key.type!r}: a UUID, a whole number or a text is needed"
+    names = {name for t in (source, target) for name in (t.name, *t.columns.keys())}
+    if long := sorted(name for name in names if len(name.encode()) > NAME_BYTES_MAX):
+        return f"names of more than {NAME_BYTES_MAX} bytes, of which PostgreSQL drops the rest: {', '.join(long)}"
+    return None
 
 
 def _is_unique(table: Table, name: str) -> bool:

@@ -153,7 +153,8 @@ def _statement(workflow: Workflow, table: TransitionTable, *, few: bool) -> Numb
     names = item_names(workflow)
     needed = [names[name] for name in ("key", "status", "queue", "attempts", "batch", "event", "turn")]
     columns = [sql.Identifier(column.name) for column in workflow.data_columns]
-    taken = [sql.Identifier(f"data {column.name}") for column in workflow.data_columns]
+    # By number: a name with something before it may be longer than PostgreSQL keeps.
+    taken = [sql.Identifier(f"data {n}") for n in range(len(columns))]
     statement = compose(
         workflow,
         Write(

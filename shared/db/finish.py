@@ -121,7 +121,9 @@ async def finish(
 @lru_cache
 def _statement(workflow: Workflow, table: TransitionTable) -> Numbered:
     columns, names = workflow.value_columns, item_names(workflow)
-    taken = {column.name: sql.Identifier(f"value {column.name}") for column in columns}
+    # By number: a name with something before it may be longer than PostgreSQL keeps.
+    aliases = {column.name: f"value {n}" for n, column in enumerate(columns)}
+    taken = {name: sql.Identifier(alias) for name, alias in aliases.items()}
     arrays = [
         sql.SQL("{}::{}[]").format(sql.Placeholder(f"value_{n}"), array_type(column))
         for n, column in enumerate(columns)
@@ -141,10 +143,7 @@ def _statement(workflow: Workflow, table: TransitionTable) -> Numbered:
             failure=sql.SQL("g.failure"),
             delay_s=sql.SQL("g.delay_s"),
             worker=sql.SQL("s.{worker}").format(**names),
-            carried={
-                name: sql.SQL("g.{}").format(sql.Identifier(name))
-                for name in ("ordinal", *(f"value {column.name}" for column in columns))
-            },
+            carried={name: sql.SQL("g.{}").format(sql.Identifier(name)) for name in ("ordinal", *aliases.values())},
             after=_UPSERT.format(
                 target=table_name(workflow.target),
                 columns=commas(sql.Identifier(c.name) for c in columns),

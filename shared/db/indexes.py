@@ -54,4 +54,5 @@ def set_indexes(connection: Connection, workflow: Workflow) -> None:
         first, where = index.columns[0].name, index.dialect_options["postgresql"]["where"]
         for name in [name for _, column, name in outdated if column == first and where is not None]:
             keys = ", ".join(quoted.quote(column.name) for column in index.columns)
-            connection.exec_driver_sql(f"CREATE INDEX {quoted.quote(name)} ON {table} ({keys}) WHERE {where}")
+            predicate = where.compile(dialect=connection.dialect)
+            connection.exec_driver_sql(f"CREATE INDEX {quoted.quote(name)} ON {table} ({keys}) WHERE {predicate}")

@@ -7,7 +7,7 @@ from math import inf, nan
 from typing import Any
 
 import pytest
-from sqlalchemy import Column, Index, Integer, MetaData, Table, Text, UniqueConstraint, func, text
+from sqlalchemy import Column, DateTime, Float, Index, Integer, MetaData, Table, Text, UniqueConstraint, func, text
 
 from shared.errors import WorkflowError
 from shared.workflow import Curation, Limits, QueueColumns, Rate
@@ -22,6 +22,10 @@ def target(*arguments: Any, unique: bool | None = None) -> Table:
     """One whose key is another column than the one that upserts go by."""
     columns = Column("id", Integer, primary_key=True, server_default=text("0")), Column("code", Text, unique=unique)
     return Table("found", MetaData(), *columns, Column("other", Text), *arguments)
+
+
+def keyed(type_: Any) -> Table:
+    return Table("keyed", MetaData(), Column("id", type_, primary_key=True))
 
 
 def by_expression() -> Table:
@@ -40,6 +44,10 @@ def by_code(table: Table) -> dict[str, Any]:
         ({"resource": "Parcels"}, "a resource is lower-case letters, digits and underscores"),
         ({"resource": "par-cels"}, "a resource is lower-case letters, digits and underscores"),
         ({"source": Table("keyless", MetaData(), Column("id", Integer))}, "needs a primary key of one column"),
+        ({"source": keyed(Float)}, r"the primary key id is declared as Float\(\): a UUID, a whole number or a text"),
+        ({"source": keyed(DateTime(timezone=True))}, "the primary key id is declared as DateTime"),
+        ({"target": PARCELS.source, "target_key": "id"}, "the source cannot be its own target"),
+        ({"target": Table("found", MetaData(), Column("ä" * 32, Text))}, f"more than 63 bytes, .*: {'ä' * 32}$"),
         (
             {"source": Table("bare", MetaData(), Column("id", Integer, primary_key=True))},
             "the source table lacks scan_attempts, .*: add ",
@@ -82,3 +90,9 @@ def test_a_declaration_that_could_not_work_is_refused(changes: dict[str, Any], p
 )
 def test_whatever_makes_the_key_of_the_target_unique_will_do(table: Table) -> None:
     assert replace(PARCELS, **by_code(table)).target_key == "code"
+
+
+def test_a_primary_key_that_counts_by_itself_is_not_for_an_enricher_to_fill() -> None:
+    table = Table("t", MetaData(), Column("id", Integer, primary_key=True), Column("code", Text, unique=True))
+    assert replace(PARCELS, **by_code(table)).value_names == {"code"}
+    assert replace(PARCELS, target=table, target_key="id").value_names == {"id", "code"}
