@@ -251,10 +251,12 @@ async def test_an_api_that_is_down_is_left_alone_while_there_is_no_item_to_try_i
     async with world.worker(poll_s=60) as worker:
         await worker.see(worker.listening)
         claimed = worker.probe.expect("claimed", times=20)
-        for _ in range(40):
+        for n in range(40):
             looked_at = worker.probe.expect("looked at the switch")
             await execute(world, "SELECT")
             await worker.see(looked_at)
+            if n == 0:
+                await execute(world, "NOTIFY curation, 'gadgets'")  # it tries, and finds nothing to try it with
         assert not claimed.done()
         await world.queue("gadget")
         (row,) = await world.ended(worker)
