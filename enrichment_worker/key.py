@@ -39,6 +39,8 @@ class Key:
     """Before, there is nothing to be had."""
     free_at_s: float = inf
     """When slots that nobody wants are given back."""
+    is_in_doubt: bool = False
+    """An answer was lost: more slots may be leased than it knows of."""
     hold_s: float = 0.0
     """Everybody is to leave it alone for so long, and does not know yet."""
     held_until_s: float = -inf
@@ -53,7 +55,7 @@ class Key:
     @property
     def is_idle(self) -> bool:
         """Whether nobody would miss it."""
-        return not (self.waiting or self.used or self.slots or self.hold_s)
+        return not (self.waiting or self.used or self.slots or self.hold_s or self.is_in_doubt)
 
     def let_in(self, now_s: float) -> None:
         """Lets in who can be; calls whose time has passed are lost."""

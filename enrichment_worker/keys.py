@@ -143,12 +143,17 @@ class Keys(Part):
         asking = {key: state for key, state in self._keys.items() if state.waiting and state.ask_at_s <= now_s}
         freed = self._free(now_s)
         if held or asking or freed:
-            async with self._pinned.transaction() as connection:
-                for key in sorted(held):
-                    await postpone(connection, self.api, key, held[key])
-                taken = await self._ask(connection, asking) if asking else {}
-                if freed:
-                    await keep(connection, self.api, self._session(), freed)
+            try:
+                async with self._pinned.transaction() as connection:
+                    for key in sorted(held):
+                        await postpone(connection, self.api, key, held[key])
+                    taken = await self._ask(connection, asking) if asking else {}
+                    if freed:
+                        await keep(connection, self.api, self._session(), freed)
+            except DatabaseUnavailable:
+                for key in (*asking, *freed):
+                    self._keys[key].is_in_doubt, self._keys[key].free_at_s = True, now_s
+                raise
             for key in held:
                 self._keys[key].hold_s = 0.0
             for key, share in taken.items():
@@ -162,9 +167,9 @@ class Keys(Part):
         freed: dict[str, int] = {}
         for key, state in self._keys.items():
             if not state.waiting and state.free_at_s <= now_s:
-                if state.slots > state.used:
+                if state.slots > state.used or state.is_in_doubt:
                     freed[key] = state.slots = state.used
-                state.free_at_s = float("inf")
+                state.free_at_s, state.is_in_doubt = float("inf"), False
         return freed
 
     async def _ask(
@@ -189,7 +194,8 @@ class Keys(Part):
 
     def _take(self, state: Key, grant: Grant, slots: int, clock_s: tuple[float, float]) -> None:
         now_s, (earliest_s, latest_s) = asyncio.get_running_loop().time(), clock_s
-        state.slots = slots
+        state.slots, state.is_in_doubt = slots, False
+        state.free_at_s = now_s + KEPT_S  # whoever wanted them may be gone, or not get a call
         for n in range(grant.calls):
             starts_s = grant.first_s + n * self._interval_s
             state.calls.append((latest_s + starts_s, earliest_s + starts_s + self._late_s))

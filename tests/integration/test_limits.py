@@ -10,6 +10,7 @@ from datetime import UTC, datetime, timedelta
 from math import floor
 from typing import Any
 
+import psycopg
 import pytest
 
 from enrichment_worker import quota
@@ -216,6 +217,46 @@ async def test_of_one_key_no_more_are_used_at_once_than_allowed_by_all_workers(
         rows = await all_ended(world, running)
     assert {(row["lookup_status"], row["lookup_attempts"]) for row in rows} == {("completed", 1)}
     assert keyed.most_at_once == 2
+
+
+async def test_a_slot_of_a_key_that_may_not_be_called_yet_is_given_back(world: World, keyed: Calls) -> None:  # noqa: F811
+    world.limit(key_rate=Rate(calls=1, per_s=1000), key_concurrency=1)
+    async with world.worker() as worker:
+        for name in ("host-1", "host-2"):
+            flushed = worker.probe.expect("flushed")
+            await world.queue(name)
+            await worker.see(flushed)
+            await nobody_has_a_slot(world, worker)
+    assert [row["lookup_status"] for row in await world.gadgets()] == ["completed", "queued"]
+
+
+async def test_a_slot_is_given_back_once_the_database_is_there_again(
+    world: World,  # noqa: F811
+    keyed: Calls,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    lost = asyncio.Event()
+
+    async def lose(*told: Any) -> None:
+        monkeypatch.undo()
+        lost.set()
+        raise psycopg.OperationalError("the connection is lost")
+
+    world.limit(key_concurrency=1)
+    async with world.worker() as worker:
+        monkeypatch.setattr("enrichment_worker.keys.keep", lose)
+        await world.queue("host-1")
+        await worker.see(lost.wait())
+        await nobody_has_a_slot(world, worker)
+
+
+async def nobody_has_a_slot(world: World, worker: RunningWorker) -> None:  # noqa: F811
+    """Waits until it is so."""
+    while True:
+        asked = worker.probe.expect("asked for keys")
+        if not any(row["slots"] for row in await world.rows("call_lease", "key")):
+            return
+        await worker.see(asked)
 
 
 @pytest.mark.parametrize("theirs", [1, 3, None])
