@@ -172,15 +172,15 @@ FRONT = sql.SQL(
 _TURN = sql.SQL("(SELECT turn FROM front) + (row_number() OVER (ORDER BY locked.key) - 1) / %(weight)s::float8")
 _BY_KEY = sql.SQL(
     """{source} s WHERE s.{key} = ANY(%(keys)b::{key_type}[]) AND EXISTS (SELECT FROM batch)
-    ORDER BY s.{key} FOR NO KEY UPDATE OF s"""
+    ORDER BY s.{key} {lock}"""
 )
 _BY_VERSION = sql.SQL(
     """asked a JOIN {source} s ON s.{key} = a.key WHERE EXISTS (SELECT FROM batch)
-    ORDER BY s.{key} FOR NO KEY UPDATE OF s"""
+    ORDER BY s.{key} {lock}"""
 )
 _BY_FILTER = sql.SQL(
     """{source} s WHERE {where} AND EXISTS (SELECT FROM batch)
-    ORDER BY s.{key} LIMIT %(items_max)s + 1 FOR NO KEY UPDATE OF s"""
+    ORDER BY s.{key} LIMIT %(items_max)s + 1 {lock}"""
 )
 # NOT IN is hashed whatever the planner guesses of the arrays; an anti-join of two guesses may become a loop in a loop.
 _MISSING = sql.SQL(
@@ -264,7 +264,8 @@ def _statement(
     versioned: bool,
     new_batch: bool,
 ) -> bytes:
-    names = item_names(workflow)
+    # Who only asks what would happen waits for nobody, and nobody for that.
+    names = item_names(workflow) | {"lock": sql.SQL("FOR NO KEY UPDATE OF s" if new_batch else "")}
     before = (_NEW_BATCH if new_batch else _NO_BATCH) + FRONT.format(**names)
     if where is not None:
         chosen = _BY_FILTER.format(**names, where=sql.SQL(where))

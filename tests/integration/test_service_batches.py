@@ -156,6 +156,16 @@ async def test_validate_only_says_what_would_happen_and_changes_nothing(service:
     assert not (await service.stub.BatchUpdateStatus(real)).replayed
 
 
+async def test_validate_only_waits_for_nobody(service: RunningService) -> None:
+    await add_parcels(service.database, {}, {"status": "Selected"})
+    async with service.database.transaction() as connection:
+        await connection.execute("SELECT FROM parcels FOR UPDATE")
+        chosen: list[dict[str, Any]] = [{"ids": pb.ItemIds(ids=[parcel_id(1)])}, {"filter": "id:*"}, with_version(1, 1)]
+        for selection in chosen:
+            response = await service.stub.BatchUpdateStatus(update("Selected", validate_only=True, **selection))
+            assert response.batch.changed_count == 1
+
+
 async def test_the_same_request_id_gets_the_first_answer_again(service: RunningService) -> None:
     await add_parcels(service.database, {}, {"status": "Archived"})
     request = update("Scan", 1, 2, allow_partial=True, request_id=REQUEST_ID, reason="once")
