@@ -26,6 +26,7 @@ from shared.db.indexes import set_indexes
 from shared.db.partitions import LOCK_TIMEOUT, keep_partitions
 from shared.db.readiness import connect_checked
 from shared.db.storage import set_storage
+from shared.db.table_check import check_items
 from shared.errors import DatabaseUnfit, WorkflowError
 from shared.program import run_program
 from shared.registry import Registry, load_registry
@@ -52,7 +53,8 @@ def migrate(url: str, registry: Registry) -> None:
 
     Raises:
         DatabaseUnavailable: the database cannot be reached.
-        DatabaseUnfit: it is too old, a standby, not this user's to change, or has other tables of these names.
+        DatabaseUnfit: it is too old, a standby, not this user's to change, or has other tables of these names; a
+            workflow's table is there, but not as it is declared.
         WorkflowError: a workflow's table is there, but lacks a column that it declares.
     """
     connect_checked(url).close()
@@ -78,6 +80,7 @@ def _migrate(connection: Connection, registry: Registry) -> None:
         set_storage(connection, workflow.source)
     driver = connection.connection.driver_connection
     assert driver is not None
+    check_items(driver, registry.values())
     # The last step: it moves the log's sequence to today, which no rollback takes back.
     keep_partitions(driver, retention_days=None)
 

@@ -11,11 +11,10 @@ from collections.abc import Iterable
 from typing import Any
 
 import psycopg
-from sqlalchemy import Table
 
 from shared.db.engine import database_errors, driver_url
 from shared.db.models import machinery
-from shared.db.statement import table_name
+from shared.db.table_check import check_items, check_rights, check_tables
 from shared.errors import DatabaseUnavailable, DatabaseUnfit
 from shared.lifecycle import Part
 from shared.thread import in_own_thread
@@ -26,14 +25,6 @@ log = logging.getLogger(__name__)
 VERSION_MIN = 14
 CONNECT_TIMEOUT_S = 5
 RETRY_S = 0.5
-MISSING_SHOWN = 3
-_UNREADABLE = """/* unreadable */
-SELECT name FROM unnest(%s::text[]) AS t (name) WHERE NOT has_table_privilege(name, 'SELECT') ORDER BY name LIMIT 1"""
-_MISSING = """/* missing */
-SELECT t.name, t.column_name FROM unnest(%s::text[], %s::text[]) WITH ORDINALITY AS t (name, column_name, n)
-WHERE NOT EXISTS (SELECT FROM pg_attribute a
-                  WHERE a.attrelid = to_regclass(t.name) AND a.attname = t.column_name AND NOT a.attisdropped)
-ORDER BY t.n"""
 
 
 class DatabaseReady(Part):
@@ -42,8 +33,7 @@ class DatabaseReady(Part):
     def __init__(self, *, url: str, workflows: Iterable[Workflow], timeout_s: float) -> None:
         """A database that cannot be reached is waited for, `timeout_s` at most."""
         super().__init__()
-        self._url, self._timeout_s = url, timeout_s
-        self._tables = [table for workflow in workflows for table in (workflow.source, workflow.target)]
+        self._url, self._timeout_s, self._workflows = url, timeout_s, tuple(workflows)
 
     async def _run(self) -> None:
         clock = asyncio.get_running_loop()
@@ -65,8 +55,10 @@ class DatabaseReady(Part):
 
     def _check(self) -> None:
         with database_errors(), connect_checked(self._url) as connection:
-            check_tables(connection, [*machinery.tables.values(), *self._tables])
-            check_rights(connection, machinery.tables.values())
+            tables = [table for workflow in self._workflows for table in (workflow.source, workflow.target)]
+            check_tables(connection, [*machinery.tables.values(), *tables])
+            check_rights(connection, machinery.tables.values(), self._workflows)
+            check_items(connection, self._workflows)
 
 
 def connect_checked(url: str) -> psycopg.Connection[Any]:
@@ -94,23 +86,3 @@ def connect_checked(url: str) -> psycopg.Connection[Any]:
         connection.close()
         raise
     return connection
-
-
-def check_tables(connection: psycopg.Connection[Any], tables: Iterable[Table]) -> None:
-    """Raises `DatabaseUnfit` when the database lacks one of these tables, or a column of one."""
-    declared = [(table_name(t).as_string(connection), column.name) for t in tables for column in t.columns]
-    names, columns = ([*part] for part in zip(*declared, strict=True))
-    missing = connection.execute(_MISSING, (names, columns)).fetchall()
-    if missing:
-        shown = ", ".join(f"{table}.{column}" for table, column in missing[:MISSING_SHOWN])
-        more = ", ..." if len(missing) > MISSING_SHOWN else ""
-        raise DatabaseUnfit(f"the database lacks {shown}{more}: run `python -m shared.db.migrate`")
-
-
-def check_rights(connection: psycopg.Connection[Any], tables: Iterable[Table]) -> None:
-    """Raises `DatabaseUnfit` when this user may not even read one of these tables, which are there."""
-    names = [table_name(table).as_string(connection) for table in tables]
-    unreadable = connection.execute(_UNREADABLE, (names,)).fetchone()
-    if unreadable is not None:
-        user = connection.info.user
-        raise DatabaseUnfit(f"the user {user} may not read {unreadable[0]}: connect as who migrated, or grant it")

@@ -1,0 +1,108 @@
+"""A table that was there before its workflow is held against the declaration, where statements rely on it."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import uuid
+from collections.abc import Iterator
+from typing import Any
+
+import psycopg
+import pytest
+from sqlalchemy import Column, Text
+
+from shared.db.migrate import migrate
+from shared.db.models import machinery
+from shared.db.readiness import DatabaseReady
+from shared.db.table_check import check_items, check_rights
+from shared.errors import DatabaseUnfit
+from shared.registry import Registry
+from shared.workflow import Workflow
+from tests.support.shops import execute, shops
+
+pytestmark = pytest.mark.postgres_versions
+
+
+AS_ENUM = """CREATE TYPE word AS ENUM ('New');
+    ALTER TABLE shop ALTER status DROP DEFAULT, ALTER status TYPE word USING status::word"""
+
+
+def named_shops() -> Workflow:
+    workflow = shops()
+    workflow.source.append_column(Column("name", Text, nullable=False))
+    return workflow
+
+
+@pytest.fixture
+def migrated_url(empty_database_url: str) -> str:
+    migrate(empty_database_url, Registry(named_shops()))
+    return empty_database_url
+
+
+@pytest.fixture
+def connection(migrated_url: str) -> Iterator[psycopg.Connection[Any]]:
+    with psycopg.connect(migrated_url) as connection:
+        yield connection
+
+
+@pytest.mark.parametrize(
+    ("change", "problem"),
+    [
+        ("ALTER TABLE shop ALTER name DROP NOT NULL", '"shop".name may be NULL'),
+        ("ALTER TABLE shop ALTER version DROP NOT NULL", '"shop".version may be NULL'),
+        ("ALTER TABLE shop DROP CONSTRAINT shop_pkey", '"shop".id is the key, and is not unique'),
+        ("ALTER TABLE shop_scan DROP CONSTRAINT shop_scan_pkey", '"shop_scan".shop_id is the key'),
+        (
+            "ALTER TABLE shop_scan DROP CONSTRAINT shop_scan_pkey, ADD UNIQUE (shop_id) DEFERRABLE",
+            '"shop_scan".shop_id is the key',
+        ),
+        (
+            "ALTER TABLE shop_scan DROP CONSTRAINT shop_scan_pkey, ADD PRIMARY KEY (shop_id, found)",
+            '"shop_scan".shop_id is the key',
+        ),
+        ("ALTER TABLE shop ALTER id TYPE text", '"shop".id is of type text, and is declared as INTEGER'),
+        (
+            AS_ENUM,
+            '"shop".status is of type word, and is declared as TEXT',
+        ),
+    ],
+)
+def test_what_a_declaration_says_and_the_table_does_not_hold_is_named(
+    change: str, problem: str, migrated_url: str
+) -> None:
+    execute(migrated_url, change)
+    with pytest.raises(DatabaseUnfit, match=re.escape(problem)):
+        migrate(migrated_url, Registry(named_shops()))
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        "ALTER TABLE shop ALTER id TYPE numeric, ALTER version TYPE integer, ALTER status TYPE varchar(20)",
+        "CREATE DOMAIN word AS text NOT NULL; ALTER TABLE shop ALTER name DROP NOT NULL, ALTER name TYPE word",
+        "ALTER TABLE shop_scan DROP CONSTRAINT shop_scan_pkey, ADD UNIQUE (shop_id) INCLUDE (found)",
+        "ALTER TABLE shop RENAME TO shop_0; CREATE VIEW shop AS SELECT * FROM shop_0",
+        "ALTER TABLE shop ADD note text NOT NULL; ALTER TABLE shop_scan ALTER found SET NOT NULL",
+    ],
+)
+def test_what_statements_do_not_rely_on_may_differ(change: str, connection: psycopg.Connection[Any]) -> None:
+    connection.execute(change)
+    check_items(connection, [named_shops()])
+
+
+def test_a_user_who_may_not_change_items_is_named(connection: psycopg.Connection[Any]) -> None:
+    role = f"reader_{uuid.uuid4().hex}"
+    connection.execute(f"CREATE ROLE {role}; GRANT SELECT ON ALL TABLES IN SCHEMA public TO {role}; SET ROLE {role}")
+    check_rights(connection, machinery.tables.values(), [])
+    with pytest.raises(DatabaseUnfit, match='may not change "shop": '):
+        check_rights(connection, machinery.tables.values(), [named_shops()])
+    connection.execute(f"RESET ROLE; GRANT UPDATE (status) ON shop TO {role}; SET ROLE {role}")
+    check_rights(connection, machinery.tables.values(), [named_shops()])
+
+
+async def test_a_process_does_not_start_on_such_a_table(migrated_url: str) -> None:
+    await asyncio.to_thread(execute, migrated_url, "ALTER TABLE shop ALTER name DROP NOT NULL")
+    with pytest.raises(DatabaseUnfit, match="may be NULL"):
+        async with DatabaseReady(url=migrated_url, workflows=[named_shops()], timeout_s=0):
+            pass
