@@ -108,6 +108,7 @@ def service_parts(
         listen=settings.listen,
         message_size_max=settings.message_size_max,
         calls_max=settings.calls_max,
+        call_age_max_s=settings.call_age_max_s,
         grace_s=settings.grace_s,
         draining=draining,
     )

@@ -1,4 +1,5 @@
 """Maps the errors of every method of the service, unary or streaming, in one place; bytes that are no request too.
+It also bounds how long a call may take: one without a deadline could wait for ever for what another one holds.
 
 A handler raises what it means; the caller gets a `google.rpc.Status`. A cancelled call stays cancelled: swallowing
 that leaks memory in grpc.aio (grpc/grpc#43360).
@@ -6,6 +7,7 @@ that leaks memory in grpc.aio (grpc/grpc#43360).
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from contextlib import aclosing, asynccontextmanager
 from typing import Any, TypeAlias
@@ -15,7 +17,7 @@ from google.protobuf.message import DecodeError
 from grpc.aio import AbortError, ServerInterceptor, ServicerContext
 
 from curation_service.rpc_errors import to_status, trailing_metadata
-from shared.errors import CurationError, MessageTooLarge, MessageUnreadable
+from shared.errors import CallTooLong, CurationError, MessageTooLarge, MessageUnreadable
 
 Context: TypeAlias = ServicerContext[Any, Any]
 CODES = {code.value[0]: code for code in grpc.StatusCode}
@@ -24,9 +26,10 @@ CODES = {code.value[0]: code for code in grpc.StatusCode}
 class ErrorInterceptor(ServerInterceptor):
     """Stands around each method of one service."""
 
-    def __init__(self, *, service: str, message_size_max: int) -> None:
+    def __init__(self, *, service: str, message_size_max: int, call_age_max_s: float) -> None:
         self._prefix = f"/{service}/"
         self._message_size_max = message_size_max
+        self._call_age_max_s = call_age_max_s
 
     async def intercept_service(self, continuation: Any, handler_call_details: grpc.HandlerCallDetails) -> Any:
         """The handler of a method, with its errors mapped; those of other services (health, reflection) as they are."""
@@ -40,7 +43,7 @@ class ErrorInterceptor(ServerInterceptor):
                 _streaming(handler.unary_stream, method), read, _unless_serialised(handler.response_serializer)
             )
         return grpc.unary_unary_rpc_method_handler(
-            _unary(handler.unary_unary, method), read, handler.response_serializer
+            _unary(handler.unary_unary, method, age_max_s=self._call_age_max_s), read, handler.response_serializer
         )
 
 
@@ -63,9 +66,9 @@ def _unless_serialised(serialise: Callable[[Any], bytes]) -> Callable[[Any], byt
     return lambda message: message if isinstance(message, bytes) else serialise(message)
 
 
-def _unary(inner: Callable[[Any, Context], Awaitable[Any]], method: str) -> Any:
+def _unary(inner: Callable[[Any, Context], Awaitable[Any]], method: str, *, age_max_s: float) -> Any:
     async def answer(request: Any, context: Context) -> Any:
-        async with _mapped_errors(context, method):
+        async with _mapped_errors(context, method), _bounded(age_max_s):
             return await inner(_checked(request), context)
 
     return answer
@@ -84,6 +87,18 @@ def _checked(request: Any) -> Any:
     if isinstance(request, CurationError):
         raise request
     return request
+
+
+@asynccontextmanager
+async def _bounded(age_max_s: float) -> AsyncIterator[None]:
+    bound = asyncio.timeout(age_max_s)
+    try:
+        async with bound:
+            yield
+    except TimeoutError:
+        if not bound.expired():
+            raise
+        raise CallTooLong(age_max_s) from None
 
 
 @asynccontextmanager

@@ -20,6 +20,7 @@ from google.rpc.error_details_pb2 import BadRequest, ErrorInfo, PreconditionFail
 from google.rpc.status_pb2 import Status
 
 from shared.errors import (
+    CallTooLong,
     CurationError,
     DatabaseUnavailable,
     InvalidRequest,
@@ -65,6 +66,7 @@ CODES: Mapping[type[CurationError], grpc.StatusCode] = {
     ItemsRefused: grpc.StatusCode.FAILED_PRECONDITION,
     TokenInvalid: grpc.StatusCode.INVALID_ARGUMENT,
     TokenExpired: grpc.StatusCode.OUT_OF_RANGE,
+    CallTooLong: grpc.StatusCode.DEADLINE_EXCEEDED,
     ServerStopping: grpc.StatusCode.UNAVAILABLE,
     DatabaseUnavailable: grpc.StatusCode.UNAVAILABLE,
 }

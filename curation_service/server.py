@@ -42,6 +42,7 @@ class Server(Part):
         listen: str,
         message_size_max: int,
         calls_max: int,
+        call_age_max_s: float,
         grace_s: float,
         draining: asyncio.Event,
     ) -> None:
@@ -51,6 +52,7 @@ class Server(Part):
         self._listen = listen
         self._grace_s = grace_s
         self._calls_max = calls_max
+        self._call_age_max_s = call_age_max_s
         self._draining = draining
         self._message_size_max = message_size_max
         self._options = [
@@ -66,8 +68,11 @@ class Server(Part):
         """The port it listens on, once it is ready."""
 
     async def _run(self) -> None:
+        errors = ErrorInterceptor(
+            service=SERVICE, message_size_max=self._message_size_max, call_age_max_s=self._call_age_max_s
+        )
         server = grpc.aio.server(
-            interceptors=[ErrorInterceptor(service=SERVICE, message_size_max=self._message_size_max)],
+            interceptors=[errors],
             options=self._options,
             maximum_concurrent_rpcs=self._calls_max,
         )

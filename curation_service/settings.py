@@ -44,6 +44,11 @@ class ServiceSettings(DatabaseSettings):
     calls_max: int = Field(
         default=10_000, ge=1, description="Calls under way at once, streams among them; more are refused."
     )
+    call_age_max_s: float = Field(
+        default=60.0,
+        gt=0,
+        description="Seconds that a call may take, streams excepted, whatever deadline its caller set or did not set.",
+    )
     grace_s: float = Field(
         default=10.0, ge=0, le=25, description="Seconds that a stopping service waits for calls under way."
     )

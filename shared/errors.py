@@ -21,6 +21,7 @@
     ├── ItemsRefused         at least one item cannot change, and the call asked for all or nothing
     ├── TokenInvalid         a resume token that this log did not give
     ├── TokenExpired         a resume token older than the log
+    ├── CallTooLong          it took longer than the service lets a call take
     ├── ServerStopping       the service stops, or the stream reached its age; go on elsewhere
     └── DatabaseUnavailable  PostgreSQL cannot be reached, or is out of room for us
 
@@ -210,6 +211,18 @@ class TokenExpired(CurationError):
     """A resume token older than the log, or ahead of a log that was restored; a snapshot is the way out."""
 
     reason = "TOKEN_EXPIRED"
+
+
+class CallTooLong(CurationError):
+    """A call took longer than the service lets any take; it may have been carried out."""
+
+    reason = "CALL_TOO_LONG"
+
+    def __init__(self, age_max_s: float) -> None:
+        super().__init__(
+            f"the call took longer than {age_max_s:g} seconds, the most here; it may have been carried out: "
+            "the same request_id tells"
+        )
 
 
 class ServerStopping(CurationError):

@@ -31,9 +31,9 @@ class CurationServiceStub:
     Every error carries `google.rpc.ErrorInfo` with domain `curation` and a stable reason, and where it helps
     `google.rpc.BadRequest` (which field) or `google.rpc.PreconditionFailure` (which item, and why). Besides those named at
     each call, any may end in INVALID_ARGUMENT (INVALID_REQUEST, MESSAGE_TOO_LARGE, MESSAGE_UNREADABLE), UNAVAILABLE
-    (DATABASE_UNAVAILABLE; `google.rpc.RetryInfo` says when to try again) or INTERNAL (`reference` of its ErrorInfo is in the
-    service's log). RESOURCE_EXHAUSTED is gRPC's own, without details: too many calls are under way, or a message is larger
-    than it takes.
+    (DATABASE_UNAVAILABLE; `google.rpc.RetryInfo` says when to try again), INTERNAL (`reference` of its ErrorInfo is in the
+    service's log) or, after a minute unless configured and streams excepted, DEADLINE_EXCEEDED (CALL_TOO_LONG).
+    RESOURCE_EXHAUSTED is gRPC's own, without details: too many calls are under way, or a message is larger than it takes.
     """
 
     def __init__(self, channel):
@@ -135,9 +135,9 @@ class CurationServiceServicer:
     Every error carries `google.rpc.ErrorInfo` with domain `curation` and a stable reason, and where it helps
     `google.rpc.BadRequest` (which field) or `google.rpc.PreconditionFailure` (which item, and why). Besides those named at
     each call, any may end in INVALID_ARGUMENT (INVALID_REQUEST, MESSAGE_TOO_LARGE, MESSAGE_UNREADABLE), UNAVAILABLE
-    (DATABASE_UNAVAILABLE; `google.rpc.RetryInfo` says when to try again) or INTERNAL (`reference` of its ErrorInfo is in the
-    service's log). RESOURCE_EXHAUSTED is gRPC's own, without details: too many calls are under way, or a message is larger
-    than it takes.
+    (DATABASE_UNAVAILABLE; `google.rpc.RetryInfo` says when to try again), INTERNAL (`reference` of its ErrorInfo is in the
+    service's log) or, after a minute unless configured and streams excepted, DEADLINE_EXCEEDED (CALL_TOO_LONG).
+    RESOURCE_EXHAUSTED is gRPC's own, without details: too many calls are under way, or a message is larger than it takes.
     """
 
     def BatchUpdateStatus(self, request, context):
@@ -380,9 +380,9 @@ class CurationService:
     Every error carries `google.rpc.ErrorInfo` with domain `curation` and a stable reason, and where it helps
     `google.rpc.BadRequest` (which field) or `google.rpc.PreconditionFailure` (which item, and why). Besides those named at
     each call, any may end in INVALID_ARGUMENT (INVALID_REQUEST, MESSAGE_TOO_LARGE, MESSAGE_UNREADABLE), UNAVAILABLE
-    (DATABASE_UNAVAILABLE; `google.rpc.RetryInfo` says when to try again) or INTERNAL (`reference` of its ErrorInfo is in the
-    service's log). RESOURCE_EXHAUSTED is gRPC's own, without details: too many calls are under way, or a message is larger
-    than it takes.
+    (DATABASE_UNAVAILABLE; `google.rpc.RetryInfo` says when to try again), INTERNAL (`reference` of its ErrorInfo is in the
+    service's log) or, after a minute unless configured and streams excepted, DEADLINE_EXCEEDED (CALL_TOO_LONG).
+    RESOURCE_EXHAUSTED is gRPC's own, without details: too many calls are under way, or a message is larger than it takes.
     """
 
     @staticmethod

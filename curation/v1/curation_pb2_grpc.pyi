@@ -32,9 +32,9 @@ class CurationServiceStub:
     Every error carries `google.rpc.ErrorInfo` with domain `curation` and a stable reason, and where it helps
     `google.rpc.BadRequest` (which field) or `google.rpc.PreconditionFailure` (which item, and why). Besides those named at
     each call, any may end in INVALID_ARGUMENT (INVALID_REQUEST, MESSAGE_TOO_LARGE, MESSAGE_UNREADABLE), UNAVAILABLE
-    (DATABASE_UNAVAILABLE; `google.rpc.RetryInfo` says when to try again) or INTERNAL (`reference` of its ErrorInfo is in the
-    service's log). RESOURCE_EXHAUSTED is gRPC's own, without details: too many calls are under way, or a message is larger
-    than it takes.
+    (DATABASE_UNAVAILABLE; `google.rpc.RetryInfo` says when to try again), INTERNAL (`reference` of its ErrorInfo is in the
+    service's log) or, after a minute unless configured and streams excepted, DEADLINE_EXCEEDED (CALL_TOO_LONG).
+    RESOURCE_EXHAUSTED is gRPC's own, without details: too many calls are under way, or a message is larger than it takes.
     """
 
     @_typing.overload
@@ -114,9 +114,9 @@ class CurationServiceAsyncStub(CurationServiceStub):
     Every error carries `google.rpc.ErrorInfo` with domain `curation` and a stable reason, and where it helps
     `google.rpc.BadRequest` (which field) or `google.rpc.PreconditionFailure` (which item, and why). Besides those named at
     each call, any may end in INVALID_ARGUMENT (INVALID_REQUEST, MESSAGE_TOO_LARGE, MESSAGE_UNREADABLE), UNAVAILABLE
-    (DATABASE_UNAVAILABLE; `google.rpc.RetryInfo` says when to try again) or INTERNAL (`reference` of its ErrorInfo is in the
-    service's log). RESOURCE_EXHAUSTED is gRPC's own, without details: too many calls are under way, or a message is larger
-    than it takes.
+    (DATABASE_UNAVAILABLE; `google.rpc.RetryInfo` says when to try again), INTERNAL (`reference` of its ErrorInfo is in the
+    service's log) or, after a minute unless configured and streams excepted, DEADLINE_EXCEEDED (CALL_TOO_LONG).
+    RESOURCE_EXHAUSTED is gRPC's own, without details: too many calls are under way, or a message is larger than it takes.
     """
 
     def __init__(self, channel: _aio.Channel) -> None: ...
@@ -192,9 +192,9 @@ class CurationServiceServicer(metaclass=_abc_1.ABCMeta):
     Every error carries `google.rpc.ErrorInfo` with domain `curation` and a stable reason, and where it helps
     `google.rpc.BadRequest` (which field) or `google.rpc.PreconditionFailure` (which item, and why). Besides those named at
     each call, any may end in INVALID_ARGUMENT (INVALID_REQUEST, MESSAGE_TOO_LARGE, MESSAGE_UNREADABLE), UNAVAILABLE
-    (DATABASE_UNAVAILABLE; `google.rpc.RetryInfo` says when to try again) or INTERNAL (`reference` of its ErrorInfo is in the
-    service's log). RESOURCE_EXHAUSTED is gRPC's own, without details: too many calls are under way, or a message is larger
-    than it takes.
+    (DATABASE_UNAVAILABLE; `google.rpc.RetryInfo` says when to try again), INTERNAL (`reference` of its ErrorInfo is in the
+    service's log) or, after a minute unless configured and streams excepted, DEADLINE_EXCEEDED (CALL_TOO_LONG).
+    RESOURCE_EXHAUSTED is gRPC's own, without details: too many calls are under way, or a message is larger than it takes.
     """
 
     @_abc_1.abstractmethod

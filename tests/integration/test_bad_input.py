@@ -293,6 +293,19 @@ async def test_a_deadline_that_passes_in_the_transaction_lets_go_of_rows_and_req
     assert (answer.replayed, answer.batch.changed_count) == (False, 2)
 
 
+async def test_a_call_without_a_deadline_that_waits_too_long_is_ended_and_changes_nothing(database_url: str) -> None:
+    async with running_service(database_url, call_age_max_s=0.2) as service, Database(database_url) as own:
+        await add_parcels(own, {}, {})
+        before = await everything(own)
+        async with own.transaction() as connection:
+            await connection.execute("SELECT FROM parcels FOR UPDATE")
+            for call in (service.stub.BatchUpdateStatus(update("Scan", *numbers)) for numbers in ((1,), (1, 2))):
+                refusal = await refused(call)
+                assert (refusal.code, refusal.reason) == (grpc.StatusCode.DEADLINE_EXCEEDED, "CALL_TOO_LONG")
+            await waiting_calls(own, 0)
+        assert await everything(own) == before
+
+
 async def test_a_full_pool_is_told_from_a_mistake_and_changes_nothing(database_url: str) -> None:
     async with (
         running_service(database_url, pool_size=4, pool_timeout_s=0.05) as service,
