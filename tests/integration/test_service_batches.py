@@ -188,6 +188,23 @@ async def test_calls_at_once_with_one_request_id_act_once(service: RunningServic
     assert await pairs(service.database) == [("Scan", "queued", 2)]
 
 
+@pytest.mark.parametrize("partial", [False, True], ids=["all or nothing", "in part"])
+async def test_a_call_that_waited_for_another_with_its_request_id_gets_that_ones_answer(
+    service: RunningService, partial: bool
+) -> None:
+    await add_parcels(service.database, {}, {})
+    request = update("Scan", 1, 2, allow_partial=partial, request_id=REQUEST_ID)
+    async with service.database.core() as connection:
+        await connection.execute(text("SELECT FROM parcels FOR UPDATE"))
+        calls = [asyncio.ensure_future(service.stub.BatchUpdateStatus(request)) for _ in range(2)]
+        await somebody_waits_for_a_lock(service.database, count=2)
+    answers = await asyncio.gather(*calls)
+    assert sorted(answer.replayed for answer in answers) == [False, True]
+    assert [answer.batch.changed_count for answer in answers] == [2, 2]
+    assert len({answer.batch.batch_id for answer in answers}) == 1
+    assert await pairs(service.database) == [("Scan", "queued", 2)] * 2
+
+
 async def test_another_request_under_the_same_request_id_is_refused(service: RunningService) -> None:
     await add_parcels(service.database, {}, {})
     await service.stub.BatchUpdateStatus(update("Scan", 1, request_id=REQUEST_ID))
