@@ -7,14 +7,19 @@ events go on in the last one: nothing is ever without a partition.
 
 from __future__ import annotations
 
+import logging
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import date, timedelta
 from typing import Any
 
 import psycopg
 from psycopg import sql
+from psycopg.errors import LockNotAvailable
 
 from shared.db.batches import moves
+
+log = logging.getLogger(__name__)
 
 DAY_SIZE = 2**40
 """Positions of a day."""
@@ -46,7 +51,7 @@ def keep_partitions(connection: psycopg.Connection[Any], *, retention_days: int 
         retention_days: how many whole days before today are kept; all when None.
 
     Before a partition goes, what it says of the progress of batches is added to their rows, and the items of a claim
-    that is not settled are copied to its row.
+    that is not settled are copied to its row. While somebody reads it, e.g. for a backup, it stays.
     """
     connection.execute(LOCK_TIMEOUT)
     connection.execute("SELECT pg_advisory_xact_lock(%s)", (_LOCK,))
@@ -55,27 +60,27 @@ def keep_partitions(connection: psycopg.Connection[Any], *, retention_days: int 
     today = (row[0] - EPOCH).days
     days = _days(connection)
     created = [day for day in (today, today + 1) if day not in days]
-    expired = [] if retention_days is None else sorted(day for day in days if day < today - retention_days)
-    for day in expired:
-        _fold(connection, day)
-    # From here on nobody else reads or writes the log.
+    if today in created:
+        # The sequence is moved before others see the partition. Nobody else reads or writes the log meanwhile.
+        connection.execute("LOCK TABLE ONLY status_event IN ACCESS EXCLUSIVE MODE")
     for day in created:
         create_partition(connection, day)
-    for day in expired:
-        _drop(connection, day)
+    expired = [] if retention_days is None else sorted(day for day in days if day < today - retention_days)
+    dropped = _drop(connection, expired)
     # The last step: no rollback takes it back, and without today's partition nobody could write any more.
     connection.execute(
         "SELECT setval('status_event_position', %(start)s) FROM status_event_position WHERE last_value < %(start)s",
         {"start": today * DAY_SIZE},
     )
-    return Kept(len(created), len(expired))
+    return Kept(len(created), dropped)
 
 
 def create_partition(connection: psycopg.Connection[Any], day: int) -> None:
-    """Makes the partition of a day, which is counted from the epoch."""
+    """Makes the partition of a day, which is counted from the epoch. Who reads or writes the log is not waited for."""
     bounds = sql.Literal(day * DAY_SIZE), sql.Literal((day + 1) * DAY_SIZE)
+    connection.execute(sql.SQL("CREATE TABLE {} (LIKE status_event INCLUDING ALL)").format(_partition(day)))
     connection.execute(
-        sql.SQL("CREATE TABLE {} PARTITION OF status_event FOR VALUES FROM ({}) TO ({})").format(
+        sql.SQL("ALTER TABLE status_event ATTACH PARTITION {} FOR VALUES FROM ({}) TO ({})").format(
             _partition(day), *bounds
         )
     )
@@ -94,16 +99,22 @@ def _partition(day: int) -> sql.Identifier:
     return sql.Identifier(f"status_event_{EPOCH + timedelta(days=day):%Y%m%d}")
 
 
-def _fold(connection: psycopg.Connection[Any], day: int) -> None:
-    connection.execute(_FOLD.format(moves=moves(_partition(day), sql.SQL("IS NOT NULL"))))
-    connection.execute(_COPY_CLAIMS.format(partition=_partition(day)))
-
-
-def _drop(connection: psycopg.Connection[Any], day: int) -> None:
-    connection.execute(sql.SQL("DROP TABLE {}").format(_partition(day)))
-    connection.execute(
-        "UPDATE event_log SET pruned_through = greatest(pruned_through, %s)", ((day + 1) * DAY_SIZE - 1,)
-    )
+def _drop(connection: psycopg.Connection[Any], days: Sequence[int]) -> int:
+    """Drops partitions, the oldest first, until one is in use. Returns how many."""
+    for n, day in enumerate(days):
+        try:
+            with connection.transaction():
+                connection.execute(_FOLD.format(moves=moves(_partition(day), sql.SQL("IS NOT NULL"))))
+                connection.execute(_COPY_CLAIMS.format(partition=_partition(day)))
+                # From here on nobody else reads or writes the log.
+                connection.execute(sql.SQL("DROP TABLE {}").format(_partition(day)))
+                connection.execute(
+                    "UPDATE event_log SET pruned_through = greatest(pruned_through, %s)", ((day + 1) * DAY_SIZE - 1,)
+                )
+        except LockNotAvailable:
+            log.info("the log's oldest partitions are dropped later: somebody reads them")
+            return n
+    return len(days)
 
 
 _FOLD = sql.SQL(

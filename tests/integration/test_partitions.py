@@ -181,16 +181,38 @@ async def test_what_several_partitions_said_adds_up(connection: Connection, data
         assert await progress(database_url, batch) == before
 
 
-def test_a_keeping_that_cannot_drop_leaves_everything_as_it_was(connection: Connection, database_url: str) -> None:
+def test_a_partition_that_somebody_reads_is_dropped_later(connection: Connection, database_url: str) -> None:
     day = today(connection) - timedelta(days=LATER_DAYS)
     go_back_to(connection, day)
     batch = add_batch(connection)
     append(connection, batch, MOVES[0])
-    position = drawn(connection)
     with psycopg.connect(database_url) as reader:
         reader.execute(f"SELECT FROM {name_of(day)}")  # and stays in its transaction
+        assert keep(connection, retention_days=1) == Kept(created=2, dropped=0)
+    append(connection, batch, MOVES[1])
+    assert keep(connection, retention_days=1) == Kept(created=0, dropped=1)
+
+
+def test_tomorrow_is_made_while_somebody_reads_the_whole_log_as_a_backup_does(
+    connection: Connection, database_url: str
+) -> None:
+    keep(connection)
+    connection.execute(f"DROP TABLE {name_of(today(connection) + timedelta(days=1))}")
+    with psycopg.connect(database_url) as reader:
+        reader.execute("LOCK TABLE status_event IN ACCESS SHARE MODE")
+        assert keep(connection) == Kept(created=1, dropped=0)
+
+
+def test_a_log_that_is_read_while_it_has_no_partition_of_today_is_left_as_it_was(
+    connection: Connection, database_url: str
+) -> None:
+    day = today(connection) - timedelta(days=LATER_DAYS)
+    go_back_to(connection, day)
+    position = drawn(connection)
+    with psycopg.connect(database_url) as reader:
+        reader.execute("SELECT FROM status_event")
         with pytest.raises(psycopg.errors.LockNotAvailable):
             keep(connection, retention_days=1)
     assert partitions(connection) == {name_of(day)}
     assert drawn(connection) == position
-    append(connection, batch, MOVES[1])  # there still is a partition to take it
+    append(connection, add_batch(connection), MOVES[0])  # there still is a partition to take it
