@@ -6,11 +6,13 @@ import asyncio
 import logging
 import os
 import sys
+import threading
 
 from enrichment_worker.app import run_worker
 from enrichment_worker.settings import WorkerSettings
 from shared.program import FAILED, run_program
 from shared.registry import load_registry
+from shared.thread import in_own_thread
 
 LEFT_OVER_S = 1.0
 """For so long may what enrichers left behind take to end."""
@@ -30,7 +32,7 @@ async def _run(settings: WorkerSettings) -> None:
     except Exception as error:  # noqa: BLE001 - raised below, unless that would never be seen
         died_of = error
     if await _is_something_left():
-        # asyncio would wait for it for ever.
+        # It would be waited for, for ever.
         log.error("ends with enrichers that do not end%s", f": {died_of}" if died_of else "")
         logging.shutdown()
         os._exit(FAILED if died_of else 0)
@@ -39,11 +41,19 @@ async def _run(settings: WorkerSettings) -> None:
 
 
 async def _is_something_left() -> bool:
-    """Whether a task does not heed its cancellation."""
-    left = asyncio.all_tasks() - {asyncio.current_task()}
-    for task in left:
+    """Whether a task does not heed its cancellation, or a thread does not end."""
+    tasks = asyncio.all_tasks() - {asyncio.current_task()}
+    for task in tasks:
         task.cancel()
-    return bool(left and (await asyncio.wait(left, timeout=LEFT_OVER_S))[1])
+    ending = asyncio.create_task(asyncio.get_running_loop().shutdown_default_executor())
+    joined = in_own_thread(_join_threads, name="the last threads")
+    return bool((await asyncio.wait({*tasks, ending, joined}, timeout=LEFT_OVER_S))[1])
+
+
+def _join_threads() -> None:
+    for thread in threading.enumerate():
+        if not thread.daemon and thread is not threading.main_thread():
+            thread.join()
 
 
 if __name__ == "__main__":

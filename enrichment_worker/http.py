@@ -17,7 +17,7 @@ pool cost 5.0 ms of processor time per request (200 requests/s), in six pools 0.
 
 def http_client(*, connections_max: int, version: str) -> httpx.AsyncClient:
     """A client for so many requests at once. It follows no redirects, and heeds no proxy variables or netrc."""
-    return httpx.AsyncClient(
+    return SharedClient(
         transport=SpreadTransport(connections_max=connections_max),
         timeout=httpx.Timeout(READ_S, connect=CONNECT_S),
         headers={"User-Agent": f"curation/{version}"},
@@ -25,6 +25,14 @@ def http_client(*, connections_max: int, version: str) -> httpx.AsyncClient:
         cookies=CookieJar(DefaultCookiePolicy(allowed_domains=[])),
         trust_env=False,
     )
+
+
+class SharedClient(httpx.AsyncClient):
+    """Closed by leaving it, by nothing else."""
+
+    async def aclose(self) -> None:
+        """Refuses what an enricher may take for its duty: all other items' requests would fail from then on."""
+        raise RuntimeError("the worker's HTTP client is for all items, and not to be closed")
 
 
 class SpreadTransport(httpx.AsyncBaseTransport):

@@ -15,11 +15,13 @@ import sys
 import threading
 from collections.abc import Callable
 from contextlib import suppress
+from functools import partial
 from typing import NamedTuple
 
 from enrichment_worker.pinned import Pinned
 from shared.db.sessions import beat, close_session
 from shared.errors import DatabaseUnavailable
+from shared.thread import in_own_thread
 
 log = logging.getLogger(__name__)
 
@@ -74,7 +76,7 @@ class Pulse:
     async def stop(self) -> None:
         """Beats no more."""
         self._stopping.set()
-        await asyncio.to_thread(self._thread.join, JOIN_S)
+        await in_own_thread(partial(self._thread.join, JOIN_S), name="end of a pulse")  # enrichers may use up the pool
 
     def _run(self) -> None:
         try:

@@ -35,16 +35,35 @@ STUCK_MIN = 4
 
 
 class Grace:
-    """How long a draining worker waits for what is in flight: one span for all its runners, from the first asked."""
+    """How long a draining worker waits for what is in flight: one span for all its runners, from the first asked to
+    stop. All drain from then on, or the others would begin what they then have no time for.
+    """
 
     def __init__(self, seconds: float) -> None:
-        self._seconds, self._until_s = seconds, float("inf")
+        self._seconds, self._until_s = seconds, inf
+        self._begun = asyncio.Event()
 
+    @property
+    def has_begun(self) -> bool:
+        """Whether nothing more is to begin."""
+        return self._begun.is_set()
+
+    @property
     def left_s(self) -> float:
-        """Seconds left; the first call starts the span."""
-        now_s = asyncio.get_running_loop().time()
-        self._until_s = min(self._until_s, now_s + self._seconds)
-        return max(0.0, self._until_s - now_s)
+        """Seconds left, once it has begun."""
+        return max(0.0, self._until_s - asyncio.get_running_loop().time())
+
+    def begin(self) -> None:
+        """One of the runners is asked to stop."""
+        if not self.has_begun:
+            self._until_s = asyncio.get_running_loop().time() + self._seconds
+            self._begun.set()
+
+    async def wait(self, seconds: float) -> None:
+        """Sleeps, but not past its beginning."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await self._begun.wait()
 
 
 @dataclass(slots=True, eq=False)
@@ -88,6 +107,11 @@ class Runner(Part):
         """Which workflow's runner it is."""
         return f"Runner of {self._lane.workflow.resource}"
 
+    async def stop(self) -> None:
+        """Has all runners of the worker drain, and waits for this one."""
+        self._grace.begin()
+        await super().stop()
+
     def give_back(self) -> int:
         """Releases what has not begun. Returns how many items that were."""
         items = self._lane.take_back()
@@ -115,8 +139,8 @@ class Runner(Part):
             self._open()
         self.ready()
         try:
-            while not self.stopping.is_set():
-                await self.pause(MERCY_S / 3)
+            while not self._grace.has_begun:
+                await self._grace.wait(MERCY_S / 3)
                 self._look_after()
             await self._drain()
         finally:
@@ -163,7 +187,7 @@ class Runner(Part):
         """Gives up what is stuck; raises what a place died of."""
         now_s = asyncio.get_running_loop().time()
         for place in list(self._places):
-            if place.task.done() and not self.stopping.is_set():
+            if place.task.done() and not self._grace.has_begun:
                 place.task.result()
                 raise RuntimeError("a place ended unasked")
             if place.until_s <= now_s:
@@ -198,7 +222,7 @@ class Runner(Part):
             self._lane.items.put_nowait(None)
         self._probe.mark("draining")
         tasks = {place.task for place in self._places}
-        await asyncio.wait(tasks, timeout=self._grace.left_s())
+        await asyncio.wait(tasks, timeout=self._grace.left_s)
         for place in self._places:
             place.end()
         await asyncio.wait(tasks, timeout=MERCY_S)

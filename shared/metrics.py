@@ -6,7 +6,6 @@ process without `CURATION_METRICS_LISTEN` does nothing for it.
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Literal
 
@@ -17,6 +16,7 @@ from prometheus_client.registry import Collector
 
 from shared.errors import AddressUnavailable
 from shared.lifecycle import Part
+from shared.thread import in_own_thread
 
 
 class Metrics(Collector):
@@ -75,7 +75,7 @@ class MetricsServer(Part):
             self.ready()
             await self.stopping.wait()
         finally:
-            await asyncio.to_thread(server.shutdown)
+            await in_own_thread(server.shutdown, name="end of the numbers")
             server.server_close()
             thread.join()
 

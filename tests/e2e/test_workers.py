@@ -79,6 +79,19 @@ async def test_a_second_sigterm_ends_at_once_and_what_ran_is_rescued(world: Worl
     assert sorted(row["lookup_attempts"] for row in rows) == [1] * 8 + [2] * 4
 
 
+async def test_threads_that_enrichers_leave_behind_keep_no_worker_from_stopping(
+    world: World, workers: WorkerSite
+) -> None:
+    await world.queue(*(f"lingers {n}" for n in range(40)))  # more than the event loop has threads for
+    limits = {"GADGETS_CONCURRENCY": "40", "GADGETS_TIMEOUT_S": "0.1", "GADGETS_ATTEMPTS_MAX": "1"}
+    worker = await workers.start(**limits)
+    await workers.until(failed=40)
+    worker.send(signal.SIGTERM)
+    assert await worker.ended() == 0
+    (session,) = await world.rows("worker_session", "id")
+    assert session["ended_at"] is not None
+
+
 async def test_a_frozen_worker_that_comes_back_late_changes_nothing_and_goes_on(
     world: World, workers: WorkerSite
 ) -> None:

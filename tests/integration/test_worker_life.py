@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from contextlib import AsyncExitStack
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from shared.db.migrate import migrate
 from shared.db.sessions import close_session, open_session, rescue
 from shared.registry import Registry
 from shared.workflow import Item
-from tests.support.worker import Api, Gate, Reply, World, create_tables, details
+from tests.support.worker import WIDGETS, Api, Gate, Reply, World, create_tables, details
 
 
 async def silent_worker(world: World, limit: int) -> list[Item]:
@@ -147,6 +148,27 @@ async def test_draining_completes_what_is_in_flight_and_releases_the_rest(world:
     rows = await world.gadgets()
     ended = sorted((row["lookup_status"], row["lookup_attempts"]) for row in rows)
     assert ended == [("completed", 1), ("completed", 1), ("queued", 0), ("queued", 0)]
+
+
+async def test_of_several_resources_none_begins_anything_while_another_drains(world: World) -> None:
+    all_asked, gate = asyncio.Barrier(3), asyncio.Event()
+
+    async def answer(name: str) -> Reply:
+        await all_asked.wait()
+        await gate.wait()
+        return await details(name)
+
+    world.api.answer = answer
+    world.limit(concurrency=1)
+    world.others = [replace(WIDGETS, limits=world.workflow.limits)]
+    for resource in ("gadgets", "widgets"):
+        await world.queue(f"{resource} 1", f"{resource} 2", resource=resource)
+    async with world.worker(grace_s=25) as worker:
+        await worker.see(all_asked.wait())
+        leaving = asyncio.create_task(opened(worker.probe.expect("draining", times=2), gate))
+    await leaving
+    ended = [(row["lookup_status"], row["lookup_attempts"]) for row in await world.items()]
+    assert ended == [("completed", 1), ("queued", 0)] * 2
 
 
 async def opened(mark: asyncio.Future[Any], gate: asyncio.Event) -> None:

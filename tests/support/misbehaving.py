@@ -5,9 +5,11 @@ Loaded by entry point, as anybody's workflow is; its limits come from the enviro
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import os
 import signal
+import threading
 import time
 from dataclasses import replace
 
@@ -40,6 +42,9 @@ async def misbehave(item: Item, context: EnrichmentContext) -> Values | None:
             os.kill(os.getpid(), signal.SIGKILL)
         case ["blocks", seconds]:
             time.sleep(float(seconds))  # noqa: ASYNC251 - what no enricher should do
+        case ["lingers", *_]:
+            threading.Thread(target=threading.Event().wait).start()
+            await asyncio.to_thread(threading.Event().wait)
         case ["tells", how]:
             return await tell(context, how)
     return await enrich(item, context)

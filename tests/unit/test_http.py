@@ -74,3 +74,14 @@ async def test_a_request_that_is_given_up_leaves_its_place(server: Server) -> No
         server.answering.set()
         answers = await asyncio.gather(*(http.get(server.url) for _ in range(10)))
     assert {answer.text for answer in answers} == {"ok"}
+
+
+async def test_it_is_not_an_enrichers_to_close(server: Server) -> None:
+    server.answering.set()
+    async with http_client(connections_max=1, version="1") as client:
+        with pytest.raises(RuntimeError, match="not to be closed"):
+            await client.aclose()
+        with pytest.raises(RuntimeError):
+            async with client:
+                pass
+        assert (await client.get(server.url)).text == "ok"
