@@ -25,7 +25,7 @@ def check_workflow(workflow: Workflow) -> None:
     curation, name = workflow.curation, workflow.resource
     if not name.replace("_", "").isalnum() or name != name.lower():
         raise WorkflowError(name, "a resource is lower-case letters, digits and underscores")
-    if problem := _tables_problem(workflow.source, workflow.target):
+    if problem := _tables_problem(workflow, workflow.source, workflow.target):
         raise WorkflowError(name, problem)
     known = set(curation.transitions)
     named = {curation.initial, *curation.triggers, *(s for to in curation.transitions.values() for s in to)}
@@ -45,7 +45,7 @@ def check_workflow(workflow: Workflow) -> None:
         raise WorkflowError(name, "the enricher is named as `package.module:function`")
 
 
-def _tables_problem(source: Table, target: Table) -> str | None:
+def _tables_problem(workflow: Workflow, source: Table, target: Table) -> str | None:
     """What is wrong with the tables by themselves, or None."""
     if source.fullname == target.fullname:
         return "the source cannot be its own target: the result is saved in the statement that changes the status"
@@ -58,6 +58,9 @@ def _tables_problem(source: Table, target: Table) -> str | None:
     names = {name for t in (source, target) for name in (t.name, *t.columns.keys())}
     if long := sorted(name for name in names if len(name.encode()) > NAME_BYTES_MAX):
         return f"names of more than {NAME_BYTES_MAX} bytes, of which PostgreSQL drops the rest: {', '.join(long)}"
+    written = {source.fullname, target.fullname, key.name, *workflow.machinery_columns}
+    if percents := sorted(name for name in written if "%" in name):
+        return f"the driver takes a percent sign for a parameter: {', '.join(percents)}"
     return None
 
 

@@ -15,7 +15,7 @@ from psycopg import sql
 
 from shared.db.arrays import BIGINTS
 from shared.db.engine import Connection
-from shared.db.statement import Numbered, after_comma, commas, item_names
+from shared.db.statement import Numbered, after_comma, commas, item_names, literal
 from shared.db.writer import NOTIFY_WATCHERS, Alike, Write, compose
 from shared.machine import CLAIM
 from shared.table import TransitionTable
@@ -163,7 +163,7 @@ def _statement(workflow: Workflow, table: TransitionTable, *, few: bool) -> Numb
                 **names,
                 columns=sql.SQL("s.version, ") + commas(sql.SQL("s.{}").format(name) for name in needed),
                 most=sql.Literal(FEW) if few else sql.Placeholder("limit"),
-                api=sql.Literal(workflow.api),
+                api=literal(workflow.api),
             ),
             chosen=_CHOSEN,
             rules=table.of(CLAIM),

@@ -13,7 +13,7 @@ from psycopg import sql
 
 from shared.db.arrays import BIGINTS, array_of
 from shared.db.engine import Connection
-from shared.db.statement import item_names
+from shared.db.statement import item_names, literal
 from shared.db.writer import NOTIFY, Alike, Write, compose
 from shared.errors import Outcome
 from shared.machine import UNCHANGED
@@ -281,7 +281,7 @@ def _statement(
             before=before,
             chosen=chosen,
             rules=table.of_user(trigger, cancel_in_flight=cancel_in_flight),
-            trigger=Alike(sql.SQL("{}::text").format(sql.Literal(trigger))),
+            trigger=Alike(sql.SQL("{}::text").format(literal(trigger))),
             turn=_TURN,
             expected=sql.SQL("a.version") if versioned else Alike(sql.SQL("NULL::bigint")),
             cause=Alike(sql.SQL("(SELECT id FROM batch)")),

@@ -31,6 +31,11 @@ _WITHOUT_LENGTH = {"CHAR": "BPCHAR", "NCHAR": "BPCHAR", "BIT": "BIT VARYING"}
 """Types that have a length of one where none is given."""
 
 
+def literal(value: str) -> sql.Literal:
+    """A text in a statement that takes parameters, where a percent sign is written twice."""
+    return sql.Literal(value.replace("%", "%%"))
+
+
 def commas(parts: Iterable[sql.Composable]) -> sql.Composed:
     """The parts, one after another."""
     return sql.SQL(", ").join(parts)

@@ -47,8 +47,11 @@ FROM (
 WHERE problem IS NOT NULL ORDER BY n"""
 _FORBIDDEN = """/* forbidden */
 SELECT name, act FROM unnest(%s::text[], %s::text[]) AS t (name, act)
-WHERE NOT has_any_column_privilege(name, act) ORDER BY name, act LIMIT 1"""
-_ACTS = {"SELECT": "read", "UPDATE": "change"}
+WHERE NOT has_any_column_privilege(name, act)
+UNION ALL
+SELECT 'status_event_position', 'USAGE' WHERE NOT has_sequence_privilege('status_event_position', 'USAGE')
+ORDER BY name, act LIMIT 1"""
+_ACTS = {"SELECT": "read", "UPDATE": "change", "USAGE": "draw from"}
 
 
 def check_tables(connection: psycopg.Connection[Any], tables: Iterable[Table]) -> None:

@@ -21,7 +21,7 @@ from typing import LiteralString, TypeAlias
 
 from psycopg import sql
 
-from shared.db.statement import after_comma, commas, item_names
+from shared.db.statement import after_comma, commas, item_names, literal
 from shared.machine import CHANGED
 from shared.table import CLEAR, GIVEN, KEEP, Rule
 from shared.workflow import Workflow
@@ -285,4 +285,4 @@ def _values(rule: Rule) -> sql.Composed:
 
 
 def _text(value: str) -> sql.Composed:
-    return sql.SQL("{}::text").format(sql.Literal(value))
+    return sql.SQL("{}::text").format(literal(value))

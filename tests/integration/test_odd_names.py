@@ -24,7 +24,9 @@ pytestmark = pytest.mark.postgres_versions
 LONG = "share_of_the_customers_who_came_back_within_a_year_in_percent"
 tables = MetaData(schema="Our.Shops")
 curation = Curation(
-    initial="Won't do", transitions={"Won't do": ("Do",), "Do": ("Won't do",)}, triggers=frozenset({"Do"})
+    initial="0% won't do",
+    transitions={"0% won't do": ("Do 100%",), "Do 100%": ("0% won't do",)},
+    triggers=frozenset({"Do 100%"}),
 )
 queue = QueueColumns.named("Deep Scan")
 ODD = Workflow(
@@ -51,6 +53,7 @@ ODD = Workflow(
     target_key="Shop",
     curation=curation,
     queue=queue,
+    api="Shops 100%",
     enricher="tests.nowhere:enrich",
 )
 
@@ -63,7 +66,7 @@ async def test_items_whose_tables_have_odd_names_go_all_the_way(empty_database_u
     async with running_service(empty_database_url, workflow=ODD) as service:
         answer = await service.stub.BatchUpdateStatus(
             pb.BatchUpdateStatusRequest(
-                resource="shops", filter='status = "Won\'t do"', status="Do", request_id=str(uuid.uuid4())
+                resource="shops", filter='status = "0% won\'t do"', status="Do 100%", request_id=str(uuid.uuid4())
             )
         )
         assert answer.batch.queued_count == 2

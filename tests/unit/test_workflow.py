@@ -46,6 +46,7 @@ def by_code(table: Table) -> dict[str, Any]:
         ({"source": Table("keyless", MetaData(), Column("id", Integer))}, "needs a primary key of one column"),
         ({"source": keyed(Float)}, r"the primary key id is declared as Float\(\): a UUID, a whole number or a text"),
         ({"source": keyed(DateTime(timezone=True))}, "the primary key id is declared as DateTime"),
+        ({"target": Table("100%", MetaData(), Column("id", Text))}, "a percent sign for a parameter: 100%$"),
         ({"target": PARCELS.source, "target_key": "id"}, "the source cannot be its own target"),
         ({"target": Table("found", MetaData(), Column("ä" * 32, Text))}, f"more than 63 bytes, .*: {'ä' * 32}$"),
         (
