@@ -6,9 +6,10 @@ import asyncio
 import random
 from collections.abc import AsyncGenerator
 from contextlib import suppress
-from typing import Self, Unpack
+from typing import Self, TypeVar, Unpack
 
 import grpc
+from grpc.aio import AioRpcError, Metadata, UnaryUnaryMultiCallable
 
 from curation.v1 import curation_pb2 as pb
 from curation.v1 import curation_pb2_grpc as pb_grpc
@@ -22,6 +23,9 @@ from curation_client.requests import (
     watch_request,
 )
 from curation_client.watch import Backoff, Update, WatchState
+
+RequestT = TypeVar("RequestT")
+ResponseT = TypeVar("ResponseT")
 
 
 class CurationClient:
@@ -58,7 +62,7 @@ class CurationClient:
         await self.close()
 
     async def close(self) -> None:
-        """Ends the channel, and every watch of other tasks with it."""
+        """Ends the channel, every watch of other tasks with it, and their calls with an error."""
         self._closed.set()
         await self._channel.close()
 
@@ -67,11 +71,11 @@ class CurationClient:
     ) -> pb.BatchUpdateStatusResponse:
         """Sets a status on many items; `options`: see `StatusOptions`."""
         request = status_request(resource, status, **options)
-        return await self._stub.BatchUpdateStatus(request, timeout=self._timeout_s)
+        return await self._answer(self._stub.BatchUpdateStatus, request)
 
     async def list_items(self, request: pb.ListItemsRequest) -> pb.ListItemsResponse:
         """One page of items."""
-        return await self._stub.ListItems(request, timeout=self._timeout_s)
+        return await self._answer(self._stub.ListItems, request)
 
     async def items(self, request: pb.ListItemsRequest) -> AsyncGenerator[pb.Item, None]:
         """All items that the request matches, page after page."""
@@ -88,64 +92,64 @@ class CurationClient:
     async def get_item(self, resource: str, key: str, *, history_size: int = 0) -> pb.GetItemResponse:
         """One item with its history."""
         request = pb.GetItemRequest(resource=resource, id=key, history_size=history_size)
-        return await self._stub.GetItem(request, timeout=self._timeout_s)
+        return await self._answer(self._stub.GetItem, request)
 
     async def count_items(self, resource: str, matching: str = "") -> pb.CountItemsResponse:
         """Counts by status and queue status, of the items that match an AIP-160 filter."""
         request = pb.CountItemsRequest(resource=resource, filter=matching)
-        return await self._stub.CountItems(request, timeout=self._timeout_s)
+        return await self._answer(self._stub.CountItems, request)
 
     async def get_batch(self, batch_id: str) -> pb.GetBatchResponse:
         """One batch and how far it has come."""
-        return await self._stub.GetBatch(pb.GetBatchRequest(batch_id=batch_id), timeout=self._timeout_s)
+        return await self._answer(self._stub.GetBatch, pb.GetBatchRequest(batch_id=batch_id))
 
     async def list_batches(self, request: pb.ListBatchesRequest) -> pb.ListBatchesResponse:
         """One page of batches, newest first."""
-        return await self._stub.ListBatches(request, timeout=self._timeout_s)
+        return await self._answer(self._stub.ListBatches, request)
 
     async def list_batch_outcomes(self, request: pb.ListBatchOutcomesRequest) -> pb.ListBatchOutcomesResponse:
         """One page of the items that a batch left unchanged."""
-        return await self._stub.ListBatchOutcomes(request, timeout=self._timeout_s)
+        return await self._answer(self._stub.ListBatchOutcomes, request)
 
     async def retry_failed(self, resource: str, **options: Unpack[RetryOptions]) -> pb.RetryFailedResponse:
         """Queues items that have failed again; `options`: see `RetryOptions`."""
-        return await self._stub.RetryFailed(retry_request(resource, **options), timeout=self._timeout_s)
+        return await self._answer(self._stub.RetryFailed, retry_request(resource, **options))
 
     async def list_failure_groups(self, request: pb.ListFailureGroupsRequest) -> pb.ListFailureGroupsResponse:
         """One page of groups of failures, the largest first."""
-        return await self._stub.ListFailureGroups(request, timeout=self._timeout_s)
+        return await self._answer(self._stub.ListFailureGroups, request)
 
     async def explain_item(self, resource: str, key: str) -> pb.ExplainItemResponse:
         """Why an item is not running, or where it is."""
         request = pb.ExplainItemRequest(resource=resource, id=key)
-        return await self._stub.ExplainItem(request, timeout=self._timeout_s)
+        return await self._answer(self._stub.ExplainItem, request)
 
     async def get_workflow(self, resource: str) -> pb.GetWorkflowResponse:
         """One workflow: its statuses, its state, what its queue holds."""
-        return await self._stub.GetWorkflow(pb.GetWorkflowRequest(resource=resource), timeout=self._timeout_s)
+        return await self._answer(self._stub.GetWorkflow, pb.GetWorkflowRequest(resource=resource))
 
     async def list_workflows(self, request: pb.ListWorkflowsRequest) -> pb.ListWorkflowsResponse:
         """One page of workflows, by resource."""
-        return await self._stub.ListWorkflows(request, timeout=self._timeout_s)
+        return await self._answer(self._stub.ListWorkflows, request)
 
     async def pause_workflow(self, resource: str, *, actor: str = "", reason: str = "") -> pb.PauseWorkflowResponse:
         """Lets no worker claim items of a workflow until it is resumed."""
         request = pb.PauseWorkflowRequest(resource=resource, actor=actor, reason=reason)
-        return await self._stub.PauseWorkflow(request, timeout=self._timeout_s)
+        return await self._answer(self._stub.PauseWorkflow, request)
 
     async def drain_workflow(self, resource: str, *, actor: str = "", reason: str = "") -> pb.DrainWorkflowResponse:
         """The same, and workers give back what they have not begun."""
         request = pb.DrainWorkflowRequest(resource=resource, actor=actor, reason=reason)
-        return await self._stub.DrainWorkflow(request, timeout=self._timeout_s)
+        return await self._answer(self._stub.DrainWorkflow, request)
 
     async def resume_workflow(self, resource: str, *, actor: str = "", reason: str = "") -> pb.ResumeWorkflowResponse:
         """Lets workers claim again."""
         request = pb.ResumeWorkflowRequest(resource=resource, actor=actor, reason=reason)
-        return await self._stub.ResumeWorkflow(request, timeout=self._timeout_s)
+        return await self._answer(self._stub.ResumeWorkflow, request)
 
     async def list_workers(self, request: pb.ListWorkersRequest) -> pb.ListWorkersResponse:
         """One page of workers, newest first."""
-        return await self._stub.ListWorkers(request, timeout=self._timeout_s)
+        return await self._answer(self._stub.ListWorkers, request)
 
     async def watch(self, resource: str, **options: Unpack[WatchOptions]) -> AsyncGenerator[Update, None]:
         """Yields what happens, over any number of lost connections; `options`: see `WatchOptions`.
@@ -175,6 +179,16 @@ class CurationClient:
             if self._closed.is_set():
                 return
             delay_s = state.lost(error)
+
+    async def _answer(self, method: UnaryUnaryMultiCallable[RequestT, ResponseT], request: RequestT) -> ResponseT:
+        """What a call is answered. Closing the client cancels the call, which is no cancelling of who waits for it."""
+        try:
+            return await method(request, timeout=self._timeout_s)
+        except asyncio.CancelledError:
+            task = asyncio.current_task()
+            if not self._closed.is_set() or task is None or task.cancelling():
+                raise
+            raise AioRpcError(grpc.StatusCode.CANCELLED, Metadata(), Metadata(), "the client was closed") from None
 
     async def _closes_within(self, delay_s: float) -> bool:
         with suppress(TimeoutError):

@@ -77,7 +77,7 @@ def scripted(*scripts: Script) -> ScriptedService:
 
 
 @asynccontextmanager
-async def serving(service: ScriptedService) -> AsyncIterator[str]:
+async def serving(service: pb_grpc.CurationServiceServicer) -> AsyncIterator[str]:
     server = grpc.aio.server()
     pb_grpc.add_CurationServiceServicer_to_server(service, server)
     port = server.add_insecure_port("127.0.0.1:0")
@@ -281,3 +281,35 @@ async def test_a_batch_that_met_an_unavailable_service_is_repeated_under_its_own
     assert answer.replayed
     assert len(service.updates) == 2
     assert service.updates[0] == service.updates[1]
+
+
+class SilentService(pb_grpc.CurationServiceServicer):
+    """Answers nothing."""
+
+    def __init__(self) -> None:
+        self.called = asyncio.Event()
+
+    async def GetBatch(  # noqa: N802
+        self, request: pb.GetBatchRequest, context: grpc.aio.ServicerContext[object, object]
+    ) -> pb.GetBatchResponse:
+        self.called.set()
+        await asyncio.Event().wait()
+        raise AssertionError
+
+
+@pytest.mark.parametrize("closes", [True, False], ids=["closed", "cancelled"])
+async def test_closing_the_client_fails_the_call_of_another_task_and_cancels_nobody(closes: bool) -> None:
+    service = SilentService()  # type: ignore[abstract]
+    async with serving(service) as address, aio.CurationClient(address) as client:
+        calling = asyncio.create_task(client.get_batch("1"))
+        await service.called.wait()
+        if closes:
+            await client.close()
+        else:
+            calling.cancel()
+        await asyncio.wait({calling}, timeout=WAIT_S)
+        assert calling.cancelled() is not closes
+        if closes:
+            error = calling.exception()
+            assert isinstance(error, grpc.aio.AioRpcError)
+            assert error.code() is grpc.StatusCode.CANCELLED
