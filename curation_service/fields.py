@@ -30,7 +30,7 @@ from sqlalchemy.types import TypeEngine
 
 from curation_service.kinds import Kind, kind_of, words
 from shared.db.in_hand import claimed_keys
-from shared.machine import FAILED, PROCESSING, QUEUED
+from shared.machine import FAILED, NONE, PROCESSING, QUEUE_STATUSES, QUEUED, RESULTS
 from shared.workflow import Workflow
 
 SOURCE_ALIAS = "s"
@@ -39,17 +39,11 @@ SOURCE_ALIAS = "s"
 QUEUE_STATUS = words(
     "a queue status",
     prefix="QUEUE_STATUS_",
-    known={
-        "NONE": None,
-        "QUEUED": "queued",
-        "PROCESSING": "processing",
-        "COMPLETED": "completed",
-        "FAILED": "failed",
-    },
+    known={status.upper(): None if status == NONE else status for status in QUEUE_STATUSES},
 )
 FEW = frozenset({QUEUED, PROCESSING, FAILED})
 """Queue statuses that few of many items have."""
-RESULT = words("a result", prefix="ENRICHMENT_RESULT_", known={"FOUND": "found", "NOTHING_FOUND": "nothing_found"})
+RESULT = words("a result", prefix="ENRICHMENT_RESULT_", known={result.upper(): result for result in RESULTS})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -31,6 +31,7 @@ CLAIM, COMPLETE, FIND_NOTHING, RETRY, FAIL, RELEASE, POSTPONE, RESCUE = WORKER_T
     "rescue",
 )
 FOUND, NOTHING_FOUND = "found", "nothing_found"
+RESULTS = (FOUND, NOTHING_FOUND)
 
 CHANGED, UNCHANGED, ILLEGAL_TRANSITION, IN_FLIGHT = "changed", "unchanged", "illegal_transition", "in_flight"
 
