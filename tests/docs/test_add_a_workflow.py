@@ -57,7 +57,7 @@ async def test_a_book_is_enriched_by_what_the_page_says(database_url: str) -> No
     registry = load_registry()
     assert set(registry) == {"books", "local_businesses", "places"}
     migrate(database_url, registry)
-    (insert,) = blocks(PAGE, "sql")
+    insert, _ = blocks(PAGE, "sql")
     api = Api()
     api.answer = answer
     async with (
@@ -74,6 +74,27 @@ async def test_a_book_is_enriched_by_what_the_page_says(database_url: str) -> No
             "SELECT lookup_status, isbn, title, pages FROM books JOIN book_details USING (isbn)"
         )
         assert await cursor.fetchall() == [("completed", "9783522202558", "Momo", 304)]
+
+
+_SHAPE = """
+    SELECT column_name || ' ' || data_type || ' ' || is_nullable || ' ' || coalesce(column_default, '')
+    FROM information_schema.columns WHERE table_name = 'books' AND column_name NOT IN ('id', 'isbn')
+    UNION ALL
+    SELECT regexp_replace(indexdef, 'INDEX .* ON', 'INDEX ON') FROM pg_indexes WHERE tablename = 'books'
+    ORDER BY 1"""
+
+
+@pytest.mark.usefixtures("package")
+def test_a_table_that_was_there_becomes_what_would_have_been_made(empty_database_url: str) -> None:
+    _, adopt = blocks(PAGE, "sql")
+    shapes = []
+    with psycopg.connect(empty_database_url, autocommit=True) as connection:
+        for statement in ("CREATE TABLE books (id bigint PRIMARY KEY, isbn text NOT NULL);" + adopt.text, "SELECT 1"):
+            connection.execute(statement.encode())
+            migrate(empty_database_url, load_registry())
+            shapes.append(connection.execute(_SHAPE).fetchall())
+            connection.execute("DROP TABLE books")
+    assert shapes[0] == shapes[1]
 
 
 async def test_the_enricher_passes_the_test_of_the_page(package: Path) -> None:

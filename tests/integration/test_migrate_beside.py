@@ -68,11 +68,14 @@ def test_a_schema_that_is_not_there_is_named(empty_database_url: str) -> None:
         migrate(empty_database_url, Registry(shops("nowhere")))
 
 
-async def test_a_schema_that_the_address_names_holds_everything(empty_database_url: str) -> None:
+async def test_a_schema_that_the_address_names_holds_what_is_new(empty_database_url: str) -> None:
     execute(empty_database_url, "CREATE SCHEMA curation; CREATE TABLE event_log (id integer)")
-    url = f"{empty_database_url}{'&' if '?' in empty_database_url else '?'}options=-csearch_path%3Dcuration"
-    migrate(url, Registry(shops()))
-    found = "SELECT to_regclass('status_event') IS NOT NULL AND current_setting('timezone') = 'UTC'"
+    execute(empty_database_url, "CREATE TABLE shop_scan (shop_id integer PRIMARY KEY, found text)")
+    url = f"{empty_database_url}{'&' if '?' in empty_database_url else '?'}options=-csearch_path%3Dcuration,public"
+    for _ in range(2):
+        migrate(url, Registry(shops()))
+    found = """SELECT to_regclass('status_event') = to_regclass('curation.status_event')
+        AND to_regclass('curation.shop_scan') IS NULL AND current_setting('timezone') = 'UTC'"""
     async with Database(url) as database, database.transaction() as pooled:
         assert await (await pooled.execute(found)).fetchone() == (True,)
     async with await connect(url, name="test") as pinned:
