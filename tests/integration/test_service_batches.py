@@ -230,6 +230,7 @@ async def test_outcomes_beyond_the_bound_come_in_pages(database_url: str) -> Non
         assert counts(response) == {"OUTCOME_REASON_ILLEGAL_TRANSITION": 7}
         for answer in (response, await service.stub.BatchUpdateStatus(request)):
             seen, token = outcomes(answer), answer.next_outcomes_page_token
+            assert len(seen) == 2
             while token:
                 page = await service.stub.ListBatchOutcomes(
                     pb.ListBatchOutcomesRequest(batch_id=answer.batch.batch_id, page_size=2, page_token=token)
