@@ -13,7 +13,7 @@ from typing import Any
 from uuid import UUID
 
 from psycopg import sql
-from psycopg.errors import UniqueViolation
+from psycopg.errors import IntegrityError, RaiseException
 
 from curation_service.batch_request import BatchUpdate, Keys, Matching
 from curation_service.filters import to_driver_sql
@@ -24,8 +24,9 @@ from shared.db.curate_each import concerns_one
 from shared.db.engine import Connection, Database
 from shared.db.failure_groups import check_group
 from shared.db.log import log_identity
+from shared.db.models import machinery
 from shared.db.token import encode_token
-from shared.errors import FieldViolation, InvalidRequest, ItemsRefused, Outcome, UnknownBatch
+from shared.errors import FieldViolation, InvalidRequest, ItemsRefused, Outcome, TableRefused, UnknownBatch
 from shared.machine import UNCHANGED
 from shared.table import TransitionTable
 
@@ -77,6 +78,7 @@ class BatchUpdates:
         Raises:
             InvalidRequest: the filter matches too many items.
             ItemsRefused: an item cannot change, and the call does not allow that.
+            TableRefused: a constraint or a trigger of the table does not allow it.
             RequestIdReused: another request came under this request_id.
             UnknownBatch, UnknownFailureGroup: the items are chosen by one that is not there.
             DatabaseUnavailable: it may have been carried out; the same request_id tells.
@@ -93,12 +95,14 @@ class BatchUpdates:
             await _check_there(connection, command)
             try:
                 return await self._carry_out(connection, command, call, request_id)
-            except UniqueViolation:
+            except (IntegrityError, RaiseException) as error:
+                if error.diag.table_name not in machinery.tables:
+                    raise TableRefused(command.workflow.resource, error.diag.message_primary or "") from error
                 # Another call under this id was committed while this one waited for its rows.
-                assert request_id is not None
-            found = await find_batch(connection, request_id, command.digest)
-            assert found is not None, "or nothing would have been violated"
-            return await self._replay(connection, found)
+                found = None if request_id is None else await find_batch(connection, request_id, command.digest)
+                if found is None:
+                    raise
+                return await self._replay(connection, found)
 
     async def _carry_out(
         self, connection: Connection, command: BatchUpdate, call: CurateCall, request_id: UUID | None

@@ -30,6 +30,7 @@ from shared.errors import (
     Outcome,
     RequestIdReused,
     ServerStopping,
+    TableRefused,
     TokenExpired,
     TokenInvalid,
     UnknownBatch,
@@ -64,6 +65,7 @@ CODES: Mapping[type[CurationError], grpc.StatusCode] = {
     UnknownFailureGroup: grpc.StatusCode.NOT_FOUND,
     RequestIdReused: grpc.StatusCode.INVALID_ARGUMENT,
     ItemsRefused: grpc.StatusCode.FAILED_PRECONDITION,
+    TableRefused: grpc.StatusCode.FAILED_PRECONDITION,
     TokenInvalid: grpc.StatusCode.INVALID_ARGUMENT,
     TokenExpired: grpc.StatusCode.OUT_OF_RANGE,
     CallTooLong: grpc.StatusCode.DEADLINE_EXCEEDED,
@@ -135,7 +137,7 @@ def _metadata(error: CurationError) -> dict[str, str]:
     match error:
         case MessageTooLarge():
             return {"size": str(error.size), "sizeMax": str(error.size_max)}
-        case UnknownResource():
+        case UnknownResource() | TableRefused():
             return {"resource": _short(error.resource)}
         case UnknownItem():
             return {"resource": _short(error.resource), "id": _short(error.key)}

@@ -19,11 +19,12 @@
     ├── UnknownFailureGroup  nothing has failed in that way
     ├── RequestIdReused      the same request_id came with another body
     ├── ItemsRefused         at least one item cannot change, and the call asked for all or nothing
+    ├── TableRefused         a rule of the table's own does not allow what the call asked for
     ├── TokenInvalid         a resume token that this log did not give
     ├── TokenExpired         a resume token older than the log
     ├── CallTooLong          it took longer than the service lets a call take
     ├── ServerStopping       the service stops, or the stream reached its age; go on elsewhere
-    └── DatabaseUnavailable  PostgreSQL cannot be reached, or is out of room for us
+    └── DatabaseUnavailable  PostgreSQL cannot be reached, is out of room for us, or gave up
 
 Each has a stable `reason`, and fields instead of prose. That items of a call are refused is data (`Outcome`) as long
 as the call goes through; only an all-or-nothing call turns it into an error.
@@ -201,6 +202,16 @@ class ItemsRefused(CurationError):
         self.outcomes = outcomes
 
 
+class TableRefused(CurationError):
+    """A constraint or a trigger of the source table does not allow it; nothing was changed."""
+
+    reason = "TABLE_REFUSED"
+
+    def __init__(self, resource: str, problem: str) -> None:
+        super().__init__(f"the table of {resource!r} does not allow it: {problem}")
+        self.resource = resource
+
+
 class TokenInvalid(CurationError):
     """A resume token that this log did not give."""
 
@@ -232,7 +243,7 @@ class ServerStopping(CurationError):
 
 
 class DatabaseUnavailable(CurationError):
-    """PostgreSQL cannot be reached, or has no connection free for us; try again."""
+    """PostgreSQL cannot be reached, has no connection free for us, or gave up (a deadlock, a full disk); try again."""
 
     reason = "DATABASE_UNAVAILABLE"
 

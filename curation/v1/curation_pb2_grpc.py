@@ -145,7 +145,8 @@ class CurationServiceServicer:
         Errors: NOT_FOUND (UNKNOWN_RESOURCE), INVALID_ARGUMENT (a field is wrong; REQUEST_ID_REUSED),
         FAILED_PRECONDITION (ITEMS_REFUSED: without allow_partial, one item that cannot change refuses all. The error names
         up to 100 of them, as many as fit into 4,800 bytes, which every client takes: some 30 by UUID. `violationsLeftOut` of
-        its ErrorInfo counts the rest; the same call with validate_only and allow_partial names 1,000 unless configured).
+        its ErrorInfo counts the rest; the same call with validate_only and allow_partial names 1,000 unless configured.
+        TABLE_REFUSED: a constraint or a trigger of the table itself does not allow it; with validate_only they are not asked).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -46,7 +46,8 @@ class CurationServiceStub:
     Errors: NOT_FOUND (UNKNOWN_RESOURCE), INVALID_ARGUMENT (a field is wrong; REQUEST_ID_REUSED),
     FAILED_PRECONDITION (ITEMS_REFUSED: without allow_partial, one item that cannot change refuses all. The error names
     up to 100 of them, as many as fit into 4,800 bytes, which every client takes: some 30 by UUID. `violationsLeftOut` of
-    its ErrorInfo counts the rest; the same call with validate_only and allow_partial names 1,000 unless configured).
+    its ErrorInfo counts the rest; the same call with validate_only and allow_partial names 1,000 unless configured.
+    TABLE_REFUSED: a constraint or a trigger of the table itself does not allow it; with validate_only they are not asked).
     """
     WatchStatus: _grpc.UnaryStreamMultiCallable[_curation_pb2.WatchStatusRequest, _curation_pb2.WatchStatusResponse]
     """Streams status changes in commit order: a snapshot first, or everything after a resume token.
@@ -125,7 +126,8 @@ class CurationServiceAsyncStub(CurationServiceStub):
     Errors: NOT_FOUND (UNKNOWN_RESOURCE), INVALID_ARGUMENT (a field is wrong; REQUEST_ID_REUSED),
     FAILED_PRECONDITION (ITEMS_REFUSED: without allow_partial, one item that cannot change refuses all. The error names
     up to 100 of them, as many as fit into 4,800 bytes, which every client takes: some 30 by UUID. `violationsLeftOut` of
-    its ErrorInfo counts the rest; the same call with validate_only and allow_partial names 1,000 unless configured).
+    its ErrorInfo counts the rest; the same call with validate_only and allow_partial names 1,000 unless configured.
+    TABLE_REFUSED: a constraint or a trigger of the table itself does not allow it; with validate_only they are not asked).
     """
     WatchStatus: _aio.UnaryStreamMultiCallable[_curation_pb2.WatchStatusRequest, _curation_pb2.WatchStatusResponse]  # type: ignore[assignment]
     """Streams status changes in commit order: a snapshot first, or everything after a resume token.
@@ -207,7 +209,8 @@ class CurationServiceServicer(metaclass=_abc_1.ABCMeta):
         Errors: NOT_FOUND (UNKNOWN_RESOURCE), INVALID_ARGUMENT (a field is wrong; REQUEST_ID_REUSED),
         FAILED_PRECONDITION (ITEMS_REFUSED: without allow_partial, one item that cannot change refuses all. The error names
         up to 100 of them, as many as fit into 4,800 bytes, which every client takes: some 30 by UUID. `violationsLeftOut` of
-        its ErrorInfo counts the rest; the same call with validate_only and allow_partial names 1,000 unless configured).
+        its ErrorInfo counts the rest; the same call with validate_only and allow_partial names 1,000 unless configured.
+        TABLE_REFUSED: a constraint or a trigger of the table itself does not allow it; with validate_only they are not asked).
         """
 
     @_abc_1.abstractmethod

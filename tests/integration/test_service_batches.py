@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from itertools import product
 from typing import Any
 
 import grpc
@@ -259,6 +260,32 @@ async def test_what_refuses_a_call_is_named_before_what_is_as_it_should_be(datab
             (parcel_id(4), "OUTCOME_REASON_IN_FLIGHT"),
             *((parcel_id(n), "OUTCOME_REASON_UNCHANGED") for n in (1, 2, 3)),
         ]
+
+
+RULES = {
+    "one_selected": "CREATE UNIQUE INDEX one_selected ON parcels (status) WHERE status = 'Selected'",
+    "has_a_size": "ALTER TABLE parcels ADD CONSTRAINT has_a_size CHECK (status <> 'Selected' OR size IS NOT NULL)",
+    "not on Sundays": """CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS
+        $$BEGIN IF NEW.status = 'Selected' THEN RAISE 'not on Sundays'; END IF; RETURN NEW; END$$;
+        CREATE TRIGGER sundays BEFORE UPDATE ON parcels FOR EACH ROW EXECUTE FUNCTION refuse()""",
+}
+
+
+@pytest.mark.parametrize("rule", RULES)
+async def test_what_a_rule_of_the_table_itself_forbids_is_refused_and_others_go_on(
+    service: RunningService, rule: str
+) -> None:
+    await add_parcels(service.database, {"status": "Selected", "size": 1}, {}, {})
+    async with service.database.transaction() as connection:
+        await connection.execute(RULES[rule].encode())
+    before = await everything(service.database)
+    for numbers, request_id in product([(2,), (2, 3)], ["", REQUEST_ID]):
+        request = update("Selected", *numbers, request_id=request_id, allow_partial=True)
+        refusal = await refused(service.stub.BatchUpdateStatus(request))
+        assert (refusal.code, refusal.reason) == (grpc.StatusCode.FAILED_PRECONDITION, "TABLE_REFUSED")
+        assert rule in refusal.message
+    assert await everything(service.database) == before
+    assert (await service.stub.BatchUpdateStatus(update("Scan", 2, request_id=REQUEST_ID))).batch.changed_count == 1
 
 
 async def test_a_filter_may_match_just_as_many_items_as_are_allowed(database_url: str) -> None:

@@ -25,6 +25,8 @@ def one_of_each() -> list[errors.CurationError]:
         errors.UnknownBatch("7"),
         errors.RequestIdReused("6f0c1c86-5b5e-4c0f-9d0a-3a8f6d2b7e11"),
         ItemsRefused(status="Scan", counts={"not_found": 1}, outcomes=[Outcome("7", "not_found", None, None, None)]),
+        errors.TableRefused("places", "not on Sundays"),
+        errors.CallTooLong(60),
         errors.TokenInvalid(),
         errors.TokenExpired(),
         errors.ServerStopping(),
