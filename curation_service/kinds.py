@@ -40,7 +40,9 @@ class Kind:
     parse_all: Callable[[Sequence[str]], Sequence[Any] | None] = lambda _: None
     """Different values from many texts, where that is faster than one by one; None where that has to be done."""
     render: Callable[[Any], str] = str
-    """Value to text; `parse` gives the same value back."""
+    """Value to text; `restore`, or `parse` without one, gives the same value back."""
+    restore: Callable[[str], Any] | None = None
+    """Rendered text to value, for columns that have values which nobody can ask for."""
     ordered: bool = True
     """Whether `<` makes sense."""
     textual: bool = False
@@ -144,9 +146,17 @@ def _bool(text: str) -> bool:
 
 def _moment(parse: Callable[[str], date | datetime], *, zone: str = "") -> Kind:
     """A kind of date or time. What PostgreSQL has and Python has not stays text; `infinity` can be asked for, too."""
+
+    def restore(text: str) -> str | date | datetime:
+        try:
+            return parse(text)
+        except ValueError:
+            return text
+
     return Kind(
         parse=lambda text: text if text in ENDLESS else parse(text),
         render=lambda value: value if isinstance(value, str) else value.isoformat() + zone,
+        restore=restore,
     )
 
 

@@ -50,7 +50,7 @@ def _value(kind: Kind, text: object) -> Any:
         raise ValueError("no text")
     if text is not None:
         text.encode()  # JSON can say half a surrogate pair, which no text of a request holds
-    return None if text is None else kind.parse(text)
+    return None if text is None else (kind.restore or kind.parse)(text)
 
 
 def _digest(query: Sequence[str], body: bytes) -> bytes:
