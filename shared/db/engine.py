@@ -265,7 +265,14 @@ def database_errors() -> Iterator[None]:
         if isinstance(error.orig, LockNotAvailable):
             raise DatabaseUnavailable("another transaction holds a lock for too long") from error
         if error.connection_invalidated or isinstance(error.orig, psycopg.OperationalError):
-            raise DatabaseUnavailable("the database cannot be reached") from error
+            raise _unavailable(error.orig) from error
         raise
     except (psycopg.OperationalError, ConnectionError) as error:
-        raise DatabaseUnavailable("the database cannot be reached") from error
+        raise _unavailable(error) from error
+
+
+def _unavailable(error: BaseException | None) -> DatabaseUnavailable:
+    """A deadlock, a full disk or a timeout of the server's own is not to be looked for in the network."""
+    if isinstance(error, psycopg.Error) and was_refused(error):
+        return DatabaseUnavailable(f"the database gave up on it ({type(error).__name__})")
+    return DatabaseUnavailable("the database cannot be reached")

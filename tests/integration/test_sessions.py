@@ -16,6 +16,7 @@ from psycopg import sql
 
 from curation.v1 import curation_pb2 as pb
 from shared.db.engine import Database
+from shared.errors import DatabaseUnavailable
 from tests.support.service import RunningService, add_parcels, running_service
 from tests.support.worker import World
 
@@ -100,3 +101,15 @@ def many_open_files(count: int) -> Iterator[None]:
         for file in files:
             os.close(file)
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
+async def test_what_the_database_gave_up_on_is_told_from_a_database_that_is_away(database_url: str) -> None:
+    async with Database(database_url) as database:
+
+        async def sleep() -> None:
+            async with database.transaction() as connection:
+                await connection.execute("SET LOCAL statement_timeout = 1")
+                await connection.execute("SELECT pg_sleep(60)")
+
+        with pytest.raises(DatabaseUnavailable, match="QueryCanceled"):
+            await sleep()
