@@ -58,7 +58,8 @@ AnswerT = TypeVar("AnswerT", pb.BatchUpdateStatusResponse, pb.RetryFailedRespons
 
 def item_reader(workflow: Workflow) -> Callable[[Mapping[str, Any]], pb.Item]:
     """A function from a row of the source table, as a mapping by column name, to its message."""
-    queue, key, status = workflow.queue, workflow.key.name, workflow.curation.column
+    queue, key = workflow.queue, workflow.key.name
+    status, version = workflow.curation.column, workflow.curation.version_column
     data_names = [column.name for column in workflow.data_columns]
 
     def read(row: Mapping[str, Any]) -> pb.Item:
@@ -69,7 +70,7 @@ def item_reader(workflow: Workflow) -> Callable[[Mapping[str, Any]], pb.Item]:
             result=RESULTS[row[queue.result]],
             error=row[queue.error] or "",
             attempts=row[queue.attempts],
-            version=row["version"],
+            version=row[version],
             batch_id=id_text(row[queue.batch]),
             next_attempt_time=timestamp(row[queue.run_at]),
             failure_group_id=id_text(row[queue.failure]),

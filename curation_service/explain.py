@@ -44,9 +44,8 @@ async def _running(connection: Connection, workflow: Workflow, row: Mapping[str,
     worker = row[workflow.queue.worker]
     session = None if worker is None else await find_session(connection, worker)
     is_alive = session is not None and session.state == "alive"
-    underway = await read_underway(
-        connection, str(row[workflow.key.name]), row["version"], claim=row[workflow.queue.event]
-    )
+    key, version = str(row[workflow.key.name]), row[workflow.curation.version_column]
+    underway = await read_underway(connection, key, version, claim=row[workflow.queue.event])
     return pb.Cause(
         kind=pb.CAUSE_KIND_RUNNING if is_alive else pb.CAUSE_KIND_WORKER_LOST,
         since_time=timestamp(underway.claimed_at),

@@ -105,7 +105,7 @@ def item_table(workflow: Workflow) -> ItemTable:
         "error": queue.error,
         "failure_group_id": queue.failure,
         "attempts": queue.attempts,
-        "version": "version",
+        "version": workflow.curation.version_column,
         "batch_id": queue.batch,
         "next_attempt_time": queue.run_at,
     }

@@ -22,7 +22,7 @@ from shared.workflow import Workflow
 
 log = logging.getLogger(__name__)
 
-VERSIONS = sql.SQL("/* versions */ SELECT s.{key}, s.version FROM {source} s WHERE s.{key} = ANY(%s::{key_type}[])")
+VERSIONS = sql.SQL("/* versions */ SELECT s.{key}, s.{version} FROM {source} s WHERE s.{key} = ANY(%s::{key_type}[])")
 
 
 class Canceller(Patrol):

@@ -68,6 +68,8 @@ class Curation:
     """Statuses that queue the item; setting one again on an item that has ended queues it again."""
     column: str = "status"
     """The column that holds it."""
+    version_column: str = "version"
+    """The column that counts an item's transitions; nothing else may change it."""
 
     @property
     def statuses(self) -> tuple[str, ...]:
@@ -197,7 +199,7 @@ class Workflow:
     @cached_property
     def machinery_columns(self) -> frozenset[str]:
         """Columns of the source that only the writer changes."""
-        return frozenset({self.curation.column, "version", *astuple(self.queue)})
+        return frozenset({self.curation.column, self.curation.version_column, *astuple(self.queue)})
 
     @cached_property
     def data_columns(self) -> tuple[Column[Any], ...]:
@@ -239,7 +241,7 @@ def item_columns(curation: Curation, queue: QueueColumns, *, key: str = "id") ->
     failure = column(queue.failure, BigInteger)
     return (
         column(curation.column, Text, nullable=False, server_default=curation.initial),
-        column("version", BigInteger, nullable=False, server_default=text("1")),
+        column(curation.version_column, BigInteger, nullable=False, server_default=text("1")),
         column(queue.status, Text),
         column(queue.error, Text),
         failure,

@@ -151,7 +151,7 @@ def _follow_up(workflow: Workflow) -> Numbered:
 @lru_cache
 def _statement(workflow: Workflow, table: TransitionTable, *, few: bool) -> Numbered:
     names = item_names(workflow)
-    needed = [names[name] for name in ("key", "status", "queue", "attempts", "batch", "event", "turn")]
+    needed = [names[name] for name in ("key", "version", "status", "queue", "attempts", "batch", "event", "turn")]
     columns = [sql.Identifier(column.name) for column in workflow.data_columns]
     # By number: a name with something before it may be longer than PostgreSQL keeps.
     taken = [sql.Identifier(f"data {n}") for n in range(len(columns))]
@@ -161,7 +161,7 @@ def _statement(workflow: Workflow, table: TransitionTable, *, few: bool) -> Numb
             name=f"claim {workflow.resource}",
             before=_QUEUED.format(
                 **names,
-                columns=sql.SQL("s.version, ") + commas(sql.SQL("s.{}").format(name) for name in needed),
+                columns=commas(sql.SQL("s.{}").format(name) for name in needed),
                 most=sql.Literal(FEW) if few else sql.Placeholder("limit"),
                 api=literal(workflow.api),
             ),

@@ -29,7 +29,7 @@ _IN_HAND = sql.SQL(
 )
 _OWN = sql.SQL(
     """/* own_items */
-SELECT DISTINCT s.{key}, s.version, s.{attempts} FROM {in_hand}
+SELECT DISTINCT s.{key}, s.{version}, s.{attempts} FROM {in_hand}
 WHERE c.session = %s ORDER BY s.{key}"""
 )
 _FORGET = sql.SQL(

@@ -205,11 +205,11 @@ def _progress_statement(workflow: Workflow) -> bytes:
         sql.SQL(
             """/* append_progress */
 WITH told AS MATERIALIZED (
-    SELECT s.{key}::text AS key, s.version, s.{status} AS status, s.{attempts} AS attempts, s.{batch} AS batch,
+    SELECT s.{key}::text AS key, r.version, s.{status} AS status, s.{attempts} AS attempts, s.{batch} AS batch,
            s.{worker} AS worker, r.step, r.fraction
     FROM unnest(%(keys)s::{key_type}[], %(versions)s::bigint[], %(steps)s::text[], %(fractions)s::float8[])
          AS r (key, version, step, fraction)
-    JOIN {source} s ON s.{key} = r.key AND s.version = r.version
+    JOIN {source} s ON s.{key} = r.key AND s.{version} = r.version
     WHERE s.{queue} = 'processing'
     ORDER BY s.{key}
     FOR SHARE OF s

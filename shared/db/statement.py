@@ -52,6 +52,7 @@ def item_names(workflow: Workflow) -> dict[str, sql.Composable]:
     columns = {
         "key": workflow.key.name,
         "status": workflow.curation.column,
+        "version": workflow.curation.version_column,
         "queue": queue.status,
         "error": queue.error,
         "failure": queue.failure,

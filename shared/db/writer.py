@@ -42,7 +42,7 @@ judged AS MATERIALIZED (
            CASE WHEN {locked.expected} <> locked.version THEN 'stale_version'
                 ELSE coalesce(rules.verdict, 'illegal_transition') END AS verdict
     FROM (
-        SELECT s.{key} AS key, s.{status} AS status, coalesce(s.{queue}, 'none') AS queue, s.version AS version,
+        SELECT s.{key} AS key, s.{status} AS status, coalesce(s.{queue}, 'none') AS queue, s.{version} AS version,
                s.{attempts} AS attempts, s.{batch} AS batch, s.{event} AS event{carried}
         FROM {chosen}
     ) locked LEFT JOIN rules
@@ -58,7 +58,7 @@ changed AS (
     UPDATE {source} s
     SET {status} = {j.to_status},
         {queue} = nullif({j.to_queue}, 'none'),
-        version = j.version + 1,
+        {version} = j.version + 1,
         {attempts} = {j.to_attempts},
         {error} = {new_error},
         {failure} = {new_failure},
@@ -70,7 +70,7 @@ changed AS (
         {event} = (SELECT position FROM position)
     FROM judged j
     WHERE s.{key} = j.key AND j.verdict = 'changed' AND EXISTS (SELECT FROM position)
-    RETURNING s.version AS new_version, s.{run_at} AS new_run_at, s.{error} AS new_error, s.{attempts} AS to_attempts,
+    RETURNING s.{version} AS new_version, s.{run_at} AS new_run_at, s.{error} AS new_error, s.{attempts} AS to_attempts,
               coalesce(s.{batch}, j.batch) AS event_batch,
               CASE WHEN s.{batch} <> j.batch AND j.queue IN ('queued', 'processing') THEN j.batch END AS left_batch,
               j.key, j.status, j.queue, j.event{kept}{returned}

@@ -27,6 +27,8 @@ curation = Curation(
     initial="0% won't do",
     transitions={"0% won't do": ("Do 100%",), "Do 100%": ("0% won't do",)},
     triggers=frozenset({"Do 100%"}),
+    column="Curation",
+    version_column="Lock Version",
 )
 queue = QueueColumns.named("Deep Scan")
 ODD = Workflow(
@@ -38,6 +40,8 @@ ODD = Workflow(
         Column(f"{LONG}_1", Integer),
         Column(f"{LONG}_2", Integer),
         Column("a:b", Text),
+        Column("status", Text),
+        Column("version", Text, server_default="1.0"),
         Column("Discount %", Integer),
         *item_columns(curation, queue, key="Shop No."),
     ),
@@ -73,7 +77,8 @@ async def test_items_whose_tables_have_odd_names_go_all_the_way(empty_database_u
         rules = transition_table(ODD)
         async with service.database.autocommit() as connection:
             claimed = await claim(connection, ODD, rules, session=1, limit=2)
-            assert {f"{LONG}_1", f"{LONG}_2", "a:b", "Discount %"} == set(claimed.items[0].data)
+            assert {"a:b", "status", "Discount %"} < set(claimed.items[0].data)
+            assert {(item.version, item.data["version"]) for item in claimed.items} == {(3, "1.0")}
             found = {f"{LONG}_1": 1, f"{LONG}_2": 2, "Discount %": 3}
             results = [Result(item, COMPLETE, values={"Shop": item.key, **found}) for item in claimed.items]
             assert (await finish(connection, ODD, rules, results)).saved == 2
@@ -81,4 +86,5 @@ async def test_items_whose_tables_have_odd_names_go_all_the_way(empty_database_u
             saved = await connection.execute(text('SELECT * FROM "Our.Shops"."Found" ORDER BY id'))
             assert [tuple(row) for row in saved] == [(1, "A 1", 1, 2, 3), (2, "b%2", 1, 2, 3)]
         items = (await service.stub.ListItems(pb.ListItemsRequest(resource="shops"))).items
+        assert {(item.status, item.version, item.data["version"]) for item in items} == {("Do 100%", 4, "1.0")}
         assert {item.queue_status for item in items} == {pb.QUEUE_STATUS_COMPLETED}

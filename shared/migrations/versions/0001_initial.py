@@ -20,13 +20,6 @@ def upgrade() -> None:
     _create_sessions()
 
 
-def downgrade() -> None:
-    """Drops them, and with them every batch and event."""
-    for table in ("worker_session", "event_log", "status_event", "batch_outcome", "status_batch"):
-        op.drop_table(table)
-    op.execute("DROP SEQUENCE status_event_position")
-
-
 def _create_batches() -> None:
     op.create_table(
         "status_batch",

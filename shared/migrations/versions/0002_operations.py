@@ -57,13 +57,5 @@ def upgrade() -> None:
     )
 
 
-def downgrade() -> None:
-    """Drops them."""
-    for table in ("failure_group", "call_lease", "call_schedule", "api_state", "workflow_state"):
-        op.drop_table(table)
-    op.drop_column("status_event", "left_batch")
-    op.drop_column("status_batch", "weight")
-
-
 def _words(name: str) -> sa.Column[object]:
     return sa.Column(name, sa.Text, nullable=False, server_default=sa.text("''"))

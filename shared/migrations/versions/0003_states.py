@@ -16,10 +16,3 @@ def upgrade() -> None:
     op.add_column("workflow_state", sa.Column("resumed_at", sa.DateTime(timezone=True)))
     for name in ("resumed_by", "resume_reason"):
         op.add_column("workflow_state", sa.Column(name, sa.Text, nullable=False, server_default=sa.text("''")))
-
-
-def downgrade() -> None:
-    """Drops them."""
-    for name in ("resume_reason", "resumed_by", "resumed_at", "draining"):
-        op.drop_column("workflow_state", name)
-    op.drop_column("worker_session", "expiry_s")

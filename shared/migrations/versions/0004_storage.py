@@ -11,8 +11,3 @@ down_revision = "0003"
 def upgrade() -> None:
     """For what is written from now on, in partitions that are there and in those to come."""
     op.execute("ALTER TABLE status_event ALTER COLUMN items SET STORAGE EXTERNAL")
-
-
-def downgrade() -> None:
-    """Lets PostgreSQL compress them again."""
-    op.execute("ALTER TABLE status_event ALTER COLUMN items SET STORAGE EXTENDED")

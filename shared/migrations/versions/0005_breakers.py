@@ -14,10 +14,3 @@ def upgrade() -> None:
     op.add_column("api_state", sa.Column("failures", sa.Integer, nullable=False, server_default=sa.text("0")))
     op.add_column("api_state", sa.Column("probe_at", sa.DateTime(timezone=True)))
     op.drop_column("call_lease", "wanted")
-
-
-def downgrade() -> None:
-    """Takes them back."""
-    op.add_column("call_lease", sa.Column("wanted", sa.Integer, nullable=False, server_default=sa.text("0")))
-    op.drop_column("api_state", "probe_at")
-    op.drop_column("api_state", "failures")

@@ -15,10 +15,3 @@ def upgrade() -> None:
     op.add_column("status_event", sa.Column("earlier", ARRAY(sa.BigInteger)))
     op.execute("DROP INDEX ix_status_event_items")
     op.execute("CREATE INDEX ix_status_event_progress ON status_event USING gin (items) WHERE kind = 'progress'")
-
-
-def downgrade() -> None:
-    """Indexes every entry again."""
-    op.execute("DROP INDEX ix_status_event_progress")
-    op.execute("CREATE INDEX ix_status_event_items ON status_event USING gin (items)")
-    op.drop_column("status_event", "earlier")

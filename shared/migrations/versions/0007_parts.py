@@ -12,8 +12,3 @@ down_revision = "0006"
 def upgrade() -> None:
     """Writes the log anew; whoever changes a status waits meanwhile."""
     op.alter_column("status_event", "part", type_=sa.Integer)
-
-
-def downgrade() -> None:
-    """Takes it back, unless there is such a change."""
-    op.alter_column("status_event", "part", type_=sa.SmallInteger)

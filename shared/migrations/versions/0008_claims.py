@@ -19,8 +19,3 @@ def upgrade() -> None:
         sa.Column("session", sa.BigInteger, nullable=False),
         sa.Column("items", ARRAY(sa.Text)),
     )
-
-
-def downgrade() -> None:
-    """Drops it."""
-    op.drop_table("worker_claim")
