@@ -58,7 +58,9 @@ def migrate(url: str, registry: Registry) -> None:
         WorkflowError: a workflow's table is there, but lacks a column that it declares.
     """
     connect_checked(url).close()
-    engine = create_engine(make_url(driver_url(url)).set(drivername="postgresql+psycopg"), poolclass=NullPool)
+    # As every session of ours: who waited for another migration sees what it did.
+    options: dict[str, Any] = {"poolclass": NullPool, "isolation_level": "READ COMMITTED"}
+    engine = create_engine(make_url(driver_url(url)).set(drivername="postgresql+psycopg"), **options)
     try:
         with database_errors(), engine.begin() as connection:
             _migrate(connection, registry)
@@ -70,6 +72,8 @@ def migrate(url: str, registry: Registry) -> None:
 
 
 def _migrate(connection: Connection, registry: Registry) -> None:
+    # A bound that a role or a database has for its users is none for this.
+    connection.execute(text("SET LOCAL statement_timeout = 0"))
     connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": LOCK_KEY})
     connection.execute(text(LOCK_TIMEOUT))
     _adopt_version(connection)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from datetime import UTC, datetime, timedelta
 
 import psycopg
@@ -10,10 +11,11 @@ from alembic import command
 from sqlalchemy import text
 
 from shared.db.engine import Database, connect
-from shared.db.migrate import VERSION_TABLE, alembic_config, migrate
+from shared.db.migrate import LOCK_KEY, VERSION_TABLE, alembic_config, migrate
 from shared.db.partitions import DAY_SIZE, EPOCH, create_partition
 from shared.errors import DatabaseUnavailable, DatabaseUnfit, WorkflowError
 from shared.registry import Registry
+from tests.support.eventually import eventually
 from tests.support.shops import columns, connected, execute, shops
 
 pytestmark = pytest.mark.postgres_versions
@@ -90,6 +92,26 @@ def test_a_reader_of_hours_is_not_waited_for(empty_database_url: str) -> None:
         with pytest.raises(DatabaseUnavailable, match="holds a lock"):
             migrate(empty_database_url, Registry(shops()))
     migrate(empty_database_url, Registry(shops()))
+
+
+BOUNDS = """DO $$ BEGIN
+    EXECUTE format('ALTER DATABASE %I SET statement_timeout = 1000', current_database());
+    EXECUTE format('ALTER DATABASE %I SET default_transaction_isolation = %L', current_database(), 'repeatable read');
+END $$"""
+WAITING = """SELECT count(*) FROM pg_locks l JOIN pg_database d ON d.oid = l.database
+    WHERE d.datname = current_database() AND l.locktype = 'advisory' AND NOT l.granted"""
+
+
+async def test_what_a_database_sets_for_its_users_does_not_bind_migrations(empty_database_url: str) -> None:
+    with psycopg.connect(empty_database_url) as holder:
+        holder.execute("SELECT pg_advisory_xact_lock(%s)", [LOCK_KEY])
+        execute(empty_database_url, BOUNDS)
+        migrations = [asyncio.to_thread(migrate, empty_database_url, Registry(shops())) for _ in range(2)]
+        tasks = [asyncio.create_task(migration) for migration in migrations]
+        await eventually(lambda: holder.execute(WAITING).fetchone() == (2,))
+        holder.execute("SELECT pg_sleep(1.1)")
+    await asyncio.gather(*tasks)
+    assert "resource" in columns(empty_database_url, "status_batch")
 
 
 def test_partitions_that_others_attached_are_left_alone(empty_database_url: str) -> None:
