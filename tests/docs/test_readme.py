@@ -27,6 +27,7 @@ ADDRESS = "127.0.0.1:50051"
 BUF = ".venv/bin/buf curl "
 COMMANDS = [pytest.param(line, id=f"{page.name}: {line[:50]}") for page in PAGES for line in commands(page)]
 LINK = re.compile(r"\]\((?!https?:)([^)#\s]+)")
+LINK_TO_HEADING = re.compile(r"\]\((?!https?:)([^)#\s]*)#([^)\s]+)\)")
 
 
 async def test_the_python_of_the_readme_runs(database_url: str) -> None:
@@ -118,6 +119,18 @@ def test_links_and_files_that_a_page_names_are_there(page: Path) -> None:
     files = [ROOT / name for name in re.findall(r"`([a-z_]+/[\w./]+\.(?:py|proto|md))`", text)]
     named = [path for path in files if page.name != "add-a-workflow.md"]
     assert [str(path) for path in [*links, *named] if not path.exists()] == []
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_headings_that_a_page_names_are_there(page: Path) -> None:
+    links = LINK_TO_HEADING.findall(page.read_text())
+    assert [link for link in links if link[1] not in headings(page.parent / link[0] if link[0] else page)] == []
+
+
+def headings(page: Path) -> list[str]:
+    """The headings of a page, as links name them."""
+    found = re.findall(r"^#+ (.*)$", page.read_text(), re.MULTILINE)
+    return [re.sub(r"[^\w -]", "", heading).lower().replace(" ", "-") for heading in found]
 
 
 def test_the_page_of_settings_is_what_the_code_says() -> None:
