@@ -1,6 +1,12 @@
 """The fixtures that every kind of test may ask for."""
 
+from __future__ import annotations
+
+import logging
 import os
+from collections.abc import Iterator
+
+import pytest
 
 # A process that talks gRPC cannot fork without it crashing in the child, and PostgreSQL is started by a fork.
 os.environ["GRPC_ENABLE_FORK_SUPPORT"] = "false"
@@ -8,8 +14,18 @@ os.environ["GRPC_ENABLE_FORK_SUPPORT"] = "false"
 pytest_plugins = [
     "tests.support.chaos",
     "tests.support.containers",
+    "tests.support.nats",
     "tests.support.postgres",
     "tests.support.service",
     "tests.support.worker",
     "tests.support.worker_site",
 ]
+
+
+@pytest.fixture
+def logging_as_before() -> Iterator[None]:
+    """What a test sets up of the logging is taken back."""
+    root = logging.getLogger()
+    before = root.handlers[:], root.level
+    yield
+    root.handlers[:], root.level = before

@@ -18,16 +18,9 @@ from shared.db.engine import Database
 from shared.errors import BackboneUnavailable
 from shared.registry import Registry
 from tests.support.log import update
-from tests.support.nats import NatsServer, nats_server
+from tests.support.nats import NatsServer
 from tests.support.parcels import PARCELS
 from tests.support.service import WAIT_S, RunningService, add_parcels, running_service
-
-
-@pytest.fixture
-async def nats() -> AsyncIterator[NatsServer]:
-    """The backbone."""
-    async with nats_server() as server:
-        yield server
 
 
 @pytest.fixture

@@ -19,7 +19,7 @@ from shared.db.engine import Database
 from shared.errors import LogRewound, TokenExpired
 from tests.support.eventually import eventually
 from tests.support.log import arrive, curate_in, cut, open_transaction, read_all, update, versions
-from tests.support.nats import NatsServer, nats_server
+from tests.support.nats import NatsServer
 from tests.support.proxy import Proxy
 from tests.support.service import add_parcels, parcel_database
 
@@ -30,13 +30,6 @@ async def database(database_url: str) -> AsyncIterator[Database]:
     async with parcel_database(database_url) as database:
         await add_parcels(database, *[{}] * 5)
         yield database
-
-
-@pytest.fixture
-async def nats() -> AsyncIterator[NatsServer]:
-    """The backbone."""
-    async with nats_server() as server:
-        yield server
 
 
 def relay_of(database: Database, nats_url: str) -> Relay:

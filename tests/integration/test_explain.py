@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import uuid
 from collections.abc import AsyncIterator
 from dataclasses import replace
 from typing import Any
@@ -19,6 +18,7 @@ from shared.db.sessions import open_session
 from shared.failure import Failure
 from shared.table import transition_table
 from shared.workflow import Item, Rate
+from tests.support.batches import parcel_id as key
 from tests.support.parcels import PARCELS
 from tests.support.service import RunningService, add_parcels, refused, running_service
 
@@ -35,10 +35,6 @@ async def service(database_url: str) -> AsyncIterator[RunningService]:
     async with running_service(database_url, workflow=LIMITED) as running:
         await add_parcels(running.database, {}, {}, {})
         yield running
-
-
-def key(number: int) -> str:
-    return str(uuid.UUID(int=number))
 
 
 async def why(service: RunningService, number: int = 1) -> list[pb.Cause]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import uuid
 from collections.abc import Sequence
 from contextlib import aclosing
 from typing import Any
@@ -16,16 +15,13 @@ from shared.db.engine import Database
 from shared.db.finish import Result, finish
 from shared.failure import Failure
 from shared.table import transition_table
+from tests.support.batches import parcel_id
 from tests.support.parcels import PARCELS
 from tests.support.service import RunningService, add_parcels, all_parcels, refused, running_service
 
 TABLE = transition_table(PARCELS)
 REQUEST_ID = "6f0c1c86-5b5e-4c0f-9d0a-3a8f6d2b7e11"
 pytestmark = pytest.mark.postgres_versions
-
-
-def parcel_id(number: int) -> str:
-    return str(uuid.UUID(int=number))
 
 
 def ids(*numbers: int) -> pb.ItemIds:

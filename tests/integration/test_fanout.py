@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import uuid
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -13,20 +13,16 @@ import pytest
 from curation.v1 import curation_pb2 as pb
 from curation_service.fanout import Fanout
 from curation_service.watch_request import WatchRequest, read_watch
-from shared.db.curate import CurateCall, NewBatch, curate
 from shared.db.database_tail import DatabaseTail
 from shared.db.engine import Database
-from shared.machine import curate_trigger
 from shared.registry import Registry
 from shared.table import transition_table
+from tests.support.batches import parcel_id as key
+from tests.support.log import update
 from tests.support.parcels import PARCELS
 from tests.support.service import WAIT_S, add_parcels, parcel_database
 
 TABLE = transition_table(PARCELS)
-
-
-def key(number: int) -> str:
-    return str(uuid.UUID(int=number))
 
 
 def watch(**fields: Any) -> WatchRequest:
@@ -51,16 +47,6 @@ async def fanned_out(database: Database, **options: Any) -> AsyncIterator[Fanout
         yield fanout
 
 
-async def update(database: Database, status: str, numbers: Sequence[int]) -> int:
-    """Sets a status; gives the position."""
-    keys = [uuid.UUID(int=number) for number in numbers]
-    async with database.transaction() as connection:
-        call = CurateCall(trigger=curate_trigger(status), keys=keys, batch=NewBatch(status=status))
-        curated = await curate(connection, PARCELS, TABLE, call)
-    assert curated.position is not None
-    return curated.position
-
-
 def in_time() -> float:
     return asyncio.get_running_loop().time() + WAIT_S
 
@@ -69,8 +55,8 @@ async def test_a_watcher_of_an_item_is_sent_to_the_first_entry_that_has_it(datab
     async with fanned_out(database) as fanout:
         with fanout.waiting(watch(ids=pb.ItemIds(ids=[key(1)]))) as one, fanout.waiting(watch()) as everything:
             start = fanout.position
-            first = await update(database, "Selected", [2, 3])
-            second = await update(database, "Selected", [1])
+            first = await update(database, "Selected", 2, 3)
+            second = await update(database, "Selected", 1)
             assert await one.news(start, in_time()) == second - 1
             assert one.through >= second
             assert await everything.news(start, in_time()) == first - 1
@@ -80,7 +66,7 @@ async def test_what_does_not_concern_a_watcher_is_passed_over(database: Database
     async with fanned_out(database) as fanout:
         with fanout.waiting(watch(ids=pb.ItemIds(ids=[key(1)]))) as one, fanout.waiting(watch()) as everything:
             start = fanout.position
-            position = await update(database, "Selected", [2, 3])
+            position = await update(database, "Selected", 2, 3)
             await everything.news(start, in_time())
             # Nothing wakes it but the time.
             assert await one.news(start, asyncio.get_running_loop().time()) >= position
@@ -96,7 +82,7 @@ async def test_more_than_the_memory_holds_sends_everybody_to_look(database: Data
     async with fanned_out(database, items_max=0) as fanout:
         with fanout.waiting(watch(ids=pb.ItemIds(ids=[key(1)]))) as one:
             start = fanout.position
-            position = await update(database, "Selected", [2])
+            position = await update(database, "Selected", 2)
             assert await one.news(start, in_time()) <= position - 1
             assert one.through >= position
 

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 import os
 import socket
 import subprocess
 import sys
 import uuid
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -22,7 +21,6 @@ import enrichment_worker.__main__ as worker
 import shared.db.migrate as migration
 from curation_service.settings import ServiceSettings
 from enrichment_worker.settings import WorkerSettings
-from shared.db.embedded_site import SOCKET_NAME
 from shared.db.migrate import migrate
 from shared.db.readiness import DatabaseReady, connect_checked
 from shared.errors import DatabaseUnavailable, DatabaseUnfit
@@ -31,7 +29,7 @@ from shared.registry import Registry, load_registry
 from shared.settings import DatabaseSettings
 from tests.support.eventually import eventually
 from tests.support.postgres import other_database
-from tests.support.proxy import Proxy
+from tests.support.proxy import proxied
 from tests.support.standby import primary_and_standby
 
 PROGRAMS: dict[str, Callable[[], int]] = {
@@ -41,15 +39,8 @@ PROGRAMS: dict[str, Callable[[], int]] = {
 }
 NOWHERE = "postgresql://somebody:s3cret@127.0.0.1:1/curation"
 EVERY = pytest.mark.parametrize("program", PROGRAMS)
+pytestmark = pytest.mark.usefixtures("logging_as_before")
 LONG_RUNNING = pytest.mark.parametrize("program", ["curation_service", "enrichment_worker"])
-
-
-@pytest.fixture(autouse=True)
-def logging_as_before() -> Iterator[None]:
-    root = logging.getLogger()
-    before = root.handlers[:], root.level
-    yield
-    root.handlers[:], root.level = before
 
 
 @pytest.fixture
@@ -235,16 +226,6 @@ async def test_a_server_that_is_too_old_is_refused() -> None:
 
 def ready(url: str, timeout_s: float) -> DatabaseReady:
     return DatabaseReady(url=url, workflows=load_registry().values(), timeout_s=timeout_s)
-
-
-@asynccontextmanager
-async def proxied(database_url: str) -> AsyncIterator[tuple[Proxy, str]]:
-    """A proxy to the database, and the address of the database behind it."""
-    url = make_url(database_url)
-    folder = url.query.get("host")
-    async with Proxy(Path(str(folder)) / SOCKET_NAME if folder else url.port or 5432) as proxy:
-        near = url.set(host="127.0.0.1", port=proxy.port, query={})
-        yield proxy, near.render_as_string(hide_password=False)
 
 
 async def test_a_database_that_comes_later_is_waited_for(database_url: str, caplog: pytest.LogCaptureFixture) -> None:

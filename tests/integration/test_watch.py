@@ -16,25 +16,21 @@ from curation.v1 import curation_pb2 as pb
 from curation_service.snapshot import CHUNK_SIZE, Snapshot, Snapshots
 from curation_service.watch_request import WatchRequest
 from shared.db.claim import claim
-from shared.db.curate import CurateCall, NewBatch, curate
-from shared.db.engine import Connection, connect
+from shared.db.engine import connect
 from shared.db.finish import Result, finish
 from shared.db.log import append_state, log_identity
 from shared.db.sessions import open_session
 from shared.db.token import decode_token, encode_token
-from shared.machine import curate_trigger
 from shared.table import transition_table
+from tests.support.batches import parcel_id as key
 from tests.support.eventually import eventually
+from tests.support.log import curate_in
 from tests.support.parcels import PARCELS
 from tests.support.service import WAIT_S, RunningService, add_parcels, refused, running_service
 
 TABLE = transition_table(PARCELS)
 Response = pb.WatchStatusResponse
 EVENT = tuple[str, int, str]
-
-
-def key(number: int) -> str:
-    return str(uuid.UUID(int=number))
 
 
 class Stream:
@@ -102,13 +98,6 @@ async def update(service: RunningService, status: str, *numbers: int) -> pb.Batc
     ids = pb.ItemIds(ids=map(key, numbers))
     request = pb.BatchUpdateStatusRequest(resource="parcels", status=status, ids=ids, allow_partial=True)
     return await service.stub.BatchUpdateStatus(request)
-
-
-async def curate_in(connection: Connection, status: str, *numbers: int) -> None:
-    """The same in a transaction that the test commits."""
-    keys = [uuid.UUID(int=number) for number in numbers]
-    call = CurateCall(trigger=curate_trigger(status), keys=keys, batch=NewBatch(status=status))
-    await curate(connection, PARCELS, TABLE, call)
 
 
 async def claim_and_finish(service: RunningService, limit: int, trigger: str = "find_nothing") -> None:

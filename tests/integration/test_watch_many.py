@@ -17,30 +17,18 @@ from curation.v1 import curation_pb2_grpc as pb_grpc
 from curation_service.fanout import INDEXED_MAX, Waiter
 from curation_service.snapshot import CHUNK_SIZE, Snapshot, Snapshots
 from curation_service.watch_request import read_watch
-from shared.db.curate import CurateCall, NewBatch, curate
-from shared.db.engine import Database
 from shared.errands import Errands
 from shared.errors import DatabaseUnavailable
-from shared.machine import curate_trigger
 from shared.registry import Registry
 from shared.table import transition_table
+from tests.support.batches import parcel_id as key
 from tests.support.eventually import eventually
+from tests.support.log import update
 from tests.support.parcels import PARCELS, parcels
 from tests.support.service import WAIT_S, RunningService, add_many, parcel_database, running_service
 
 TABLE = transition_table(PARCELS)
 EVENT = tuple[str, int]
-
-
-def key(number: int) -> str:
-    return str(uuid.UUID(int=number))
-
-
-async def change(database: Database, status: str, numbers: Sequence[int]) -> None:
-    keys = [uuid.UUID(int=number) for number in numbers]
-    async with database.transaction() as connection:
-        call = CurateCall(trigger=curate_trigger(status), keys=keys, batch=NewBatch(status=status))
-        await curate(connection, PARCELS, TABLE, call)
 
 
 class Watcher:
@@ -86,9 +74,9 @@ async def test_each_of_many_watchers_of_an_item_is_told_of_its_own_and_no_other(
             group.create_task(watcher.run(3))
         await all_began(watchers)
         for status in ("Selected", "New"):
-            await change(service.database, status, range(1, count + 1))
+            await update(service.database, status, *range(1, count + 1))
         for number in range(1, count + 1):
-            await change(service.database, "Selected", [number])
+            await update(service.database, "Selected", number)
     assert [watcher.events for watcher in watchers] == [[(key(n), v) for v in (2, 3, 4)] for n in range(1, count + 1)]
 
 
@@ -100,7 +88,7 @@ async def test_a_watch_may_name_many_items(database_url: str, count: int) -> Non
         call = service.stub.WatchStatus(pb.WatchStatusRequest(resource="parcels", ids=pb.ItemIds(ids=ids)))
         snapshot: Any = await call.read()
         assert [item.id for item in snapshot.snapshot.items] == [key(n) for n in (2, 3, 4, 5)]
-        await change(service.database, "Selected", [1, 5, 3])
+        await update(service.database, "Selected", 1, 5, 3)
         events: list[str] = []
         while len(events) < 2:
             message: Any = await call.read()
@@ -119,7 +107,7 @@ async def test_watchers_of_one_filter_share_what_the_database_says_of_it(service
             group.create_task(watcher.run(2))
         await all_began(watchers)
         # More in one entry than a statement can have parameters.
-        await change(service.database, "Selected", range(1, 70_001))
+        await update(service.database, "Selected", *range(1, 70_001))
     assert {tuple(sorted(watcher.events)) for watcher in watchers} == {((key(7), 2), (key(69_999), 2))}
 
 
@@ -134,7 +122,7 @@ async def test_two_services_on_one_database_tell_the_same_and_go_on_for_each_oth
             await all_began(watchers)
             for turn in range(rounds):
                 database = (one, other)[turn % 2].database
-                await change(database, ("Selected", "New")[turn % 2], range(1, 11))
+                await update(database, ("Selected", "New")[turn % 2], *range(1, 11))
     histories = [watcher.events for watcher in watchers]
     assert histories[0] == histories[1] == histories[2]
     assert sorted(histories[0]) == sorted((key(n), v) for n in range(1, 11) for v in range(2, rounds + 2))
@@ -157,11 +145,11 @@ async def test_five_hundred_watchers_outlive_a_restart_and_miss_nothing(database
                 for n, watcher in enumerate(watchers):
                     group.create_task(watcher.run(3 if n % 2 else 30))
                 await all_began(watchers)
-                await change(service.database, "Selected", range(1, 11))
+                await update(service.database, "Selected", *range(1, 11))
                 await service.server.stop()
-                await change(service.database, "New", range(1, 11))
+                await update(service.database, "New", *range(1, 11))
                 async with running_service(database_url, listen=address) as again:
-                    await change(again.database, "Selected", range(1, 11))
+                    await update(again.database, "Selected", *range(1, 11))
                     await eventually(lambda: all(len(w.events) >= (3 if n % 2 else 30) for n, w in enumerate(watchers)))
     for n, watcher in enumerate(watchers):
         numbers = [n % 10 + 1] if n % 2 else range(1, 11)
@@ -234,7 +222,7 @@ async def test_a_watcher_that_reads_nothing_slows_nobody_and_gets_all_when_it_re
         group.create_task(quick.run(rounds * 2_000))
         await all_began([quick])
         for turn in range(rounds):
-            await change(service.database, ("Selected", "New")[turn % 2], range(1, 2_001))
+            await update(service.database, ("Selected", "New")[turn % 2], *range(1, 2_001))
     events: list[EVENT] = []
     while len(events) < rounds * 2_000:
         message: Any = await slow.read()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from time import monotonic
@@ -75,9 +74,3 @@ class Calls:
 
 def _most(times_s: list[float], period_s: float) -> int:
     return max(sum(start_s <= at_s < start_s + period_s for at_s in times_s) for start_s in times_s)
-
-
-async def never() -> Reply:
-    """Does not answer."""
-    await asyncio.Event().wait()
-    raise AssertionError

@@ -12,6 +12,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from uuid import UUID
 
+import pytest
 from nats import connect
 
 from tests.support.eventually import eventually
@@ -73,3 +74,10 @@ async def nats_server() -> AsyncIterator[NatsServer]:
             yield server
         finally:
             await server.kill()
+
+
+@pytest.fixture
+async def nats() -> AsyncIterator[NatsServer]:
+    """A backbone of the test's own."""
+    async with nats_server() as server:
+        yield server

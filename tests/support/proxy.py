@@ -17,6 +17,8 @@ from typing import Self
 
 from sqlalchemy import make_url
 
+from shared.db.embedded_site import SOCKET_NAME
+
 HOST = "127.0.0.1"
 CHUNK_BYTES = 64 * 1024
 RESET = struct.pack("ii", 1, 0)
@@ -183,7 +185,7 @@ async def proxied(database_url: str) -> AsyncIterator[tuple[Proxy, str]]:
     """A proxy before a database's server, and the address of the database through it."""
     url = make_url(database_url)
     folder = url.query.get("host")
-    target = Path(str(folder)) / ".s.PGSQL.5432" if folder else url.port or 5432
+    target = Path(str(folder)) / SOCKET_NAME if folder else url.port or 5432
     async with Proxy(target) as proxy:
         rest = {name: value for name, value in url.query.items() if name not in ("host", "port")}
         through = url.set(host=HOST, port=proxy.port, query=rest)

@@ -16,6 +16,7 @@ import psycopg
 
 from curation_cli.processes import Child
 from shared.db.embedded import EmbeddedPostgres, create_database
+from shared.db.embedded_site import SOCKET_NAME
 from shared.db.log import log_identity
 from shared.db.migrate import migrate
 from shared.errors import DatabaseUnavailable
@@ -89,7 +90,7 @@ class Replicas:
 
     def back(self) -> Proxy:
         """A new proxy to PostgreSQL, to be entered while it runs."""
-        return Proxy(Path(parse_qs(urlsplit(self.url).query)["host"][0]) / ".s.PGSQL.5432")
+        return Proxy(Path(parse_qs(urlsplit(self.url).query)["host"][0]) / SOCKET_NAME)
 
     async def kill(self, replica: Replica) -> None:
         """Ends a service as a machine that loses its power does."""

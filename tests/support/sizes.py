@@ -9,8 +9,7 @@ from shared.db.engine import Connection
 
 _TABLES = """
 SELECT coalesce(parent.relname, c.relname) AS name, sum(pg_table_size(c.oid))::bigint,
-       sum(pg_indexes_size(c.oid))::bigint, sum((t.x).tuple_count)::bigint, sum((t.x).tuple_len)::bigint,
-       sum((t.x).dead_tuple_len)::bigint
+       sum(pg_indexes_size(c.oid))::bigint, sum((t.x).tuple_count)::bigint, sum((t.x).tuple_len)::bigint
 FROM pg_class c
 LEFT JOIN pg_inherits i ON i.inhrelid = c.oid LEFT JOIN pg_class parent ON parent.oid = i.inhparent
 CROSS JOIN LATERAL (SELECT pgstattuple(c.oid::regclass) AS x) t
@@ -27,7 +26,6 @@ class Size:
     rows: int
     """How many there are that somebody may see."""
     row_bytes: int
-    dead_bytes: int
 
     @property
     def bloat(self) -> float:

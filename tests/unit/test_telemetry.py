@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Iterator
 from typing import Literal
 
 import pytest
@@ -12,13 +11,7 @@ import pytest
 from shared.secrets import Secrets
 from shared.telemetry import configure_logging
 
-
-@pytest.fixture(autouse=True)
-def logging_as_before() -> Iterator[None]:
-    root = logging.getLogger()
-    before = root.handlers[:], root.level
-    yield
-    root.handlers[:], root.level = before
+pytestmark = pytest.mark.usefixtures("logging_as_before")
 
 
 def test_a_line_for_machines_has_what_was_given_and_the_error(capsys: pytest.CaptureFixture[str]) -> None:
