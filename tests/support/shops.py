@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+import pytest
 from sqlalchemy import Column, Connection, Integer, MetaData, Table, Text, create_engine, make_url, text
 from sqlalchemy.pool import NullPool
 
@@ -25,6 +26,15 @@ def shops(schema: str | None = None) -> Workflow:
         queue=QUEUE,
         enricher="tests.nowhere:enrich",
     )
+
+
+@contextmanager
+def not_waiting() -> Iterator[None]:
+    """Migrating gives up a lock that somebody holds at once, not after seconds."""
+    with pytest.MonkeyPatch.context() as patch:
+        for module in ("migrate", "partitions"):
+            patch.setattr(f"shared.db.{module}.LOCK_TIMEOUT", "SET LOCAL lock_timeout = '0.2s'")
+        yield
 
 
 @contextmanager
