@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from itertools import accumulate
 from typing import Any
 
-from sqlalchemy import ColumnElement, func, select
+from sqlalchemy import ColumnElement, Select, func, select
 from sqlalchemy.ext.asyncio import AsyncConnection as CoreConnection
 
 from curation.v1 import curation_pb2 as pb
@@ -73,18 +73,25 @@ async def list_items(
 ) -> Page:
     """One page of items, which `read` makes of rows of the source table, by column name."""
     places = [column.field.column.label(f"place {n}") for n, column in enumerate(query.order)]
-    # The places once more: an enum is ordered as its text, and a data column may be called like a word of the item.
-    statement = select(query.items.source, *places).where(query.condition)
-    if query.start is not None:
-        statement = statement.where(after(query.order, query.start))
-    statement = statement.order_by(*order_clauses(query.order)).limit(query.page_size + 1)
-    found = [row._asdict() for row in await connection.execute(statement)]
+    found = [row._asdict() for row in await connection.execute(page_statement(query, places))]
     items = _fitting([read(row) for row in found[: query.page_size]])
     if len(items) == len(found):
         return Page(items, "")
     values = [found[len(items) - 1][place.name] for place in places]
     kinds = [column.field.kind for column in query.order]
     return Page(items, write_page_token(query.query, kinds, values))
+
+
+def page_statement(query: ItemsQuery, places: Sequence[ColumnElement[Any]]) -> Select[Any]:
+    """The rows of a page and one more, each with its places in the order.
+
+    The places stand there once more: an enum is ordered as its text, and a data column may be called like a word of
+    the item.
+    """
+    statement = select(query.items.source, *places).where(query.condition)
+    if query.start is not None:
+        statement = statement.where(after(query.order, query.start))
+    return statement.order_by(*order_clauses(query.order)).limit(query.page_size + 1)
 
 
 def _fitting(items: Sequence[pb.Item]) -> Sequence[pb.Item]:

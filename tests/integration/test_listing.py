@@ -19,7 +19,7 @@ from curation.v1 import curation_pb2 as pb
 from curation_service.convert import item_reader
 from curation_service.fields import item_table
 from curation_service.filters import compile_filter, to_driver_sql
-from curation_service.listing import count_items, list_items
+from curation_service.listing import count_items, list_items, page_statement
 from curation_service.page_tokens import _digest, read_page_token
 from curation_service.requests import read_list_items
 from shared.db.claim import claim
@@ -217,12 +217,12 @@ async def test_a_missing_value_counts_as_the_greatest(database: Database) -> Non
 async def test_the_next_page_by_key_is_a_range_of_the_primary_key(database: Database) -> None:
     _, token = await page(database, page_size=2)
     query = read_list_items(pb.ListItemsRequest(resource="parcels", page_size=2, page_token=token), REGISTRY)
-    async with database.transaction() as connection:
-        await connection.execute("SET LOCAL enable_seqscan = off")
-        await connection.execute("SET LOCAL enable_bitmapscan = off")
-        assert query.start is not None
-        statement = "EXPLAIN SELECT * FROM parcels AS s WHERE s.id > %s ORDER BY s.id LIMIT 3"
-        plan = "\n".join(row[0] for row in await (await connection.execute(statement, query.start)).fetchall())
+    async with database.core() as connection:
+        await connection.exec_driver_sql("SET LOCAL enable_seqscan = off")
+        await connection.exec_driver_sql("SET LOCAL enable_bitmapscan = off")
+        statement = page_statement(query, []).compile(dialect=connection.dialect)
+        explained = await connection.exec_driver_sql(f"EXPLAIN {statement}", statement.params)
+        plan = "\n".join(explained.scalars())
     assert "Index Cond: (id > " in plan
     assert "Sort" not in plan
 
