@@ -7,6 +7,8 @@ import logging
 import os
 import sys
 import threading
+from collections.abc import Set as AbstractSet
+from functools import partial
 
 from enrichment_worker.app import run_worker
 from enrichment_worker.settings import WorkerSettings
@@ -26,12 +28,12 @@ def run(settings: WorkerSettings) -> None:
 
 
 async def _run(settings: WorkerSettings) -> None:
-    died_of = None
+    died_of, others = None, frozenset(threading.enumerate())
     try:
         await run_worker(settings, load_registry(), dict(os.environ))
     except Exception as error:  # noqa: BLE001 - raised below, unless that would never be seen
         died_of = error
-    if await _is_something_left():
+    if await _is_something_left(others):
         # It would be waited for, for ever.
         log.error("ends with enrichers that do not end%s", f": {died_of}" if died_of else "")
         logging.shutdown()
@@ -40,19 +42,19 @@ async def _run(settings: WorkerSettings) -> None:
         raise died_of
 
 
-async def _is_something_left() -> bool:
-    """Whether a task does not heed its cancellation, or a thread does not end."""
+async def _is_something_left(others: AbstractSet[threading.Thread]) -> bool:
+    """Whether a task does not heed its cancellation, or a thread does not end, those apart that were there before."""
     tasks = asyncio.all_tasks() - {asyncio.current_task()}
     for task in tasks:
         task.cancel()
     ending = asyncio.create_task(asyncio.get_running_loop().shutdown_default_executor())
-    joined = in_own_thread(_join_threads, name="the last threads")
+    joined = in_own_thread(partial(_join_threads, others), name="the last threads")
     return bool((await asyncio.wait({*tasks, ending, joined}, timeout=LEFT_OVER_S))[1])
 
 
-def _join_threads() -> None:
-    for thread in threading.enumerate():
-        if not thread.daemon and thread is not threading.main_thread():
+def _join_threads(others: AbstractSet[threading.Thread]) -> None:
+    for thread in set(threading.enumerate()) - others:
+        if not thread.daemon:
             thread.join()
 
 
