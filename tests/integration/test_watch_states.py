@@ -11,7 +11,8 @@ import pytest
 from curation.v1 import curation_pb2 as pb
 from curation_client.aio import CurationClient
 from shared.db.log import append_state
-from tests.integration.test_watch import Response, Stream, key, update
+from tests.integration.test_watch import Response, Stream, update
+from tests.support.batches import parcel_id as key
 from tests.support.service import RunningService, add_parcels
 
 SELECTIONS: list[dict[str, Any]] = [
