@@ -5,9 +5,11 @@ Claimers stop first, runners end what is in flight, completers commit it, and on
 
 from __future__ import annotations
 
+import asyncio
 import gc
 import platform
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from functools import partial
@@ -49,6 +51,8 @@ from shared.workflow import Workflow
 random = SystemRandom().random
 ANSWER_S_MIN = 5.0
 """PostgreSQL gets so long for an answer at least; the longer a worker may be silent, the longer."""
+THREADS_SPARE = 32
+"""More threads of the event loop than attempts, which may each use one: names are looked up in them, too."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -78,6 +82,7 @@ async def run_worker(settings: WorkerSettings, registry: Registry, environment: 
         EnrichersStuck: too many enrichers do not end.
     """
     workflows = chosen(settings, registry)
+    asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(_concurrency(workflows) + THREADS_SPARE))
     ready = DatabaseReady(url=settings.database_url, workflows=workflows, timeout_s=settings.start_timeout_s)
     async with AsyncExitStack() as stack:
         means = await open_means(stack, settings, workflows, environment, Probe())
@@ -113,17 +118,22 @@ async def open_means(
             options=options,
         )
 
-    connections_max = sum(workflow.limits.concurrency for workflow in workflows)
+    http = http_client(connections_max=_concurrency(workflows), version=version("curation"))
     return Means(
         claims=await stack.enter_async_context(pinned("claiming")),
         few_claims=await stack.enter_async_context(pinned("claiming few", options=PLANNED_ONCE)),
         completions=[await stack.enter_async_context(pinned("completing")) for _ in range(settings.commits_at_once)],
         # A beat that hangs must leave time for another one.
         pulse=partial(pinned, "beating", max(ANSWER_S_MIN, settings.expiry_s / 4)),
-        http=await stack.enter_async_context(http_client(connections_max=connections_max, version=version("curation"))),
+        http=await stack.enter_async_context(http),
         environment=environment,
         probe=probe,
     )
+
+
+def _concurrency(workflows: Sequence[Workflow]) -> int:
+    """Attempts at once, of all workflows."""
+    return sum(workflow.limits.concurrency for workflow in workflows)
 
 
 def worker_parts(settings: WorkerSettings, workflows: Sequence[Workflow], means: Means) -> list[Part]:

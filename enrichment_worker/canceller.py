@@ -55,8 +55,8 @@ class Canceller(Patrol):
         async with self._pinned.transaction() as connection:
             lost = asked - await read_holds(connection, lane.workflow, [key for key, _ in asked])
         if lost:
-            count = runner.cancel_lost(lost)
-            log.info("%s: lost %s items, %s of them were running", lane.workflow.resource, len(lost), count)
+            if count := runner.cancel_lost(lost):
+                log.info("%s: lost %s items that were running", lane.workflow.resource, count)
             self._probe.mark("lost", lost)
 
 

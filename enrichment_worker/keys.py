@@ -139,14 +139,12 @@ class Keys(Part):
 
     async def _exchange(self, now_s: float) -> None:
         """Tells what is held, asks for what those who wait need, and gives back what nobody does."""
-        held = {key: state.hold_s for key, state in self._keys.items() if state.hold_s}
+        await self._tell_holds()
         asking = {key: state for key, state in self._keys.items() if state.waiting and state.ask_at_s <= now_s}
         freed = self._free(now_s)
-        if held or asking or freed:
+        if asking or freed:
             try:
                 async with self._pinned.transaction() as connection:
-                    for key in sorted(held):
-                        await postpone(connection, self.api, key, held[key])
                     taken = await self._ask(connection, asking) if asking else {}
                     if freed:
                         await keep(connection, self.api, self._session(), freed)
@@ -154,13 +152,23 @@ class Keys(Part):
                 for key in (*asking, *freed):
                     self._keys[key].is_in_doubt, self._keys[key].free_at_s = True, now_s
                 raise
-            for key in held:
-                self._keys[key].hold_s = 0.0
             for key, share in taken.items():
                 self._take(self._keys[key], *share)
             self._probe.mark("asked for keys", asking)
         for key in [key for key, state in self._keys.items() if state.is_idle and state.away_until_s <= now_s]:
             del self._keys[key]
+
+    async def _tell_holds(self) -> None:
+        """By itself: with what is asked for, keys would be locked out of order, and two workers wait for each other."""
+        held = {key: state.hold_s for key, state in self._keys.items() if state.hold_s}
+        if not held:
+            return
+        async with self._pinned.transaction() as connection:
+            for key in sorted(held):
+                await postpone(connection, self.api, key, held[key])
+        for key, told_s in held.items():
+            if self._keys[key].hold_s == told_s:  # or else it has grown meanwhile
+                self._keys[key].hold_s = 0.0
 
     def _free(self, now_s: float) -> Mapping[str, int]:
         """The slots that are still used of keys that have more. Given up at once: what is told must stay true."""

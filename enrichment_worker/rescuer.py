@@ -38,16 +38,18 @@ class Rescuer(Part):
         while not self.stopping.is_set():
             try:
                 for lane in self._lanes:
-                    await self._rescue(lane)
+                    while await self._rescue(lane) and not self.stopping.is_set():
+                        pass
                 await self.pause(about(self._expiry_s / 3, self._random))
             except DatabaseUnavailable:
                 # While PostgreSQL was away nobody could beat: give everybody the time to, or all would rescue all.
                 await self.pause(self._expiry_s)
 
-    async def _rescue(self, lane: Lane) -> None:
+    async def _rescue(self, lane: Lane) -> int:
         async with self._pinned.transaction() as connection:
             rescued = await rescue(connection, lane.workflow, lane.table)
         if rescued:
             log.warning("rescued %s items of %s from dead workers", rescued, lane.workflow.resource)
             lane.work.ring()
         self._probe.mark("rescued", rescued)
+        return rescued

@@ -108,9 +108,10 @@ class Runner(Part):
         return f"Runner of {self._lane.workflow.resource}"
 
     async def stop(self) -> None:
-        """Has all runners of the worker drain, and waits for this one."""
+        """Has all runners of the worker drain, and waits for this one. What has not begun goes back in any case."""
         self._grace.begin()
         await super().stop()
+        self.give_back()
 
     def give_back(self) -> int:
         """Releases what has not begun. Returns how many items that were."""

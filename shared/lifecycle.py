@@ -9,16 +9,21 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import signal
 from abc import ABC, abstractmethod
 from collections.abc import Coroutine, Sequence
 from contextlib import AsyncExitStack
+from functools import cache
 from types import TracebackType
 from typing import ClassVar, Self
 
 from shared.errors import Interrupted
 
 log = logging.getLogger(__name__)
+
+SIGNALS = (signal.SIGTERM, signal.SIGINT)
+"""Those that stop a process."""
 
 
 class Part(ABC):
@@ -128,7 +133,8 @@ async def run_parts(parts: Sequence[Part], *, on_ready: str) -> None:
                 part.cancel()
         asked.set()
 
-    for number in (signal.SIGTERM, signal.SIGINT):
+    _keep_from_children()
+    for number in SIGNALS:
         loop.add_signal_handler(number, on_signal)
     entered: list[Part] = []
     try:
@@ -146,8 +152,20 @@ async def run_parts(parts: Sequence[Part], *, on_ready: str) -> None:
             raise Interrupted("a second signal ended what was still draining")
         await _ended(entered)
     finally:
-        for number in (signal.SIGTERM, signal.SIGINT):
+        for number in SIGNALS:
             loop.remove_signal_handler(number)
+
+
+@cache
+def _keep_from_children() -> None:
+    """A forked process, as `multiprocessing` makes them, has our handlers: we would heed its signals, and it none."""
+
+    def forget() -> None:
+        signal.set_wakeup_fd(-1)
+        for number in SIGNALS:
+            signal.signal(number, signal.SIG_DFL)
+
+    os.register_at_fork(after_in_child=forget)
 
 
 async def _ended(parts: Sequence[Part]) -> None:

@@ -133,7 +133,7 @@ class EnrichmentContext(Protocol):
 
     @property
     def http(self) -> httpx.AsyncClient:
-        """The worker's one `httpx.AsyncClient`."""
+        """The worker's one `httpx.AsyncClient`, for all items of all workflows: headers go with a request, not here."""
 
     @property
     def settings(self) -> Mapping[str, str]:

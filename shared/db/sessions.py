@@ -23,7 +23,9 @@ from shared.table import TransitionTable
 from shared.workflow import Workflow
 
 RESCUE_SIZE_MAX = 1000
-"""Items rescued by one statement at most, of as many claims; the next call takes the next ones."""
+"""Items rescued by one statement at most; the next call takes the next ones."""
+RESCUE_CLAIMS_MAX = 50
+"""Claims that it looks at, the oldest first: at each of their items, of which there may be a thousand in each."""
 ENDED_KEPT_S = 86_400
 """A session that ended can be looked at for so long; who opens one removes those that are older."""
 
@@ -126,7 +128,7 @@ async def rescue(connection: Connection, workflow: Workflow, table: TransitionTa
     parameters = {
         "resource": workflow.resource,
         "limit": RESCUE_SIZE_MAX,
-        "claims_max": RESCUE_SIZE_MAX,
+        "claims_max": RESCUE_CLAIMS_MAX,
         "error": WORKER_LOST.message,
         "failure": WORKER_LOST.group(workflow.resource),
         "upstream": WORKER_LOST.upstream,
@@ -135,7 +137,7 @@ async def rescue(connection: Connection, workflow: Workflow, table: TransitionTa
     cursor = await connection.execute(_statement(workflow, table), parameters)
     row = await cursor.fetchone()
     assert row is not None
-    await forget_claims(connection, workflow, limit=RESCUE_SIZE_MAX)
+    await forget_claims(connection, workflow, limit=RESCUE_CLAIMS_MAX)
     return int(row[0])
 
 

@@ -79,10 +79,17 @@ async def test_a_second_sigterm_ends_at_once_and_what_ran_is_rescued(world: Worl
     assert sorted(row["lookup_attempts"] for row in rows) == [1] * 8 + [2] * 4
 
 
+async def test_as_many_attempts_as_may_run_at_once_may_each_use_a_thread(world: World, workers: WorkerSite) -> None:
+    await world.queue(*(f"meets {n}" for n in range(40)))
+    await workers.start(GADGETS_CONCURRENCY="40")
+    rows = await workers.until(completed=40)
+    assert {row["lookup_attempts"] for row in rows} == {1}
+
+
 async def test_threads_that_enrichers_leave_behind_keep_no_worker_from_stopping(
     world: World, workers: WorkerSite
 ) -> None:
-    await world.queue(*(f"lingers {n}" for n in range(40)))  # more than the event loop has threads for
+    await world.queue(*(f"lingers {n}" for n in range(40)))
     limits = {"GADGETS_CONCURRENCY": "40", "GADGETS_TIMEOUT_S": "0.1", "GADGETS_ATTEMPTS_MAX": "1"}
     worker = await workers.start(**limits)
     await workers.until(failed=40)

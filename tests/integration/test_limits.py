@@ -343,6 +343,5 @@ async def test_a_plain_function_uses_a_key_too(world: World, calls: Calls) -> No
     await world.queue(*[f"host-{n}" for n in range(5)])
     async with world.worker() as worker:
         rows = await world.ended(worker)
-        while any(lease["slots"] for lease in await world.rows("call_lease", "key")):
-            await worker.see(worker.probe.expect("asked for keys"))
+        await nobody_has_a_slot(world, worker)
     assert {row["lookup_status"] for row in rows} == {"completed"}

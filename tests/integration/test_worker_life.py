@@ -8,6 +8,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from shared.db.claim import claim
 from shared.db.embedded import EmbeddedPostgres
 from shared.db.finish import Result, finish
@@ -40,6 +42,22 @@ async def test_items_of_a_worker_that_fell_silent_are_rescued_and_completed(worl
     async with world.worker(beat_s=0.1, expiry_s=0.5) as worker:
         rows = await world.ended(worker)
     assert [row["lookup_status"] for row in rows] == ["completed", "completed"]
+
+
+@pytest.mark.parametrize("claims", [[5], [1] * 5])
+async def test_all_that_dead_workers_had_is_rescued_at_once(
+    world: World, monkeypatch: pytest.MonkeyPatch, claims: list[int]
+) -> None:
+    monkeypatch.setattr("shared.db.sessions.RESCUE_SIZE_MAX", 2)
+    monkeypatch.setattr("shared.db.sessions.RESCUE_CLAIMS_MAX", 2)
+    await world.queue("one", "two", "three", "four", "five")
+    for size in claims:
+        assert len(await silent_worker(world, size)) == size
+    async with world.transaction() as connection:
+        await connection.execute("UPDATE worker_session SET ended_at = clock_timestamp()")
+    async with world.worker(expiry_s=3600) as worker:
+        rows = await world.ended(worker)
+    assert {row["lookup_status"] for row in rows} == {"completed"}
 
 
 async def test_a_session_that_is_over_claims_nothing(world: World) -> None:

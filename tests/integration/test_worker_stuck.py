@@ -72,13 +72,15 @@ async def test_a_stuck_enricher_is_timed_out_and_its_place_given_to_others(world
 
 async def test_a_worker_with_too_many_stuck_enrichers_ends_loudly(world: World, stubborn: Stubborn) -> None:
     world.limit(concurrency=2, timeout_s=0.1)
-    await world.queue("stuck 1", "stuck 2", "stuck 3", "stuck 4")
+    await world.queue("stuck 1", "stuck 2", "stuck 3", "stuck 4", "not begun")
     try:
         async with world.worker() as worker:
             with pytest.raises(EnrichersStuck, match="4 enrichers of gadgets do not end"):
                 await worker.died()
     finally:
         stubborn.let.set()
+    *_, row = await world.gadgets()
+    assert (row["lookup_status"], row["lookup_attempts"]) == ("queued", 0), "it went back"
 
 
 async def test_a_stuck_enricher_does_not_keep_a_worker_from_stopping(world: World, stubborn: Stubborn) -> None:

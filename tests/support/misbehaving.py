@@ -33,6 +33,8 @@ workflow = replace(
         breaker_failures=None,
     ),
 )
+all_of_them = threading.Barrier(workflow.limits.concurrency)
+"""As many attempts as there may be at once."""
 
 
 async def misbehave(item: Item, context: EnrichmentContext) -> Values | None:
@@ -42,6 +44,8 @@ async def misbehave(item: Item, context: EnrichmentContext) -> Values | None:
             os.kill(os.getpid(), signal.SIGKILL)
         case ["blocks", seconds]:
             time.sleep(float(seconds))  # noqa: ASYNC251 - what no enricher should do
+        case ["meets", *_]:
+            await asyncio.to_thread(all_of_them.wait)
         case ["lingers", *_]:
             threading.Thread(target=threading.Event().wait).start()
             await asyncio.to_thread(threading.Event().wait)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+import warnings
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
@@ -214,6 +215,31 @@ async def test_a_signal_stops_the_parts_in_reverse_order() -> None:
         os.kill(os.getpid(), signal.SIGTERM)
         await task
     assert notes == ["first starts", "last starts", "last ends", "first ends"]
+
+
+def forked() -> int:
+    """A process that waits for a signal."""
+    reading, writing = os.pipe()
+    with warnings.catch_warnings(action="ignore", category=DeprecationWarning):  # that there are threads
+        child = os.fork()
+    if not child:
+        os.write(writing, b"ready")
+        signal.pause()
+        os._exit(0)
+    os.read(reading, 5)
+    for end in (reading, writing):
+        os.close(end)
+    return child
+
+
+async def test_a_signal_to_a_forked_process_ends_that_one_alone() -> None:
+    part = Loop([])
+    async with running(part):
+        child = forked()
+        os.kill(child, signal.SIGTERM)
+        _, status = await asyncio.to_thread(os.waitpid, child, 0)
+        await part.pause(0.001)
+        assert (os.waitstatus_to_exitcode(status), part.stopping.is_set()) == (-signal.SIGTERM, False)
 
 
 async def test_a_second_signal_cancels_what_still_drains() -> None:

@@ -1,0 +1,82 @@
+"""A key that its API asked to leave alone, as a worker tells the others."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import pytest
+
+from enrichment_worker.keys import Door, Keys
+from enrichment_worker.pinned import Pinned
+from shared.db.engine import Connection, Database
+from shared.db.sessions import open_session
+from shared.workflow import Limits
+from tests.support.eventually import eventually_async
+from tests.support.service import somebody_waits_for_a_lock
+
+
+@pytest.fixture
+async def database(database_url: str) -> AsyncIterator[Database]:
+    """A migrated database."""
+    async with Database(database_url) as database:
+        yield database
+
+
+@asynccontextmanager
+async def two_uses(database: Database) -> AsyncIterator[Door]:
+    """The door of a worker that uses the key `held` twice."""
+    async with database.transaction() as connection:
+        session = await open_session(connection, host="h", version="0", resources=[])
+    limits = Limits(key_concurrency=2)
+    async with Pinned(database.url, name="keys", random=lambda: 1.0, timeout_s=60) as pinned:
+        keys = Keys(api="API", limits=[limits], session=lambda: session, pinned=pinned)
+        async with keys:
+            door = Door.of(keys, limits)
+            for _ in range(2):
+                await door.enter("held", wait_s=60)
+            yield door
+
+
+async def lock_key(connection: Connection, key: str) -> None:
+    """Locks a key's schedule, which nobody else may have."""
+    await connection.execute("INSERT INTO call_schedule VALUES ('API', %s, now()) ON CONFLICT DO NOTHING", [key])
+    await connection.execute("SELECT FROM call_schedule WHERE api = 'API' AND key = %s FOR UPDATE NOWAIT", [key])
+
+
+async def held_s(connection: Connection) -> float:
+    """For how long the key `held` is, as all workers know."""
+    cursor = await connection.execute(
+        "SELECT extract(epoch FROM next_at - clock_timestamp())::float8 FROM call_schedule WHERE key = 'held'"
+    )
+    row = await cursor.fetchone()
+    assert row is not None
+    return float(row[0])
+
+
+async def test_a_key_that_is_held_is_not_locked_while_another_is_waited_for(database: Database) -> None:
+    async with two_uses(database) as door:
+        async with database.transaction() as connection:
+            await lock_key(connection, "asked")
+            door.leave("held", lasted_s=1.0, hold_s=3600.0)
+            entering = asyncio.create_task(door.enter("asked", wait_s=60))
+            await somebody_waits_for_a_lock(database)
+            assert await held_s(connection) > 60, "it was told"
+            await lock_key(connection, "held")
+        await entering
+
+
+async def test_a_hold_that_grows_while_it_is_told_is_told_again(database: Database) -> None:
+    async with two_uses(database) as door:
+        async with database.transaction() as connection:
+            await lock_key(connection, "held")
+            door.leave("held", lasted_s=1.0, hold_s=1.0)
+            await somebody_waits_for_a_lock(database)
+            door.leave("held", lasted_s=1.0, hold_s=3600.0)
+
+        async def is_held() -> bool:
+            async with database.transaction() as connection:
+                return await held_s(connection) > 60
+
+        await eventually_async(is_held)
