@@ -29,6 +29,8 @@ Trigger: TypeAlias = Literal["complete", "find_nothing", "retry", "fail", "relea
 NO_SECRETS = Secrets()
 ERROR_SIZE_MAX = 500
 """Characters of an error that are kept."""
+READ_SIZE_MAX = 8 * ERROR_SIZE_MAX
+"""Characters of one that are read: some hold all that an API answered, and would keep the event loop for minutes."""
 RETRY_AFTER_S_MAX = 3600.0
 """An API that asks for a longer wait is asked again after an hour: it may have meant it, or sent nonsense."""
 
@@ -38,7 +40,7 @@ _URL = re.compile(
     re.IGNORECASE,
 )
 _SECRET = re.compile(
-    r"(?P<name>\b(?:[\w-]*(?:key|token|secret|passw(?:or)?d|signature)|authorization)\b['\"]?\s*[=:]\s*)"
+    r"(?P<name>(?<![\w-])[\w-]*(?:key|token|secret|passw(?:or)?d|signature|authorization)\b['\"]?\s*[=:]\s*)"
     r"(?:(?:bearer|basic|token)\s+)?[^\s,;&]+",
     re.IGNORECASE,
 )
@@ -128,7 +130,7 @@ def retry_delay_s(attempt: int, limits: Limits, asked_s: float | None, random: C
 
 def clean(message: str, secrets: Secrets = NO_SECRETS) -> str:
     """Makes text fit for a curator: one line, at most 500 characters, no query string, user name, key or NUL."""
-    message = secrets.hide(message)  # before it is cut, or the start of one might stay
+    message = secrets.hide(message)[:READ_SIZE_MAX]  # not before, or the start of one might stay
     message = _URL.sub(r"\g<scheme>\g<rest>", message)
     message = _SECRET.sub(r"\g<name>***", message)
     message = _BEARER.sub(r"\g<name> ***", message)

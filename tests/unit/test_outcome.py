@@ -189,3 +189,8 @@ def test_a_message_is_one_line_of_bounded_size_that_a_database_takes() -> None:
     assert long is not None
     assert len(long) == ERROR_SIZE_MAX
     assert long.endswith("(gave up after 3 attempts)")
+
+
+@pytest.mark.parametrize("part", ["a", "a-", "key ", "http:", "key\n", "'", "bearer "])
+def test_a_message_of_any_size_is_cleaned(part: str) -> None:
+    assert clean(part * 1_000_000).startswith(part.strip())
