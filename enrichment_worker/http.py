@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from http.cookiejar import CookieJar, DefaultCookiePolicy
 
@@ -83,7 +84,12 @@ class _Stream(httpx.AsyncByteStream):
 
     def __init__(self, body: httpx.AsyncByteStream, pool: _Pool) -> None:
         self._body, self._pool = body, pool
-        self._open = True
+        self._open, self._loop = True, asyncio.get_running_loop()
+
+    def __del__(self) -> None:
+        # Left open by its enricher. In whatever thread that is found out.
+        if self._open and not self._loop.is_closed():
+            self._loop.call_soon_threadsafe(self._loop.create_task, self.aclose())
 
     async def __aiter__(self) -> AsyncIterator[bytes]:
         async for piece in self._body:

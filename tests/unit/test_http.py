@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 from collections.abc import AsyncIterator
 
 import pytest
@@ -84,4 +85,12 @@ async def test_it_is_not_an_enrichers_to_close(server: Server) -> None:
         with pytest.raises(RuntimeError):
             async with client:
                 pass
+        assert (await client.get(server.url)).text == "ok"
+
+
+async def test_an_answer_that_is_left_open_gives_its_connection_back(server: Server) -> None:
+    server.answering.set()
+    async with http_client(connections_max=1, version="1") as client:
+        await client.send(client.build_request("GET", server.url), stream=True)
+        gc.collect()
         assert (await client.get(server.url)).text == "ok"
