@@ -194,7 +194,9 @@ class Runner(Part):
             if place.until_s <= now_s:
                 self._give_up(place)
                 self._open()
-        if self._lane.stuck >= max(STUCK_MIN, self._lane.concurrency):
+        slots_max = self._lane.workflow.limits.concurrency_total
+        has_slots = slots_max is None or sum(lane.stuck for lane in self._lane.upstream.lanes) < slots_max
+        if self._lane.stuck >= max(STUCK_MIN, self._lane.concurrency) or not has_slots:
             raise EnrichersStuck(f"{self._lane.stuck} enrichers of {self._lane.workflow.resource} do not end")
 
     def _give_up(self, place: _Place, outcome: AttemptOutcome | None = None) -> None:

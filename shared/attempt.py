@@ -15,6 +15,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from shared.deadline import Deadline
+from shared.enrichment import Retry
 from shared.errors import WorkflowError
 from shared.key_use import Gate, KeyUse, KeyUses
 from shared.outcome import AttemptOutcome, classify, clean
@@ -149,7 +150,10 @@ async def _in_thread(enricher: Callable[[Item, Any], Any], item: Item, context: 
         except BaseException as error:  # noqa: BLE001 - it is raised where it is waited for
             return None, error
 
-    ended = in_own_thread(run, name=f"enricher of {item.key}")
+    try:
+        ended = in_own_thread(run, name=f"enricher of {item.key}")
+    except RuntimeError as error:
+        raise Retry("the worker could start no thread") from error
     try:
         values, error = await asyncio.shield(ended)
     except asyncio.CancelledError:

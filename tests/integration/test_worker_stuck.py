@@ -83,6 +83,17 @@ async def test_a_worker_with_too_many_stuck_enrichers_ends_loudly(world: World, 
     assert (row["lookup_status"], row["lookup_attempts"]) == ("queued", 0), "it went back"
 
 
+async def test_a_worker_whose_stuck_enrichers_have_all_slots_ends_loudly(world: World, stubborn: Stubborn) -> None:
+    world.limit(concurrency=8, concurrency_total=2, timeout_s=0.1)
+    await world.queue("stuck 1", "stuck 2", "waiting")
+    try:
+        async with world.worker() as worker:
+            with pytest.raises(EnrichersStuck, match="2 enrichers of gadgets do not end"):
+                await worker.died()
+    finally:
+        stubborn.let.set()
+
+
 async def test_a_stuck_enricher_does_not_keep_a_worker_from_stopping(world: World, stubborn: Stubborn) -> None:
     world.limit(concurrency=2)
     await world.queue("stuck")

@@ -58,6 +58,15 @@ async def test_a_plain_function_runs_in_a_thread_and_reports_progress_without_aw
     assert got.progress == (("thinking", 0.3),)
 
 
+async def test_an_item_is_tried_again_where_no_thread_can_be_started(monkeypatch: pytest.MonkeyPatch) -> None:
+    def start(_: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(threading.Thread, "start", start)
+    got = await run(lambda item, context: None)
+    assert (got.outcome.trigger, got.outcome.is_outage) == ("retry", False)
+
+
 async def test_a_cancellation_of_the_enrichers_own_does_not_pass_for_the_workers() -> None:
     async def enrich(item: Item, context: EnrichmentContext) -> Values | None:
         inner = asyncio.create_task(asyncio.Event().wait())
