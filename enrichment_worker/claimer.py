@@ -114,8 +114,8 @@ class Claimer(Part):
         """One item, of all workers, is tried while the API is down; no other one is claimed."""
         upstream, now_s = self._lane.upstream, asyncio.get_running_loop().time()
         wait_s = max(upstream.held_s, upstream.probe_at_s - now_s if upstream.is_broken else 0.0)
-        if wait_s <= 0:
-            if upstream.is_broken and self._lane.room:
+        if upstream.is_broken and wait_s <= 0:
+            if self._lane.room:
                 await self._claim(1, probe=True)
             # It has its item now, or there is none to be had, or no room.
             wait_s = about(self._poll_s, self._random)
