@@ -152,8 +152,8 @@ async def _in_thread(enricher: Callable[[Item, Any], Any], item: Item, context: 
 
     try:
         ended = in_own_thread(run, name=f"enricher of {item.key}")
-    except RuntimeError as error:
-        raise Retry("the worker could start no thread") from error
+    except RuntimeError as refused:
+        raise Retry("the worker could start no thread") from refused
     try:
         values, error = await asyncio.shield(ended)
     except asyncio.CancelledError:
