@@ -162,6 +162,20 @@ async def test_of_results_with_one_target_key_the_last_is_saved(world: World, tu
     assert [row["label"] for row in await world.details()] == [items[-1].data["name"]]
 
 
+async def test_what_is_found_later_takes_the_place_of_what_was_saved(world: World) -> None:
+    bodies = iter(({"code": "one", "label": "old", "size": 1}, {"code": "one", "label": "new"}))
+
+    async def answer(name: str) -> Reply:
+        return Reply(next(bodies))
+
+    world.api.answer = answer
+    async with world.worker() as worker:
+        for _ in range(2):
+            await world.queue("one")
+            await world.ended(worker)
+    assert await world.details() == [{"code": "one", "label": "new", "size": None}]
+
+
 async def test_nothing_found_completes_without_a_target_row(world: World) -> None:
     async def answer(name: str) -> Reply:
         return Reply(None)
