@@ -13,6 +13,7 @@ import pytest
 from shared.db.claim import claim
 from shared.db.embedded import EmbeddedPostgres
 from shared.db.finish import Result, finish
+from shared.db.log import append_progress
 from shared.db.migrate import migrate
 from shared.db.sessions import close_session, open_session, rescue
 from shared.registry import Registry
@@ -105,7 +106,8 @@ async def test_a_late_result_of_a_rescued_item_is_dropped(world: World) -> None:
     assert [row["label"] for row in await world.details()] == ["found"]
 
 
-async def test_a_late_result_is_dropped_while_another_worker_has_the_item(world: World) -> None:
+async def claimed_by_one_and_then_another(world: World) -> tuple[Item, Item]:
+    """One item, as a worker claimed it that is dead by now, and as another did that has it."""
     world.limit(backoff_s=0)  # what is rescued need not wait
     await world.queue("one")
     (late,) = await silent_worker(world, 1)
@@ -113,6 +115,20 @@ async def test_a_late_result_is_dropped_while_another_worker_has_the_item(world:
         await connection.execute("UPDATE worker_session SET ended_at = now()")
         assert await rescue(connection, world.workflow, world.table) == 1
     (held,) = await silent_worker(world, 1)
+    return late, held
+
+
+async def test_a_late_report_is_left_out_while_another_worker_has_the_item(world: World) -> None:
+    late, held = await claimed_by_one_and_then_another(world)
+    async with world.transaction() as connection:
+        reports = [(item.key, item.version, step, 0.5) for item, step in ((late, "late"), (held, "held"))]
+        await append_progress(connection, world.workflow, reports)
+    told = [event["steps"] for event in await world.rows("status_event", "position") if event["kind"] == "progress"]
+    assert told == [["held"]]
+
+
+async def test_a_late_result_is_dropped_while_another_worker_has_the_item(world: World) -> None:
+    late, held = await claimed_by_one_and_then_another(world)
     for item, label, saved in ((late, "late", 0), (held, "held", 1)):
         async with world.transaction() as connection:
             result = Result(item, "complete", values={"code": "one", "label": label})
