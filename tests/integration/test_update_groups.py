@@ -10,7 +10,6 @@ from typing import Any, TypeAlias
 from uuid import UUID, uuid4
 
 import grpc
-import psycopg
 import pytest
 from sqlalchemy import text
 
@@ -26,7 +25,7 @@ from shared.db.log import Entry, log_identity, read_history, read_log
 from shared.db.models import status_batch
 from shared.db.token import decode_token
 from shared.errands import Errands
-from shared.errors import DatabaseUnavailable, ItemsRefused, RequestIdReused
+from shared.errors import DatabaseUnavailable, ItemsRefused, RequestIdReused, TableRefused
 from shared.registry import Registry
 from shared.table import transition_table
 from tests.support.batches import everything, parcel_id, update, with_version
@@ -217,7 +216,7 @@ async def curse(database: Database, body: str) -> None:
 @pytest.mark.parametrize(
     ("condition", "told"),
     [
-        ("raise_exception", psycopg.errors.RaiseException),
+        ("raise_exception", TableRefused),
         ("deadlock_detected", DatabaseUnavailable),
         ("query_canceled", DatabaseUnavailable),
     ],
