@@ -107,7 +107,7 @@ INSERT INTO places_staging (id, external_id, code, name, city, region, country, 
 SELECT md5(n::text)::uuid, 'ChIJ' || n, n, repeat('x', 300), 'Neustadt', 'Hessen', 'DE', 50, 8, 'Europe/Berlin'
 FROM generate_series(%s::int, %s::int) AS n
 """
-PLACES_IN_ORDER = PLACES.replace("md5(n::text)", "lpad(to_hex(n), 12, '0') || substr(md5(n::text), 13)")
+PLACES_IN_ORDER = PLACES.replace("md5(n::text)", "(lpad(to_hex(n), 12, '0') || substr(md5(n::text), 13))")
 """The same under keys in the order of their numbers, as a time in front of a UUID makes them (version 7)."""
 
 
