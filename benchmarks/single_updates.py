@@ -91,7 +91,7 @@ async def main(clients: int, seconds: float, rounds: int) -> None:
 
 async def _calls(bed: Bed, clients: int, seconds: float, first: int, rows: int) -> float:
     """Calls answered in a second, for one new row after another."""
-    ids = iter(place_ids(first, first + rows - 1))
+    ids = itertools.cycle(place_ids(first, first + rows - 1))  # an echo may ask for more than there are
 
     async def call_on(channel: grpc.aio.Channel) -> int:
         service, answered = stub(channel), 0
