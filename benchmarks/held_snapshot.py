@@ -1,8 +1,8 @@
 """The drain while another transaction holds a snapshot open, so that vacuum can remove nothing: the death of queues.
 
-`python -m benchmarks.held_snapshot [--items 300000] [--rounds 3]`. The snapshot is taken before the items are queued, so
-that every version of every row since is dead and stays: three for each item. Beside it the same drain without; medians.
-Goals: at least half as fast, and as fast at the last 100,000 items as at the first.
+`python -m benchmarks.held_snapshot [--items 300000] [--rounds 3]`. The snapshot is taken before the items are queued,
+so that every version of every row since is dead and stays: three for each item. Beside it the same drain without;
+medians. Goals: at least half as fast, and as fast at the last 100,000 items as at the first.
 """
 
 from __future__ import annotations
