@@ -80,7 +80,8 @@ async def test_a_worker_with_too_many_stuck_enrichers_ends_loudly(world: World, 
     finally:
         stubborn.let.set()
     *_, row = await world.gadgets()
-    assert (row["lookup_status"], row["lookup_attempts"]) == ("queued", 0), "it went back"
+    # The last two may be given up one after the other: then there is a place for it in between.
+    assert (row["lookup_status"], row["lookup_attempts"]) in {("queued", 0), ("completed", 1)}, "it went back"
 
 
 async def test_a_worker_whose_stuck_enrichers_have_all_slots_ends_loudly(world: World, stubborn: Stubborn) -> None:
