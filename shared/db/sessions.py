@@ -25,7 +25,7 @@ from shared.workflow import Workflow
 RESCUE_SIZE_MAX = 1000
 """Items rescued by one statement at most; the next call takes the next ones."""
 RESCUE_CLAIMS_MAX = 50
-"""Claims that it looks at, the oldest first: at each of their items, of which there may be a thousand in each."""
+"""Claims that it looks at, the oldest first: at each of their items, of which there may be two thousand in each."""
 ENDED_KEPT_S = 86_400
 """A session that ended can be looked at for so long; who opens one removes those that are older."""
 

@@ -164,18 +164,11 @@ async def test_a_worker_taken_for_dead_drops_what_it_had_and_begins_a_new_sessio
 
 
 async def test_draining_completes_what_is_in_flight_and_releases_the_rest(world: World) -> None:
-    both, gate = asyncio.Barrier(3), asyncio.Event()
-
-    async def answer(name: str) -> Reply:
-        await both.wait()
-        await gate.wait()
-        return await details(name)
-
-    world.api.answer = answer
+    gate = Gate(world, calls=2)
     world.limit(concurrency=2)
     await world.queue("a", "b", "c", "d")
     async with world.worker() as worker:
-        await worker.see(both.wait())
+        await worker.see(gate.asked.wait())
         draining = worker.probe.expect("draining")
         leaving = asyncio.create_task(opened(draining, gate))
     await leaving
@@ -185,29 +178,22 @@ async def test_draining_completes_what_is_in_flight_and_releases_the_rest(world:
 
 
 async def test_of_several_resources_none_begins_anything_while_another_drains(world: World) -> None:
-    all_asked, gate = asyncio.Barrier(3), asyncio.Event()
-
-    async def answer(name: str) -> Reply:
-        await all_asked.wait()
-        await gate.wait()
-        return await details(name)
-
-    world.api.answer = answer
+    gate = Gate(world, calls=2)
     world.limit(concurrency=1)
     world.others = [replace(WIDGETS, limits=world.workflow.limits)]
     for resource in ("gadgets", "widgets"):
         await world.queue(f"{resource} 1", f"{resource} 2", resource=resource)
     async with world.worker(grace_s=25) as worker:
-        await worker.see(all_asked.wait())
+        await worker.see(gate.asked.wait())
         leaving = asyncio.create_task(opened(worker.probe.expect("draining", times=2), gate))
     await leaving
     ended = [(row["lookup_status"], row["lookup_attempts"]) for row in await world.items()]
     assert ended == [("completed", 1), ("queued", 0)] * 2
 
 
-async def opened(mark: asyncio.Future[Any], gate: asyncio.Event) -> None:
+async def opened(mark: asyncio.Future[Any], gate: Gate) -> None:
     await mark
-    gate.set()
+    gate.open.set()
 
 
 async def test_what_does_not_end_within_the_grace_is_released_without_losing_an_attempt(world: World) -> None:

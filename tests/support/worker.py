@@ -251,14 +251,17 @@ class World:
 
 
 class Gate:
-    """An API that answers once it is let."""
+    """An API that answers once it is let; `asked` is set when so many calls have come."""
 
-    def __init__(self, world: World) -> None:
+    def __init__(self, world: World, *, calls: int = 1) -> None:
         self.asked, self.open = asyncio.Event(), asyncio.Event()
+        self._to_come = calls
         world.api.answer = self._answer
 
     async def _answer(self, name: str) -> Reply:
-        self.asked.set()
+        self._to_come -= 1
+        if self._to_come <= 0:
+            self.asked.set()
         await self.open.wait()
         return await details(name)
 
