@@ -19,9 +19,11 @@ PORTION = 500_000
 OF_A_DAY = 10_000_000
 """Entries of a partition of the log."""
 INDEXES = """
-SELECT format('ALTER TABLE %%s DROP CONSTRAINT %%I', conrelid::regclass, conname),
-       format('ALTER TABLE %%s ADD CONSTRAINT %%I %%s', conrelid::regclass, conname, pg_get_constraintdef(oid))
-FROM pg_constraint WHERE conrelid = %(table)s::regclass AND contype IN ('p', 'u')
+SELECT format('ALTER TABLE %%s DROP CONSTRAINT %%I', indrelid::regclass, conname),
+       format('ALTER TABLE %%s ADD CONSTRAINT %%I %%s', indrelid::regclass, conname, pg_get_constraintdef(c.oid))
+       || coalesce(format(' WITH (%%s)', array_to_string(reloptions, ', ')), '')
+FROM pg_constraint c JOIN pg_index ON indexrelid = conindid JOIN pg_class i ON i.oid = indexrelid
+WHERE indrelid = %(table)s::regclass AND contype IN ('p', 'u')
 UNION ALL
 SELECT format('DROP INDEX %%s', indexrelid::regclass), pg_get_indexdef(indexrelid)
 FROM pg_index

@@ -3,8 +3,8 @@
 `python -m benchmarks.million [--items 1000000] [--passes 2] [--anywhere]`. Each tenth is queued as the one before has
 ended: the next ones in order of key, as a list shows them, or any. With a second pass the same items are queued once
 more. Autovacuum is on, as the table's settings say. Bloat: how much larger table and indexes are than rewritten by
-`VACUUM FULL`, which packs indexes to 90 %; as they were filled, row by row, they are packed to 70 %. Goals: the last
-tenth at 0.9 of the first, bloat below 30 %, the worker below 150 MB.
+`VACUUM FULL`, which packs them as their fillfactors say. Goals: the last tenth at 0.9 of the first, bloat below 30 %,
+the worker below 150 MB.
 """
 
 from __future__ import annotations

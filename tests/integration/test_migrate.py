@@ -13,7 +13,7 @@ from sqlalchemy.dialects.postgresql.base import ischema_names
 
 from shared.db.migrate import migrate
 from shared.db.models import Xid8, machinery
-from shared.db.storage import SETTINGS, set_storage
+from shared.db.storage import INDEX_SETTINGS, TABLE_SETTINGS, set_storage
 from shared.errors import DatabaseUnavailable, WorkflowError
 from shared.registry import Registry, load_registry
 from tests.support.shops import columns, connected, execute, not_waiting, shops
@@ -193,15 +193,28 @@ def test_a_table_with_more_columns_than_declared_is_left_as_it_is(empty_database
 
 def test_a_source_is_vacuumed_early_and_has_room_on_its_pages(empty_database_url: str) -> None:
     migrate(empty_database_url, Registry(shops()))
-    assert storage(empty_database_url, "shop") == SETTINGS
+    assert storage(empty_database_url, "shop") == TABLE_SETTINGS
     assert storage(empty_database_url, "shop_scan") == {}
+
+
+def test_indexes_over_all_rows_of_a_source_have_room_on_their_pages(empty_database_url: str) -> None:
+    migrate(empty_database_url, Registry(shops()))
+    execute(empty_database_url, 'CREATE INDEX "an author\'s" ON shop (scan_error)')
+    execute(empty_database_url, "CREATE INDEX hashed ON shop USING hash (scan_error)")
+    migrate(empty_database_url, Registry(shops()))
+    for index in ("shop_pkey", "ix_shop_status", '"an author\'s"'):
+        assert storage(empty_database_url, index) == INDEX_SETTINGS
+    for index in ("hashed", "ix_shop_scan_turn", "shop_scan_pkey"):
+        assert storage(empty_database_url, index) == {}
 
 
 def test_storage_parameters_that_the_owner_of_a_source_has_set_are_left_as_they_are(empty_database_url: str) -> None:
     migrate(empty_database_url, Registry(shops()))
     execute(empty_database_url, "ALTER TABLE shop RESET (autovacuum_vacuum_cost_delay), SET (fillfactor = 90)")
+    execute(empty_database_url, "ALTER INDEX shop_pkey SET (fillfactor = 80)")
     migrate(empty_database_url, Registry(shops()))
-    assert storage(empty_database_url, "shop") == SETTINGS | {"fillfactor": "90"}
+    assert storage(empty_database_url, "shop") == TABLE_SETTINGS | {"fillfactor": "90"}
+    assert storage(empty_database_url, "shop_pkey") == {"fillfactor": "80"}
 
 
 def test_the_partitions_of_a_source_are_vacuumed_early_too(empty_database_url: str) -> None:
@@ -211,13 +224,15 @@ def test_the_partitions_of_a_source_are_vacuumed_early_too(empty_database_url: s
         workflow.source.create(connection)
         connection.execute(text('CREATE TABLE "shop 0" PARTITION OF shop FOR VALUES WITH (MODULUS 1, REMAINDER 0)'))
     migrate(empty_database_url, Registry(workflow))
-    assert storage(empty_database_url, '"shop 0"') == SETTINGS
+    assert storage(empty_database_url, '"shop 0"') == TABLE_SETTINGS
+    assert storage(empty_database_url, '"shop 0_pkey"') == INDEX_SETTINGS
 
 
 def test_a_source_of_another_owner_keeps_its_storage_parameters(empty_database_url: str) -> None:
     migrate(empty_database_url, Registry(shops()))
-    parameters = ", ".join(SETTINGS)
+    parameters = ", ".join(TABLE_SETTINGS)
     execute(empty_database_url, f"ALTER TABLE shop RESET ({parameters})")
+    execute(empty_database_url, f"ALTER INDEX shop_pkey RESET ({', '.join(INDEX_SETTINGS)})")
     role = f"other_{uuid.uuid4().hex}"
     with connected(empty_database_url) as connection:
         connection.execute(text(f"CREATE ROLE {role}"))
@@ -226,6 +241,7 @@ def test_a_source_of_another_owner_keeps_its_storage_parameters(empty_database_u
         connection.execute(text("RESET ROLE"))
         connection.execute(text(f"DROP ROLE {role}"))
     assert storage(empty_database_url, "shop") == {}
+    assert storage(empty_database_url, "shop_pkey") == {}
 
 
 def test_a_database_that_is_not_there_is_said_to_be_unavailable(empty_database_url: str) -> None:
