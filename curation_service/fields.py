@@ -22,7 +22,6 @@ from sqlalchemy import (
     any_,
     bindparam,
     cast,
-    func,
     literal_column,
     or_,
 )
@@ -86,8 +85,7 @@ class ItemTable:
             case "queued":
                 found = or_(turn.is_not(None), run_at.is_not(None))
             case "processing":
-                claimed = func.array(claimed_keys(self.workflow).scalar_subquery())
-                found = columns[self.workflow.key.name] == any_(claimed)
+                found = columns[self.workflow.key.name] == any_(claimed_keys(self.workflow))
             case _:
                 found = and_(failure.is_not(None), run_at.is_(None))
         return and_(columns[queue.status] == literal_column(f"'{value}'"), found)

@@ -10,7 +10,7 @@ import logging
 from collections.abc import Callable
 from math import inf
 
-from enrichment_worker.lane import Lane
+from enrichment_worker.lane import CLAIM_SIZE_MAX, Lane
 from enrichment_worker.pinned import Pinned
 from enrichment_worker.quota import Portion, Quota
 from enrichment_worker.session import Session
@@ -24,9 +24,6 @@ from shared.probe import Probe
 
 log = logging.getLogger(__name__)
 
-CLAIM_SIZE_MAX = 2000
-"""One claim is made after another, and a busy worker waits for them: so many share a plan, a wait for the disk, and the
-way there and back. With three thousand a drain is no faster."""
 RESTART_S = 1.0
 """For so long a claim starts where the last one ended; then at the front, for what came back to an earlier turn."""
 RESTART_SHARE = 0.05

@@ -38,11 +38,11 @@ STOP_S = 10.0
 class FlushLimits:
     """When results are committed."""
 
-    size: int = 2000
+    size: int
     """So many results go into one transaction at most."""
-    age_s: float = 0.02
+    age_s: float
     """A result waits so long for others, while others may come."""
-    progress_s: float = 0.2
+    progress_s: float
     """Progress is written at most so often."""
 
 
@@ -55,13 +55,13 @@ class Completer(Part):
         lane: Lane,
         pinned: Sequence[Pinned],
         secrets: Secrets,
-        limits: FlushLimits | None = None,
+        limits: FlushLimits,
         probe: Probe | None = None,
     ) -> None:
         """`secrets` are struck out of what a target says of the values that it refuses."""
         super().__init__()
         self._lane, self._pinned, self._secrets = lane, pinned, secrets
-        self._limits, self._probe = limits or FlushLimits(), probe or Probe()
+        self._limits, self._probe = limits, probe or Probe()
         self._results: list[Result] = []
         self._bell, self._gathering = Bell(), asyncio.Lock()
         self._committing = 0

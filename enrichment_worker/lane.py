@@ -19,8 +19,9 @@ from shared.workflow import Item, ItemKey, Workflow
 
 AHEAD_S = 0.2
 """Items for so many seconds of work are claimed ahead: enough to hide a claim, too little to hoard slow items."""
-PORTION_MAX = 2000
-"""Room for so many items is always worth a claim."""
+CLAIM_SIZE_MAX = 2000
+"""One claim is made after another, and a busy worker waits for them: so many share a plan, a wait for the disk, and the
+way there and back. With three thousand a drain is no faster. Room for so many is so always worth a claim."""
 SAMPLE_S = 0.2
 """How often the rate of work is measured."""
 
@@ -98,7 +99,7 @@ class Lane:
     @property
     def portion(self) -> int:
         """Room for how many items is worth a claim: half of what is claimed ahead, or each item would cost one."""
-        return min(max(1, self._ahead // 2), PORTION_MAX)
+        return min(max(1, self._ahead // 2), CLAIM_SIZE_MAX)
 
     @property
     def is_busy(self) -> bool:

@@ -10,21 +10,23 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from psycopg import sql
-from sqlalchemy import Select, cast, func, literal_column, select
+from sqlalchemy import ARRAY, ColumnClause, literal_column
 
 from shared.db.engine import Connection
-from shared.db.models import status_event, worker_claim
-from shared.db.statement import item_names
+from shared.db.statement import item_names, type_name
 from shared.workflow import Item, ItemKey, Workflow
 
 OVER = sql.SQL("NOT EXISTS (SELECT FROM worker_session w WHERE w.id = {session} AND w.ended_at IS NULL)")
 """That a session is over."""
 
-_IN_HAND = sql.SQL(
+_CLAIMED = sql.SQL(
     """(SELECT * FROM {claims} WHERE resource = {resource}) c
     CROSS JOIN LATERAL (
         SELECT unnest(c.items) UNION ALL SELECT unnest(e.items) FROM status_event e WHERE e.position = c.position
-    ) claimed (key)
+    ) claimed (key)"""
+)
+_IN_HAND = sql.SQL(
+    """{claimed}
     JOIN {source} s ON s.{key} = claimed.key::{key_type} AND s.{queue} = 'processing' AND s.{worker} = c.session"""
 )
 _OWN = sql.SQL(
@@ -47,15 +49,19 @@ def in_hand(workflow: Workflow, claims: str = "worker_claim") -> sql.Composed:
 
     `claims` names what has some of them, with their columns. Keys of other workflows may be of another type.
     """
-    return _IN_HAND.format(**item_names(workflow), claims=sql.Identifier(claims))
+    return _IN_HAND.format(**item_names(workflow), claimed=_claimed(workflow, claims))
 
 
-def claimed_keys(workflow: Workflow) -> Select[tuple[ItemKey]]:
-    """For composed reads: the keys of all items that are with workers, and of some that were; some of them twice."""
-    claim, event = worker_claim.alias("c"), status_event.alias("e")
-    key = cast(func.unnest(func.coalesce(claim.c["items"], event.c["items"])), workflow.key.type)
-    claims = claim.outerjoin(event, event.c.position == claim.c.position)
-    return select(key).select_from(claims).where(claim.c.resource == literal_column(f"'{workflow.resource}'"))
+def claimed_keys(workflow: Workflow) -> ColumnClause[Sequence[ItemKey]]:
+    """For composed reads, an array: the keys of all items that are with workers, and of some that were, maybe twice."""
+    keys = sql.SQL("ARRAY(SELECT claimed.key::{} FROM {})").format(
+        type_name(workflow.key), _claimed(workflow, "worker_claim")
+    )
+    return literal_column(keys.as_string(None), ARRAY(workflow.key.type))
+
+
+def _claimed(workflow: Workflow, claims: str) -> sql.Composed:
+    return _CLAIMED.format(resource=sql.Literal(workflow.resource), claims=sql.Identifier(claims))
 
 
 async def own_items(connection: Connection, workflow: Workflow, session: int) -> Sequence[Item]:
