@@ -213,7 +213,7 @@ def test_storage_parameters_that_the_owner_of_a_source_has_set_are_left_as_they_
     execute(empty_database_url, "ALTER TABLE shop RESET (autovacuum_vacuum_cost_delay), SET (fillfactor = 90)")
     execute(empty_database_url, "ALTER INDEX shop_pkey SET (fillfactor = 80)")
     migrate(empty_database_url, Registry(shops()))
-    assert storage(empty_database_url, "shop") == TABLE_SETTINGS | {"fillfactor": "90"}
+    assert storage(empty_database_url, "shop") == {**TABLE_SETTINGS, "fillfactor": "90"}
     assert storage(empty_database_url, "shop_pkey") == {"fillfactor": "80"}
 
 
