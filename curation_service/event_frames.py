@@ -11,8 +11,8 @@ from collections.abc import Set as AbstractSet
 from typing import TypeAlias
 
 from curation.v1 import curation_pb2 as pb
-from curation_service.convert import item_part, shared_part
 from curation_service.kept import Kept
+from curation_service.messages import item_part, shared_part
 from shared.db.log import Entry
 
 EVENTS_SIZE = 1_000

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from curation.v1 import curation_pb2 as pb
-from curation_service.convert import id_text, timestamp
+from curation_service.messages import id_text, timestamp
 from shared.db.attempts import read_taken, read_underway
 from shared.db.engine import Connection
 from shared.db.queue import count_ahead

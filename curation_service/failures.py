@@ -9,9 +9,9 @@ from sqlalchemy import BigInteger, and_
 
 from curation.v1 import curation_pb2 as pb
 from curation_service.batch_request import BatchUpdate, Matching, Selection, read_call, read_selection
-from curation_service.convert import id_text, timestamp
 from curation_service.fields import item_table
 from curation_service.kinds import kind_of
+from curation_service.messages import id_text, timestamp
 from curation_service.page_tokens import read_page_token, write_page_token
 from curation_service.requests import read_batch_id, read_page_size, read_workflow
 from curation_service.violations import Violations

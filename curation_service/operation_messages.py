@@ -8,7 +8,7 @@ from datetime import timedelta
 from google.protobuf.duration_pb2 import Duration
 
 from curation.v1 import curation_pb2 as pb
-from curation_service.convert import id_text, timestamp
+from curation_service.messages import id_text, timestamp
 from curation_service.operations import WorkerView, WorkflowView
 from shared.db.workflow_states import WorkflowState
 from shared.workflow import Curation, Limits, Rate

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
 from curation.v1 import curation_pb2 as pb
-from curation_service.convert import progress_message
+from curation_service.messages import progress_message
 from shared.db.batches import Progress, read_progress
 from shared.db.engine import Database
 from shared.db.log import newest_position

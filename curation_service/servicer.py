@@ -13,18 +13,18 @@ from curation.v1 import curation_pb2_grpc as pb_grpc
 from curation_service.batch_pages import batches_token, outcomes_token, read_list_batches, read_list_outcomes
 from curation_service.batch_request import BatchRequest, BatchUpdate, read_batch_update
 from curation_service.batch_update import BatchUpdates
-from curation_service.convert import (
-    QUEUE_STATUSES,
+from curation_service.explain import explain
+from curation_service.failures import group_message, list_groups, read_list_groups, read_retry_failed
+from curation_service.listing import count_items, find_item, find_row, list_items
+from curation_service.messages import (
     answer_message,
     batch_message,
+    count_message,
     event_message,
     item_reader,
     outcome_message,
     progress_message,
 )
-from curation_service.explain import explain
-from curation_service.failures import group_message, list_groups, read_list_groups, read_retry_failed
-from curation_service.listing import PairCount, count_items, find_item, find_row, list_items
 from curation_service.operation_messages import state_message, worker_message, workflow_message
 from curation_service.operation_requests import (
     read_list_workers,
@@ -96,7 +96,7 @@ class Servicer(pb_grpc.CurationServiceServicer):
             page = await list_items(connection, query, read)
             counts = await count_items(connection, query.items, query.condition) if request.with_counts else []
         return pb.ListItemsResponse(
-            items=page.items, next_page_token=page.next_page_token, counts=map(_count_message, counts)
+            items=page.items, next_page_token=page.next_page_token, counts=map(count_message, counts)
         )
 
     async def GetItem(self, request: pb.GetItemRequest, context: Context) -> pb.GetItemResponse:
@@ -112,7 +112,7 @@ class Servicer(pb_grpc.CurationServiceServicer):
         query = read_count_items(request, self._registry)
         async with self._reads.core() as connection:
             counts = await count_items(connection, query.items, query.condition)
-        return pb.CountItemsResponse(counts=map(_count_message, counts))
+        return pb.CountItemsResponse(counts=map(count_message, counts))
 
     async def GetBatch(self, request: pb.GetBatchRequest, context: Context) -> pb.GetBatchResponse:
         """One batch, and how far its items have come."""
@@ -202,7 +202,3 @@ class Servicer(pb_grpc.CurationServiceServicer):
 
     async def _read(self, read: Callable[..., BatchUpdate], request: BatchRequest) -> BatchUpdate:
         return await read_aside(partial(read, request, self._registry, items_max=self._items_max), request)
-
-
-def _count_message(count: PairCount) -> pb.StatusCount:
-    return pb.StatusCount(status=count.status, queue_status=QUEUE_STATUSES[count.queue_status], count=count.count)

@@ -21,9 +21,9 @@ from sqlalchemy import ARRAY, ColumnElement, Row, any_, bindparam, cast, func, o
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from curation.v1 import curation_pb2 as pb
-from curation_service.convert import item_reader
 from curation_service.event_frames import MESSAGE_BYTES
 from curation_service.fields import item_table
+from curation_service.messages import item_reader
 from curation_service.watch_request import WatchRequest
 from shared.db.engine import Database, driver_connection
 from shared.db.log import newest_position

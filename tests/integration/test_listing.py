@@ -16,10 +16,10 @@ import pytest_asyncio
 from psycopg import sql
 
 from curation.v1 import curation_pb2 as pb
-from curation_service.convert import item_reader
 from curation_service.fields import item_table
 from curation_service.filters import compile_filter, to_driver_sql
 from curation_service.listing import count_items, list_items, page_statement
+from curation_service.messages import item_reader
 from curation_service.page_tokens import _digest, read_page_token
 from curation_service.requests import read_list_items
 from shared.db.claim import claim

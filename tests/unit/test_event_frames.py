@@ -7,8 +7,8 @@ import tracemalloc
 import pytest
 
 from curation.v1 import curation_pb2 as pb
-from curation_service.convert import event_message
 from curation_service.event_frames import EVENTS_SIZE, KEPT_BYTES, EventFrames, event_messages
+from curation_service.messages import event_message
 from tests.support.entries import entry
 
 MEMORY = 1.2

@@ -1,57 +1,56 @@
-"""Turns what the database says into messages, and the words of the enums back and forth.
-
-JSON has one kind of number, a double: whole numbers beyond 2^53 and exact decimals go out as text, so that no digit
-is lost on the way to a browser.
-"""
+"""Turns what the database says of items, events and batches into messages."""
 
 from __future__ import annotations
 
-import math
-from base64 import b64encode
 from collections.abc import Callable, Mapping
-from datetime import date, datetime, time
-from enum import Enum
+from datetime import datetime
 from typing import Any, TypeVar
 
-from google.protobuf.struct_pb2 import NULL_VALUE, ListValue, Struct, Value
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from curation.v1 import curation_pb2 as pb
 from curation_service.batch_pages import outcomes_token
 from curation_service.batch_request import WEIGHTS, BatchUpdate
 from curation_service.batch_update import BatchAnswer
+from curation_service.json_values import to_struct
+from curation_service.listing import PairCount
 from shared.db.batches import Batch, Progress
-from shared.db.jsonb import to_jsonb
 from shared.db.log import Entry
 from shared.errors import Outcome
+from shared.machine import (
+    COMPLETED,
+    FAILED,
+    FOUND,
+    ILLEGAL_TRANSITION,
+    IN_FLIGHT,
+    NONE,
+    NOTHING_FOUND,
+    PROCESSING,
+    QUEUED,
+    UNCHANGED,
+)
 from shared.workflow import Workflow
-
-EXACT_MAX = 1 << 53
-"""The whole numbers up to here are all doubles."""
-DEPTH_MAX = 25
-"""Levels of JSON in a message: each takes three or four of the hundred that protobuf reads."""
 
 QUEUE_STATUSES: Mapping[str | None, pb.QueueStatus] = {
     None: pb.QUEUE_STATUS_NONE,
-    "none": pb.QUEUE_STATUS_NONE,
-    "queued": pb.QUEUE_STATUS_QUEUED,
-    "processing": pb.QUEUE_STATUS_PROCESSING,
-    "completed": pb.QUEUE_STATUS_COMPLETED,
-    "failed": pb.QUEUE_STATUS_FAILED,
+    NONE: pb.QUEUE_STATUS_NONE,
+    QUEUED: pb.QUEUE_STATUS_QUEUED,
+    PROCESSING: pb.QUEUE_STATUS_PROCESSING,
+    COMPLETED: pb.QUEUE_STATUS_COMPLETED,
+    FAILED: pb.QUEUE_STATUS_FAILED,
 }
 RESULTS: Mapping[str | None, pb.EnrichmentResult] = {
     None: pb.ENRICHMENT_RESULT_UNSPECIFIED,
-    "found": pb.ENRICHMENT_RESULT_FOUND,
-    "nothing_found": pb.ENRICHMENT_RESULT_NOTHING_FOUND,
+    FOUND: pb.ENRICHMENT_RESULT_FOUND,
+    NOTHING_FOUND: pb.ENRICHMENT_RESULT_NOTHING_FOUND,
 }
 OUTCOME_REASONS: Mapping[str, pb.OutcomeReason] = {
-    "unchanged": pb.OUTCOME_REASON_UNCHANGED,
+    UNCHANGED: pb.OUTCOME_REASON_UNCHANGED,
     "not_found": pb.OUTCOME_REASON_NOT_FOUND,
-    "illegal_transition": pb.OUTCOME_REASON_ILLEGAL_TRANSITION,
-    "in_flight": pb.OUTCOME_REASON_IN_FLIGHT,
+    ILLEGAL_TRANSITION: pb.OUTCOME_REASON_ILLEGAL_TRANSITION,
+    IN_FLIGHT: pb.OUTCOME_REASON_IN_FLIGHT,
     "stale_version": pb.OUTCOME_REASON_STALE_VERSION,
 }
-
 
 AnswerT = TypeVar("AnswerT", pb.BatchUpdateStatusResponse, pb.RetryFailedResponse)
 
@@ -172,6 +171,11 @@ def progress_message(batch: int, progress: Progress) -> pb.BatchProgress:
     )
 
 
+def count_message(count: PairCount) -> pb.StatusCount:
+    """How many items are in one pair of statuses."""
+    return pb.StatusCount(status=count.status, queue_status=QUEUE_STATUSES[count.queue_status], count=count.count)
+
+
 def outcome_message(outcome: Outcome) -> pb.Outcome:
     """An item that a batch left unchanged."""
     return pb.Outcome(
@@ -200,50 +204,3 @@ def timestamp(moment: datetime | None) -> Timestamp | None:
     message = Timestamp()
     message.FromDatetime(moment)
     return message
-
-
-def to_struct(values: Mapping[str, Any], *, depth_max: int = DEPTH_MAX) -> Struct:
-    """Values by name as JSON; what is deeper than this, as its text."""
-    return Struct(fields={name: _value(value, depth_max) for name, value in values.items()})
-
-
-def _value(value: Any, depth_max: int) -> Value:
-    match value:
-        case str() if not isinstance(value, Enum):
-            return Value(string_value=value)
-        case None:
-            return Value(null_value=NULL_VALUE)
-        case bool():
-            return Value(bool_value=value)
-        case int() if -EXACT_MAX <= value <= EXACT_MAX:
-            return Value(number_value=value)
-        case float() if math.isfinite(value):
-            return Value(number_value=value)
-        case Mapping() | list() | tuple() | set() | frozenset() if depth_max <= 0:
-            return Value(string_value=_as_json(value))
-        case Mapping():
-            inner = {str(name): inner for name, inner in value.items()}
-            return Value(struct_value=to_struct(inner, depth_max=depth_max - 1))
-        case list() | tuple() | set() | frozenset():
-            return Value(list_value=ListValue(values=[_value(inner, depth_max - 1) for inner in value]))
-        case _:
-            return Value(string_value=_as_text(value))
-
-
-def _as_json(value: Any) -> str:
-    try:
-        return to_jsonb(value).decode()
-    except (TypeError, RecursionError):
-        return "…"
-
-
-def _as_text(value: Any) -> str:
-    match value:
-        case Enum():
-            return str(value.value)
-        case datetime() | date() | time():
-            return value.isoformat()
-        case bytes() | bytearray() | memoryview():
-            return b64encode(value).decode()
-        case _:
-            return str(value)
