@@ -12,11 +12,12 @@ from itertools import accumulate
 from typing import Any
 
 from sqlalchemy import ColumnElement, Select, func, select
-from sqlalchemy.ext.asyncio import AsyncConnection as CoreConnection
+from sqlalchemy.ext.asyncio import AsyncConnection
 
 from curation.v1 import curation_pb2 as pb
 from curation_service.fields import ItemTable, item_table
-from curation_service.ordering import Order, after, order_clauses
+from curation_service.item_requests import ItemsQuery
+from curation_service.ordering import after, order_clauses
 from curation_service.page_tokens import write_page_token
 from shared.db.engine import driver_connection
 from shared.db.log import Entry, read_history
@@ -25,20 +26,6 @@ from shared.workflow import ItemKey, Workflow
 
 PAGE_BYTES = 3 << 20
 """Of the items of a page, unless one alone is larger: any client takes messages of 4 MB."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ItemsQuery:
-    """A page of items as it was asked for; checked."""
-
-    items: ItemTable
-    condition: ColumnElement[bool]
-    order: Order
-    start: tuple[Any, ...] | None
-    """The order's values of the last item of the page before."""
-    page_size: int
-    query: tuple[str, ...]
-    """What a page token belongs to."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +56,7 @@ class PairCount:
 
 
 async def list_items(
-    connection: CoreConnection, query: ItemsQuery, read: Callable[[Mapping[str, Any]], pb.Item]
+    connection: AsyncConnection, query: ItemsQuery, read: Callable[[Mapping[str, Any]], pb.Item]
 ) -> Page:
     """One page of items, which `read` makes of rows of the source table, by column name."""
     places = [column.field.column.label(f"place {n}") for n, column in enumerate(query.order)]
@@ -79,7 +66,7 @@ async def list_items(
         return Page(items, "")
     values = [found[len(items) - 1][place.name] for place in places]
     kinds = [column.field.kind for column in query.order]
-    return Page(items, write_page_token(query.query, kinds, values))
+    return Page(items, write_page_token(query.scope, kinds, values))
 
 
 def page_statement(query: ItemsQuery, places: Sequence[ColumnElement[Any]]) -> Select[Any]:
@@ -100,7 +87,7 @@ def _fitting(items: Sequence[pb.Item]) -> Sequence[pb.Item]:
     return items[: max(count, 1)]
 
 
-async def count_items(connection: CoreConnection, items: ItemTable, condition: ColumnElement[bool]) -> list[PairCount]:
+async def count_items(connection: AsyncConnection, items: ItemTable, condition: ColumnElement[bool]) -> list[PairCount]:
     """How many items match, by status and queue status."""
     status, queue_status = items.fields["status"].column, items.fields["queue_status"].column
     statement = (
@@ -112,7 +99,7 @@ async def count_items(connection: CoreConnection, items: ItemTable, condition: C
     return [PairCount(*row) for row in await connection.execute(statement)]
 
 
-async def find_item(connection: CoreConnection, workflow: Workflow, key: ItemKey, *, history_size: int) -> Found:
+async def find_item(connection: AsyncConnection, workflow: Workflow, key: ItemKey, *, history_size: int) -> Found:
     """One item with its history. Raises `UnknownItem`."""
     row = await find_row(connection, workflow, key)
     driver, last = await driver_connection(connection), row[workflow.queue.event]
@@ -120,7 +107,7 @@ async def find_item(connection: CoreConnection, workflow: Workflow, key: ItemKey
     return Found(row, history)
 
 
-async def find_row(connection: CoreConnection, workflow: Workflow, key: ItemKey) -> Mapping[str, Any]:
+async def find_row(connection: AsyncConnection, workflow: Workflow, key: ItemKey) -> Mapping[str, Any]:
     """One item, by column name. Raises `UnknownItem`."""
     items = item_table(workflow)
     found = (await connection.execute(select(items.source).where(items.fields["id"].column == key))).one_or_none()

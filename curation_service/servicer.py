@@ -15,6 +15,7 @@ from curation_service.batch_request import BatchRequest, BatchUpdate, read_batch
 from curation_service.batch_update import BatchUpdates
 from curation_service.explain import explain
 from curation_service.failures import group_message, list_groups, read_list_groups, read_retry_failed
+from curation_service.item_requests import read_count_items, read_explain_item, read_get_item, read_list_items
 from curation_service.listing import count_items, find_item, find_row, list_items
 from curation_service.messages import (
     answer_message,
@@ -34,15 +35,7 @@ from curation_service.operation_requests import (
     workflows_token,
 )
 from curation_service.operations import Operations
-from curation_service.requests import (
-    read_aside,
-    read_batch_id,
-    read_count_items,
-    read_explain_item,
-    read_get_item,
-    read_list_items,
-    read_workflow,
-)
+from curation_service.requests import read_batch_id, read_off_loop, read_workflow
 from curation_service.watch import Watch
 from shared.db.batches import get_batch, list_batches, list_outcomes, read_progress
 from shared.db.engine import Database, driver_connection
@@ -201,4 +194,4 @@ class Servicer(pb_grpc.CurationServiceServicer):
         return pb.ListWorkersResponse(workers=map(worker_message, views), next_page_token=token)
 
     async def _read(self, read: Callable[..., BatchUpdate], request: BatchRequest) -> BatchUpdate:
-        return await read_aside(partial(read, request, self._registry, items_max=self._items_max), request)
+        return await read_off_loop(partial(read, request, self._registry, items_max=self._items_max), request)

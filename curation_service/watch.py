@@ -19,7 +19,7 @@ from curation_service.event_frames import EventFrames, Frame, event_messages, wi
 from curation_service.fanout import Fanout, Waiter
 from curation_service.matches import Matches
 from curation_service.progress import Meters, ProgressTurns
-from curation_service.requests import read_aside
+from curation_service.requests import read_off_loop
 from curation_service.snapshot import Snapshots, Visible
 from curation_service.states import States
 from curation_service.watch_request import WatchRequest, read_watch
@@ -72,7 +72,7 @@ class Watch:
             DatabaseUnavailable: it could not be asked.
         """
         read = partial(read_watch, request, self._registry, log=self._tail.log_id, items_max=self._items_max)
-        watch = await read_aside(read, request)
+        watch = await read_off_loop(read, request)
         with self._meters.watching(watch.batch) as turns, self._fanout.waiting(watch) as waiter:
             if turns is not None:
                 await turns.check()

@@ -18,10 +18,10 @@ from psycopg import sql
 from curation.v1 import curation_pb2 as pb
 from curation_service.fields import item_table
 from curation_service.filters import compile_filter, to_driver_sql
+from curation_service.item_requests import read_list_items
 from curation_service.listing import count_items, list_items, page_statement
 from curation_service.messages import item_reader
 from curation_service.page_tokens import _digest, read_page_token
-from curation_service.requests import read_list_items
 from shared.db.claim import claim
 from shared.db.engine import Database
 from shared.db.finish import Result, finish
@@ -157,9 +157,9 @@ async def test_a_filter_matches_what_it_says(database: Database) -> None:
 def test_a_forged_token_with_half_a_surrogate_pair_is_none() -> None:
     query = read_list_items(pb.ListItemsRequest(resource="parcels", order_by="name"), REGISTRY)
     body = json.dumps(["\ud800", str(uuid.UUID(int=1))]).encode()
-    token = urlsafe_b64encode(_digest(query.query, body) + body).decode().rstrip("=")
+    token = urlsafe_b64encode(_digest(query.scope, body) + body).decode().rstrip("=")
     with pytest.raises(InvalidRequest, match="page_token"):
-        read_page_token(token, query.query, [column.field.kind for column in query.order])
+        read_page_token(token, query.scope, [column.field.kind for column in query.order])
 
 
 async def test_what_is_with_a_worker_is_found_by_its_claim_for_as_long_as_it_is(database: Database) -> None:

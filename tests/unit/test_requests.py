@@ -10,7 +10,8 @@ import pytest
 
 from curation.v1 import curation_pb2 as pb
 from curation_service.batch_request import BatchUpdate, Keys, Matching, read_batch_update
-from curation_service.requests import read_batch_id, read_get_item, read_list_items
+from curation_service.item_requests import read_get_item, read_list_items
+from curation_service.requests import read_batch_id
 from curation_service.violations import VIOLATIONS_MAX
 from shared.errors import InvalidRequest, UnknownBatch, UnknownResource
 from shared.registry import Registry
