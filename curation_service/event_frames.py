@@ -11,7 +11,7 @@ from collections.abc import Set as AbstractSet
 from typing import TypeAlias
 
 from curation.v1 import curation_pb2 as pb
-from curation_service.kept import Kept
+from curation_service.cache import LruCache
 from curation_service.messages import item_part, shared_part
 from shared.db.log import Entry
 
@@ -19,15 +19,15 @@ EVENTS_SIZE = 1_000
 """Events of a message, at most: some 100 kB, and a millisecond or two to make them in."""
 MESSAGE_BYTES = 1 << 20
 """Of a message, at most, unless one run is more: clients take 4 MB by default."""
-KEPT_BYTES = 16 << 20
-"""Of all that is kept for the next watcher."""
-FRAME_BYTES = 300
-"""What a kept frame takes beside its own bytes: more than the bytes of a single event."""
+CACHE_BYTES_MAX = 16 << 20
+"""Of all frames that are cached for other watchers."""
+FRAME_OVERHEAD_BYTES = 300
+"""What a cached frame takes beside its own bytes: more than the bytes of a single event."""
 
 SEARCHED_MAX = 20
 """Items of an entry that are searched anew by each watcher; above, where each item stands is noted once for all."""
-PLACES_KEPT = 200_000
-"""Items of which that is kept, some 150 bytes each."""
+PLACES_MAX = 200_000
+"""Items of which that is cached, some 150 bytes each."""
 
 Indexes: TypeAlias = Mapping[tuple[int, int], Sequence[int]]
 """Places in an entry's sequences, by its position and part."""
@@ -36,15 +36,17 @@ Frame: TypeAlias = tuple[bytes, int]
 
 
 class EventFrames:
-    """Makes frames, and keeps the newest asked for."""
+    """Makes frames, and caches them."""
 
     def __init__(self) -> None:
-        self._frames = Kept[tuple[int, int, int, int], bytes](KEPT_BYTES, lambda frame: len(frame) + FRAME_BYTES)
-        self._places = Kept[tuple[int, int], Mapping[str, int]](PLACES_KEPT, len)
+        self._frames = LruCache[tuple[int, int, int, int], bytes](
+            CACHE_BYTES_MAX, lambda frame: len(frame) + FRAME_OVERHEAD_BYTES
+        )
+        self._places = LruCache[tuple[int, int], Mapping[str, int]](PLACES_MAX, len)
 
     @property
-    def kept_bytes(self) -> int:
-        """Of all frames that are kept."""
+    def cached_bytes(self) -> int:
+        """Of all frames in the cache."""
         return self._frames.size
 
     def all_of(self, entries: Iterable[Entry]) -> Iterator[Frame]:
@@ -74,7 +76,7 @@ class EventFrames:
         places = self._places.get(key)
         if places is None:
             places = {item: index for index, item in enumerate(entry.items)}
-            self._places.keep(key, places)
+            self._places.put(key, places)
         return places
 
     def _frame(self, entry: Entry, start: int, end: int) -> bytes:
@@ -82,7 +84,7 @@ class EventFrames:
         frame = self._frames.get(key)
         if frame is None:
             frame = _made(entry, start, end)
-            self._frames.keep(key, frame)
+            self._frames.put(key, frame)
         return frame
 
 

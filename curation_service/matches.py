@@ -18,29 +18,29 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from sqlalchemy.sql.visitors import replacement_traverse
 
 from curation_service.fields import item_table
-from curation_service.kept import Kept
+from curation_service.cache import LruCache
 from curation_service.watch_request import WatchRequest
 from shared.db.engine import Database
 from shared.db.log import Entry
 from shared.errands import Errands
 
-ANSWERS_KEPT = 200_000
-"""Indexes that are kept for the next watcher, in answers of one entry and one filter each."""
-ANSWER_SIZE = 10
-"""What keeping an answer takes beside them."""
+CACHE_SIZE_MAX = 200_000
+"""Indexes that are cached, in answers of one entry and one filter each."""
+ANSWER_OVERHEAD = 10
+"""What an answer takes beside its indexes, in indexes."""
 
-Place = tuple[str, str, int, int]
-"""Resource, filter, position and part."""
+Question = tuple[str, str, int, int]
+"""Resource and filter; position and part of an entry."""
 Moves = tuple[tuple[str, str | None], tuple[str, str | None]]
 """Status and queue status, before and after."""
 
 
 class Matches:
-    """Asks the database, and keeps the newest answers."""
+    """Asks the database, and caches the answers."""
 
     def __init__(self, *, database: Database, errands: Errands) -> None:
         self._database, self._errands = database, errands
-        self._answers = Kept[Place, Sequence[int]](ANSWERS_KEPT, lambda answer: len(answer) + ANSWER_SIZE)
+        self._answers = LruCache[Question, Sequence[int]](CACHE_SIZE_MAX, lambda answer: len(answer) + ANSWER_OVERHEAD)
         self._asking: WeakValueDictionary[tuple[str, str], asyncio.Lock] = WeakValueDictionary()
 
     async def of(self, watch: WatchRequest, entries: Sequence[Entry]) -> Mapping[tuple[int, int], Sequence[int]]:
@@ -54,7 +54,7 @@ class Matches:
                 for entry, matching in await self._errands.run(lambda: self._ask(watch, missing)):
                     answer = [index for index, key in enumerate(entry.items) if key in matching]
                     found[entry.position, entry.part] = answer
-                    self._answers.keep((*question, entry.position, entry.part), answer)
+                    self._answers.put((*question, entry.position, entry.part), answer)
         return {place: answer or () for place, answer in found.items()}
 
     async def _ask(self, watch: WatchRequest, entries: Iterable[Entry]) -> Sequence[tuple[Entry, frozenset[str]]]:

@@ -7,7 +7,7 @@ import tracemalloc
 import pytest
 
 from curation.v1 import curation_pb2 as pb
-from curation_service.event_frames import EVENTS_SIZE, KEPT_BYTES, EventFrames, event_messages
+from curation_service.event_frames import EVENTS_SIZE, CACHE_BYTES_MAX, EventFrames, event_messages
 from curation_service.messages import event_message
 from tests.support.entries import entry
 
@@ -52,9 +52,9 @@ def test_nothing_to_tell_makes_no_message() -> None:
 
 def test_what_is_kept_is_bounded_and_still_right() -> None:
     frames, error = EventFrames(), "x" * 100_000
-    entries = [entry(n, 100, full=True, error=error) for n in range(1, KEPT_BYTES // (50 * 100_000) + 3)]
+    entries = [entry(n, 100, full=True, error=error) for n in range(1, CACHE_BYTES_MAX // (50 * 100_000) + 3)]
     sizes = [sum(len(frame) for frame, _ in frames.all_of([each])) for each in entries]
-    assert sum(sizes) > KEPT_BYTES >= frames.kept_bytes
+    assert sum(sizes) > CACHE_BYTES_MAX >= frames.cached_bytes
     assert [sum(len(frame) for frame, _ in frames.all_of([each])) for each in entries] == sizes
 
 
@@ -63,10 +63,10 @@ def test_small_events_take_no_more_memory_than_may_be_kept() -> None:
     tracemalloc.start()
     try:
         before, _ = tracemalloc.get_traced_memory()
-        for number in range(KEPT_BYTES // 300):
+        for number in range(CACHE_BYTES_MAX // 300):
             list(frames.all_of([entry(number, 1)]))
         after, _ = tracemalloc.get_traced_memory()
     finally:
         tracemalloc.stop()
-    assert frames.kept_bytes > 0.9 * KEPT_BYTES, "it is full"
-    assert after - before < MEMORY * KEPT_BYTES
+    assert frames.cached_bytes > 0.9 * CACHE_BYTES_MAX, "it is full"
+    assert after - before < MEMORY * CACHE_BYTES_MAX

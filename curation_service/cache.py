@@ -1,4 +1,4 @@
-"""What was made and may be asked for again: the newest of it, as much as there is room for."""
+"""A cache bounded by the size of its values, not by their number."""
 
 from __future__ import annotations
 
@@ -10,25 +10,25 @@ K = TypeVar("K")
 V = TypeVar("V")
 
 
-class Kept(Generic[K, V]):
-    """Values by key, those that were not asked for the longest given up first."""
+class LruCache(Generic[K, V]):
+    """Values by key; the least recently used one goes first."""
 
     def __init__(self, size_max: int, size_of: Callable[[V], int]) -> None:
-        """At most so much is kept, by the size that `size_of` says a value has."""
+        """`size_max` bounds the sum of what `size_of` says of each value."""
         self._values: OrderedDict[K, V] = OrderedDict()
         self._size_max, self._size_of = size_max, size_of
         self.size = 0
-        """Of all that is kept."""
+        """Of all values together."""
 
     def get(self, key: K) -> V | None:
-        """The value, or None where it is not kept."""
+        """The value, or None."""
         value = self._values.get(key)
         if value is not None:
             self._values.move_to_end(key)
         return value
 
-    def keep(self, key: K, value: V) -> None:
-        """Keeps a value, in the place of one that has its key; the last one in any case, however large."""
+    def put(self, key: K, value: V) -> None:
+        """Adds or replaces a value; the newest one stays however large it is."""
         if (replaced := self._values.pop(key, None)) is not None:
             self.size -= self._size_of(replaced)
         self._values[key] = value
