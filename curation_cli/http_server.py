@@ -40,16 +40,14 @@ class Answer:
         return "\r\n".join([*lines, "", ""]).encode() + self.body
 
 
-async def serve(host: str, port: int, answer: Callable[[str, Mapping[str, str]], Answer]) -> asyncio.Server:
-    """Listens and answers until the server is closed.
+async def serve(answer: Callable[[str, Mapping[str, str]], Answer]) -> asyncio.Server:
+    """Listens at a free port of this machine (see `address_of`), and answers until the server is closed.
 
     Args:
-        host: an address of this machine.
-        port: 0 for any free one; see `address_of`.
         answer: gives the answer for a path and its headers, their names in lower case.
     """
     loop = asyncio.get_running_loop()
-    return await loop.create_server(lambda: _Connection(loop, answer), host, port, backlog=1024)
+    return await loop.create_server(lambda: _Connection(loop, answer), "127.0.0.1", 0, backlog=1024)
 
 
 def address_of(server: asyncio.Server) -> str:

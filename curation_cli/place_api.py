@@ -1,13 +1,12 @@
 """A place-details server for the demo: it speaks the format of Google Places API (New), and fails as such APIs do.
 
-`python -m curation_cli.place_api --port 0` serves the places of `data` on this machine and prints where. Which places
-are unknown or refused depends on the place alone; latency, passing errors and rate limits come from seeded dice.
-Each place has a small website there as well.
+`python -m curation_cli.place_api` serves the places of `data` at a free port of this machine, and prints its address.
+Which places are unknown or refused depends on the place alone; latency, passing errors and rate limits come from
+seeded dice. Each place has a small website there as well.
 """
 
 from __future__ import annotations
 
-import argparse
 import asyncio
 import json
 import random
@@ -24,6 +23,8 @@ from curation_cli.http_server import Answer, address_of, serve
 
 PLACES = "/v1/places/"
 SITES = "/site/"
+SEED = 1
+"""Of latency and passing errors."""
 NOT_FOUND = Answer(HTTPStatus.NOT_FOUND, b"not found\n", "text/plain")
 
 
@@ -141,28 +142,18 @@ def _place(row: PlaceRow, *, website: str) -> dict[str, object]:
     return place if lot % 10 == 0 else place | {"websiteUri": website}
 
 
-async def run(*, host: str, port: int, seed: int) -> None:
+async def run() -> None:
     """Serves until SIGTERM or SIGINT; prints the address once it listens."""
-    api = PlaceApi({row.external_id: row for row in place_rows()}, faults=Faults(), seed=seed)
+    api = PlaceApi({row.external_id: row for row in place_rows()}, faults=Faults(), seed=SEED)
     stopped = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stopped.set)
-    server = await serve(host, port, api.answer)
+    server = await serve(api.answer)
     print(address_of(server), flush=True)  # noqa: T201 - the line that a starter waits for
     await stopped.wait()
     # Not waited for: clients keep their idle connections open, and some Pythons would wait for those.
     server.close()
 
 
-def main() -> None:
-    """The command."""
-    parser = argparse.ArgumentParser(prog="python -m curation_cli.place_api", description=__doc__)
-    parser.add_argument("--host", default="127.0.0.1", help="address to listen on")
-    parser.add_argument("--port", type=int, default=0, help="port to listen on; any free one when 0")
-    parser.add_argument("--seed", type=int, default=1, help="of latency and passing errors")
-    options = parser.parse_args()
-    asyncio.run(run(host=options.host, port=options.port, seed=options.seed))
-
-
 if __name__ == "__main__":
-    main()
+    asyncio.run(run())

@@ -17,8 +17,8 @@ from sqlalchemy import ARRAY, ColumnElement, any_, bindparam, cast, or_, select,
 from sqlalchemy.ext.asyncio import AsyncConnection
 from sqlalchemy.sql.visitors import replacement_traverse
 
-from curation_service.fields import item_table
 from curation_service.cache import LruCache
+from curation_service.fields import item_table
 from curation_service.watch_request import WatchRequest
 from shared.db.engine import Database
 from shared.db.log import Entry

@@ -22,7 +22,7 @@ class Website:
     @asynccontextmanager
     async def serve(self) -> AsyncIterator[Website]:
         """Listens while entered."""
-        server = await serve("127.0.0.1", 0, self._answer)
+        server = await serve(self._answer)
         self.url = address_of(server)
         yield self
         server.close()

@@ -7,7 +7,7 @@ import tracemalloc
 import pytest
 
 from curation.v1 import curation_pb2 as pb
-from curation_service.event_frames import EVENTS_SIZE, CACHE_BYTES_MAX, EventFrames, event_messages
+from curation_service.event_frames import CACHE_BYTES_MAX, EVENTS_SIZE, EventFrames, event_messages
 from curation_service.messages import event_message
 from tests.support.entries import entry
 

@@ -36,7 +36,7 @@ def place(rows: Mapping[str, PlaceRow]) -> PlaceRow:
 @asynccontextmanager
 async def place_api(rows: Mapping[str, PlaceRow], **faults: float) -> AsyncIterator[str]:
     quiet = {name: getattr(QUIET, name) for name in Faults.__slots__}
-    server = await serve("127.0.0.1", 0, PlaceApi(rows, faults=Faults(**quiet | faults), seed=1).answer)
+    server = await serve(PlaceApi(rows, faults=Faults(**quiet | faults), seed=1).answer)
     yield address_of(server)
     server.close()
 
@@ -175,7 +175,7 @@ async def test_a_place_id_cannot_lead_to_another_endpoint() -> None:
         seen.append(path)
         return Answer(HTTPStatus.NOT_FOUND, b"")
 
-    server = await serve("127.0.0.1", 0, answer)
+    server = await serve(answer)
     await enrich(address_of(server), "../admin?x=1#y")
     server.close()
     assert seen == ["/v1/places/..%2Fadmin%3Fx%3D1%23y"]
@@ -183,6 +183,6 @@ async def test_a_place_id_cannot_lead_to_another_endpoint() -> None:
 
 @asynccontextmanager
 async def answering(answer: Answer) -> AsyncIterator[str]:
-    server = await serve("127.0.0.1", 0, lambda _, __: answer)
+    server = await serve(lambda _, __: answer)
     yield address_of(server)
     server.close()
