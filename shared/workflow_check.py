@@ -5,7 +5,7 @@ from __future__ import annotations
 from math import inf
 from typing import TYPE_CHECKING
 
-from sqlalchemy import Column, Integer, PrimaryKeyConstraint, String, Table, UniqueConstraint, Uuid
+from sqlalchemy import CHAR, NCHAR, Column, Integer, PrimaryKeyConstraint, String, Table, UniqueConstraint, Uuid
 
 from shared.errors import WorkflowError
 
@@ -55,6 +55,8 @@ def _tables_problem(workflow: Workflow, source: Table, target: Table) -> str | N
     (key,) = source.primary_key.columns
     if not isinstance(key.type, Uuid | Integer | String):
         return f"the primary key {key.name} is declared as {key.type!r}: a UUID, a whole number or a text is needed"
+    if isinstance(key.type, CHAR | NCHAR):
+        return f"the primary key {key.name} is declared as {key.type!r}, with or without spaces behind: make it a text"
     names = {name for t in (source, target) for name in (t.name, *t.columns.keys())}
     if long := sorted(name for name in names if len(name.encode()) > NAME_BYTES_MAX):
         return f"names of more than {NAME_BYTES_MAX} bytes, of which PostgreSQL drops the rest: {', '.join(long)}"

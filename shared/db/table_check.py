@@ -30,6 +30,8 @@ FROM (
     SELECT t.*, CASE
         WHEN declared.typcategory <> there.typcategory
         THEN format('is of type %%s, and is declared as %%s', format_type(a.atttypid, a.atttypmod), t.type)
+        WHEN t.is_key AND declared.oid <> 'bpchar'::regtype AND 'bpchar'::regtype IN (there.oid, there.typbasetype)
+        THEN format('is the key, and reads with or without spaces behind: ALTER its type to %%s', t.type)
         WHEN t.filled AND NOT a.attnotnull AND NOT there.typnotnull
         THEN 'may be NULL, and is declared not to be: SET NOT NULL'
         WHEN t.is_key AND NOT EXISTS (

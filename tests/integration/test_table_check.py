@@ -76,6 +76,15 @@ def test_what_a_declaration_says_and_the_table_does_not_hold_is_named(
         migrate(migrated_url, Registry(named_shops()))
 
 
+@pytest.mark.parametrize("made", ["char(6)", "padded"])
+def test_a_key_that_reads_with_or_without_spaces_behind_is_named(made: str, empty_database_url: str) -> None:
+    workflow = shops(key_type=Text)
+    migrate(empty_database_url, Registry(workflow))
+    execute(empty_database_url, f"CREATE DOMAIN padded AS char(6); ALTER TABLE shop ALTER id TYPE {made}")
+    with pytest.raises(DatabaseUnfit, match=r'"shop"\.id is the key, and .*: ALTER its type to TEXT'):
+        migrate(empty_database_url, Registry(workflow))
+
+
 @pytest.mark.parametrize(
     "change",
     [

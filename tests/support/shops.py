@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import pytest
 from sqlalchemy import Column, Connection, Integer, MetaData, Table, Text, create_engine, make_url, text
 from sqlalchemy.pool import NullPool
+from sqlalchemy.types import TypeEngine
 
 from shared.workflow import Curation, QueueColumns, Workflow, item_columns
 
@@ -15,11 +17,11 @@ CURATION = Curation(initial="New", transitions={"New": ("Selected",), "Selected"
 QUEUE = QueueColumns.named("scan")
 
 
-def shops(schema: str | None = None) -> Workflow:
+def shops(schema: str | None = None, *, key_type: type[TypeEngine[Any]] = Integer) -> Workflow:
     tables = MetaData(schema=schema)
     return Workflow(
         resource="shops",
-        source=Table("shop", tables, Column("id", Integer, primary_key=True), *item_columns(CURATION, QUEUE)),
+        source=Table("shop", tables, Column("id", key_type, primary_key=True), *item_columns(CURATION, QUEUE)),
         target=Table("shop_scan", tables, Column("shop_id", Integer, primary_key=True), Column("found", Text)),
         target_key="shop_id",
         curation=CURATION,

@@ -7,7 +7,20 @@ from math import inf, nan
 from typing import Any
 
 import pytest
-from sqlalchemy import Column, DateTime, Float, Index, Integer, MetaData, Table, Text, UniqueConstraint, func, text
+from sqlalchemy import (
+    CHAR,
+    Column,
+    DateTime,
+    Float,
+    Index,
+    Integer,
+    MetaData,
+    Table,
+    Text,
+    UniqueConstraint,
+    func,
+    text,
+)
 
 from shared.errors import WorkflowError
 from shared.workflow import Curation, Limits, QueueColumns, Rate
@@ -45,6 +58,7 @@ def by_code(table: Table) -> dict[str, Any]:
         ({"resource": "par-cels"}, "a resource is lower-case letters, digits and underscores"),
         ({"source": Table("keyless", MetaData(), Column("id", Integer))}, "needs a primary key of one column"),
         ({"source": keyed(Float)}, r"the primary key id is declared as Float\(\): a UUID, a whole number or a text"),
+        ({"source": keyed(CHAR(6))}, r"the primary key id is declared as CHAR\(length=6\), .*: make it a text"),
         ({"source": keyed(DateTime(timezone=True))}, "the primary key id is declared as DateTime"),
         ({"target": Table("100%", MetaData(), Column("id", Text))}, "a percent sign for a parameter: 100%$"),
         ({"target": PARCELS.source, "target_key": "id"}, "the source cannot be its own target"),
