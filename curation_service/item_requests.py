@@ -65,7 +65,7 @@ def read_list_items(request: pb.ListItemsRequest, registry: Registry) -> ItemsQu
         items=items,
         condition=condition,
         order=order,
-        start=read_page_token(request.page_token, scope, kinds) if request.page_token else None,
+        start=read_page_token(request.page_token, scope, kinds, nullable=True) if request.page_token else None,
         page_size=page_size,
         scope=scope,
     )

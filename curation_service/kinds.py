@@ -27,6 +27,11 @@ NUMBER = re.compile(r"[+-]?(\d+(\.\d*)?|\.\d+)([eE][+-]?\d{1,4})?|(?i:nan|[+-]?i
 WHOLE_NUMBER = re.compile(r"[+-]?\d{1,19}")
 TIMESTAMP = re.compile(r"\d{4}-\d\d-\d\d[Tt ]\d\d:\d\d:\d\d(\.\d{1,9})?([Zz]|[+-]\d\d:\d\d)")
 ENDLESS = frozenset({"infinity", "-infinity"})
+FAR = re.compile(r"(\d{4,7})-(\d\d-\d\d)(?: (?:[01]\d|2[0-3])(?::[0-5]\d){2}(?:\.\d{1,6})?(?:\+00)?)?( BC)?")
+"""A moment as PostgreSQL writes it."""
+FIRST_DAY = (-4713, "11-24")
+"""The first day that PostgreSQL has, of 4714 BC; the year before 1 is 1 BC."""
+DATE_YEAR_MAX, TIMESTAMP_YEAR_MAX = 5_874_897, 294_276
 DECIMAL_DIGITS_MAX = 1_000
 """Digits on either side of the point; `numeric` itself takes more, but no column that anybody filters by."""
 
@@ -144,20 +149,36 @@ def _bool(text: str) -> bool:
     return text == "true"
 
 
-def _moment(parse: Callable[[str], date | datetime], *, zone: str = "") -> Kind:
+def _moment(parse: Callable[[str], date | datetime], *, year_max: int, zone: str = "") -> Kind:
     """A kind of date or time. What PostgreSQL has and Python has not stays text; `infinity` can be asked for, too."""
+
+    def read(text: str) -> str | date | datetime:
+        return text if text in ENDLESS else parse(text)
 
     def restore(text: str) -> str | date | datetime:
         try:
-            return parse(text)
+            return read(text)
         except ValueError:
-            return text
+            return _far(text, year_max=year_max)
 
     return Kind(
-        parse=lambda text: text if text in ENDLESS else parse(text),
+        parse=read,
         render=lambda value: value if isinstance(value, str) else value.isoformat() + zone,
         restore=restore,
     )
+
+
+def _far(text: str, *, year_max: int) -> str:
+    """A moment that PostgreSQL has, as it writes it: in a token it may be anybody's, and no error of the database."""
+    found = FAR.fullmatch(text)
+    if found is None or not text.isascii():
+        raise ValueError("expected a moment as PostgreSQL writes it")
+    written, day = int(found[1]), found[2]
+    year = 1 - written if found[3] else written
+    date.fromisoformat(f"{2000 + year % 400}-{day}")  # every 400 years the calendar is the same
+    if not written or (year, day) < FIRST_DAY or year > year_max:
+        raise ValueError("PostgreSQL has no such day")
+    return text
 
 
 def _timestamp(text: str) -> datetime:
@@ -188,8 +209,8 @@ def _opaque(text: str) -> Any:
 
 TEXT = Kind(parse=_text, textual=True)
 UUID_KIND = Kind(parse=_uuid, parse_all=_uuids)
-TIMESTAMP_KIND = _moment(_timestamp)
-LOCAL_TIMESTAMP_KIND = _moment(_local_timestamp, zone="Z")
+TIMESTAMP_KIND = _moment(_timestamp, year_max=TIMESTAMP_YEAR_MAX)
+LOCAL_TIMESTAMP_KIND = _moment(_local_timestamp, year_max=TIMESTAMP_YEAR_MAX, zone="Z")
 OPAQUE = Kind(parse=_opaque, ordered=False, comparable=False)
 # In this order: REAL is a Float to SQLAlchemy, Float a Numeric in some releases, Enum a String in all.
 _KINDS: tuple[tuple[type[TypeEngine[Any]], Kind], ...] = (
@@ -200,5 +221,5 @@ _KINDS: tuple[tuple[type[TypeEngine[Any]], Kind], ...] = (
     (Float, Kind(parse=_float, render=repr)),
     (Numeric, Kind(parse=_decimal)),
     (Boolean, Kind(parse=_bool, render=lambda value: str(value).lower(), ordered=False)),
-    (Date, _moment(_date)),
+    (Date, _moment(_date, year_max=DATE_YEAR_MAX)),
 )

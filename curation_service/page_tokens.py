@@ -27,8 +27,10 @@ def write_page_token(query: Sequence[str], kinds: Sequence[Kind], values: Sequen
     return urlsafe_b64encode(_digest(query, body) + body).decode().rstrip("=")
 
 
-def read_page_token(token: str, query: Sequence[str], kinds: Sequence[Kind]) -> tuple[Any, ...]:
-    """The values that a token was written with.
+def read_page_token(
+    token: str, query: Sequence[str], kinds: Sequence[Kind], *, nullable: bool = False
+) -> tuple[Any, ...]:
+    """The values that a token was written with; `nullable` says that they may be missing.
 
     Raises:
         InvalidRequest: not a token, or one of another query.
@@ -39,7 +41,10 @@ def read_page_token(token: str, query: Sequence[str], kinds: Sequence[Kind]) -> 
         # `urlsafe_b64decode` skips what is no base64; only the spelling that was written is read.
         if _digest(query, body) != data[:DIGEST_SIZE] or urlsafe_b64encode(data).decode().rstrip("=") != token:
             raise ValueError("the digest differs")
-        return tuple(_value(kind, text) for kind, text in zip(kinds, json.loads(body), strict=True))
+        values = tuple(_value(kind, text) for kind, text in zip(kinds, json.loads(body), strict=True))
+        if None in values and not nullable:
+            raise ValueError("a value is missing")
+        return values
     except (ValueError, TypeError, RecursionError):
         violation = FieldViolation("page_token", "not a token of this query; leave it empty to start at the first page")
         raise InvalidRequest(violation) from None
