@@ -6,7 +6,7 @@ hold would show late: a page that ends too early, a result that wins over a newe
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import psycopg
@@ -47,6 +47,15 @@ FROM (
     LEFT JOIN pg_type declared ON declared.oid = to_regtype(t.type)
 ) t
 WHERE problem IS NOT NULL ORDER BY n"""
+# Only the database knows that "shop" and "public"."shop" are one.
+_SHARED = """/* shared */
+WITH tables AS (
+    SELECT resource, source, n, to_regclass(source) AS source_is, to_regclass(target) AS target_is
+    FROM unnest(%s::text[], %s::text[], %s::text[]) WITH ORDINALITY AS t (resource, source, target, n)
+)
+SELECT resource, source FROM tables t
+WHERE source_is = target_is OR EXISTS (SELECT FROM tables o WHERE o.source_is = t.source_is AND o.n < t.n)
+ORDER BY n LIMIT 1"""
 _FORBIDDEN = """/* forbidden */
 SELECT name, act FROM unnest(%s::text[], %s::text[]) AS t (name, act)
 WHERE NOT has_any_column_privilege(name, act)
@@ -68,11 +77,21 @@ def check_tables(connection: psycopg.Connection[Any], tables: Iterable[Table]) -
 
 def check_items(connection: psycopg.Connection[Any], workflows: Iterable[Workflow]) -> None:
     """Raises `DatabaseUnfit` when tables, which are there, are not what their workflow declares and relies on."""
+    workflows = list(workflows)
+    _check_shared(connection, workflows)
     declared = [row for workflow in workflows for row in _relied_on(connection, workflow)]
     parameters = [[*part] for part in zip(*declared, strict=True)] or [[]] * 5
     unfit = connection.execute(_UNFIT, parameters).fetchall()
     if unfit:
         raise DatabaseUnfit(_shown([f"{table}.{column} {problem}" for table, column, problem in unfit], "; "))
+
+
+def _check_shared(connection: psycopg.Connection[Any], workflows: Sequence[Workflow]) -> None:
+    tables = [(w.resource, *(table_name(t).as_string(connection) for t in (w.source, w.target))) for w in workflows]
+    shared = connection.execute(_SHARED, [[*part] for part in zip(*tables, strict=True)] or [[]] * 3).fetchone()
+    if shared is not None:
+        resource, source = shared
+        raise DatabaseUnfit(f"the source of {resource!r}, {source}, is that of another workflow, or its own target")
 
 
 def check_rights(

@@ -6,6 +6,7 @@ import asyncio
 import re
 import uuid
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import psycopg
@@ -98,6 +99,21 @@ def test_a_key_that_reads_with_or_without_spaces_behind_is_named(made: str, empt
 def test_what_statements_do_not_rely_on_may_differ(change: str, connection: psycopg.Connection[Any]) -> None:
     connection.execute(change)
     check_items(connection, [named_shops()])
+
+
+@pytest.mark.parametrize(
+    ("workflows", "problem"),
+    [
+        (
+            [named_shops(), replace(shops("public"), resource="stores")],
+            '\'stores\', "public"."shop", is that of',
+        ),
+        ([replace(shops(), target=shops("public").source, target_key="id")], "'shops', \"shop\", is that of"),
+    ],
+)
+def test_one_table_by_two_names_is_known_for_one(workflows: list[Workflow], problem: str, migrated_url: str) -> None:
+    with pytest.raises(DatabaseUnfit, match=problem):
+        migrate(migrated_url, Registry(*workflows))
 
 
 def test_what_a_user_may_not_do_is_named(connection: psycopg.Connection[Any]) -> None:
