@@ -15,7 +15,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from benchmarks.report import at_most, result
-from curation_cli.up import Place, started
+from curation_cli.up import Setup, started
 
 GOAL_S = 3.0
 
@@ -26,12 +26,12 @@ async def main(rounds: int) -> None:
     taken: list[float] = []
     with TemporaryDirectory(prefix="curation-") as folder:
         Path(folder).chmod(0o755)  # noqa: ASYNC240 - PostgreSQL does not run as root, and must reach its folder
-        place = Place(folder=Path(folder), port=0, environment=environment)
-        async with started(place):
+        setup = Setup(folder=Path(folder), port=0, environment=environment)
+        async with started(setup):
             pass  # makes the data folder
         for _ in range(rounds):
             began_s = time.perf_counter()
-            async with started(place):
+            async with started(setup):
                 taken.append(time.perf_counter() - began_s)
     median = statistics.median(taken)
     result(f"Ready after {median:.2f} s, at the longest of {rounds} after {max(taken):.2f} s.\n")

@@ -20,7 +20,7 @@ from curation_cli.data import import_places, place_count
 from curation_cli.follow import follow_batch, print_summary
 from curation_cli.processes import Child
 from curation_cli.show import describe_error, print_lines, print_table, progress_bar
-from curation_cli.up import Place, Running, started
+from curation_cli.up import Running, Setup, started
 from curation_client.aio import CurationClient
 
 PLACES_QUEUED = 1_500
@@ -126,19 +126,19 @@ class Demo:
 
 
 @asynccontextmanager
-async def demo_started(place: Place) -> AsyncIterator[tuple[Running, str]]:
+async def demo_started(setup: Setup) -> AsyncIterator[tuple[Running, str]]:
     """Everything, and the demo's own place API for the worker to call, with its URL."""
     api = Child(
-        "curation_cli.place_api", environment=place.environment, log=place.folder / "logs" / "api.log", ready="http://"
+        "curation_cli.place_api", environment=setup.environment, log=setup.folder / "logs" / "api.log", ready="http://"
     )
     async with api:
         environment = {
-            **place.environment,
+            **setup.environment,
             "GOOGLE_PLACES_URL": api.ready_line,
             "GOOGLE_PLACES_API_KEY": "demo",
             "WEBSITE_ALLOWED_NETWORKS": "127.0.0.0/8",
         }
-        async with started(Place(folder=place.folder, port=place.port, environment=environment)) as running:
+        async with started(Setup(folder=setup.folder, port=setup.port, environment=environment)) as running:
             yield running, api.ready_line
 
 

@@ -24,7 +24,7 @@ from curation_cli.failures import print_failures, print_why, retry
 from curation_cli.operate import ACTOR, change_state, print_workers, print_workflows
 from curation_cli.processes import ChildFailed
 from curation_cli.show import describe_error, one_line, print_lines
-from curation_cli.up import Place, Running, started
+from curation_cli.up import Running, Setup, started
 from curation_cli.watch import watch
 from curation_client.aio import CurationClient
 from shared.errors import CurationError
@@ -59,8 +59,8 @@ async def _until_signal(work: Coroutine[object, object, int]) -> int:
 
 async def _run(options: argparse.Namespace, console: Console) -> int:
     if options.command == "up":
-        place = Place(folder=options.data.absolute(), port=options.port, environment=dict(os.environ))
-        await (_demo(console, place) if options.demo else _up(console, place))
+        setup = Setup(folder=options.data.absolute(), port=options.port, environment=dict(os.environ))
+        await (_demo(console, setup) if options.demo else _up(console, setup))
         return 0
     async with CurationClient(options.address, wait_for_ready=False) as client:
         await _call(client, console, options)
@@ -109,21 +109,21 @@ def _batch(options: argparse.Namespace) -> dict[str, Any]:
     }
 
 
-async def _up(console: Console, place: Place) -> None:
+async def _up(console: Console, setup: Setup) -> None:
     console.print("Starting PostgreSQL, the service and a worker ...")
-    async with started(place) as running:
+    async with started(setup) as running:
         _print_addresses(console, running)
         console.print("Ctrl-C ends it all.")
         raise await running.first_end()
 
 
-async def _demo(console: Console, place: Place) -> None:
+async def _demo(console: Console, setup: Setup) -> None:
     console.print("Starting PostgreSQL, the service, a worker and a place API for it to call ...")
-    async with demo_started(place) as (running, place_api):
+    async with demo_started(setup) as (running, place_api):
         _print_addresses(console, running)
         await run_demo(console, running, place_api)
         again = shlex.join(
-            [_path(PROG), "up", *([] if place.folder == DATA.absolute() else ["--data", str(place.folder)])]
+            [_path(PROG), "up", *([] if setup.folder == DATA.absolute() else ["--data", str(setup.folder)])]
         )
         print_lines(console, "", f"Start it to stay with: {again}")
 

@@ -25,8 +25,8 @@ SERVICE_TIMEOUT_S = 60.0
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Place:
-    """Where to run."""
+class Setup:
+    """Where to run everything, and in which environment."""
 
     folder: Path
     """Holds the embedded PostgreSQL and the logs."""
@@ -59,16 +59,16 @@ class Running:
 
 
 @asynccontextmanager
-async def started(place: Place) -> AsyncIterator[Running]:
+async def started(setup: Setup) -> AsyncIterator[Running]:
     """Starts everything, and ends it on leaving, the worker first. Raises `ChildFailed` with the log of who failed."""
-    logs = place.folder / "logs"
+    logs = setup.folder / "logs"
     async with AsyncExitStack() as stack:
-        url = place.environment.get("DATABASE_URL")
+        url = setup.environment.get("DATABASE_URL")
         if not url:
-            url = (await stack.enter_async_context(EmbeddedPostgres(place.folder / "postgres"))).url
+            url = (await stack.enter_async_context(EmbeddedPostgres(setup.folder / "postgres"))).url
         await asyncio.to_thread(migrate, url, load_registry())
-        address = f"{HOST}:{place.port or _free_port()}"
-        environment = {**place.environment, "DATABASE_URL": url, "CURATION_LISTEN": address}
+        address = f"{HOST}:{setup.port or _free_port()}"
+        environment = {**setup.environment, "DATABASE_URL": url, "CURATION_LISTEN": address}
         service = Child("curation_service", environment=environment, log=logs / "service.log", ready=READY)
         worker = Child("enrichment_worker", environment=environment, log=logs / "worker.log", ready=READY)
         children = (service, worker)
