@@ -73,18 +73,14 @@ class WatchState:
         self.wait_for_ready = wait_for_ready
         """Whether the next stream waits for a service that is away. From the first message on it does: a watch outlives
         lost connections, and calls that fail, over and over, leak (grpc/grpc#38499)."""
-        self._request = pb.WatchStatusRequest()
-        self._request.CopyFrom(request)
+        self.request = pb.WatchStatusRequest()
+        """What to open the stream with, the last token in it."""
+        self.request.CopyFrom(request)
         self._backoff = backoff
         self._dice = dice
         self._failures = 0
         self._in_snapshot = False
         self._held: list[Update] = []
-
-    @property
-    def request(self) -> pb.WatchStatusRequest:
-        """What to open the stream with, the last token in it."""
-        return self._request
 
     def received(self, response: pb.WatchStatusResponse) -> list[Update]:
         """Takes note of a message and returns what the watcher should see of it, or of it and those before it.
@@ -94,9 +90,9 @@ class WatchState:
         """
         self._failures = 0
         self.wait_for_ready = True
-        comes_again = bool(self._request.resume_token) and not response.resume_token
+        comes_again = bool(self.request.resume_token) and not response.resume_token
         if response.resume_token:
-            self._request.resume_token = response.resume_token
+            self.request.resume_token = response.resume_token
         which = response.WhichOneof("part")
         updates: list[Update] = []
         if which in ("snapshot", "snapshot_end"):
@@ -119,11 +115,11 @@ class WatchState:
         """
         self._in_snapshot = False
         self._held.clear()
-        if error is None and self._request.end_when_done:
+        if error is None and self.request.end_when_done:
             return None
-        if error is not None and _code(error) is grpc.StatusCode.OUT_OF_RANGE and self._request.resume_token:
-            self._request.resume_token = ""
-            self._request.skip_snapshot = False
+        if error is not None and _code(error) is grpc.StatusCode.OUT_OF_RANGE and self.request.resume_token:
+            self.request.resume_token = ""
+            self.request.skip_snapshot = False
             return 0.0
         if error is not None and not self._may_pass(error):
             raise error

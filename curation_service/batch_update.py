@@ -30,8 +30,8 @@ from shared.errors import FieldViolation, InvalidRequest, ItemsRefused, Outcome,
 from shared.machine import UNCHANGED
 from shared.table import TransitionTable
 
-FEW = 100
-"""Keys of a call for which planning takes longer than changing them."""
+PLANNED_ONCE_MAX = 100
+"""Keys of a call at most, for which planning takes longer than changing them."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -90,9 +90,9 @@ class BatchUpdates:
             curated = await self._groups[command.workflow.resource].carry_out(call)
             if curated is not None:
                 return _answer(curated, command)
-        few = isinstance(command.selection, Keys) and len(command.selection.keys) <= FEW
+        few = isinstance(command.selection, Keys) and len(command.selection.keys) <= PLANNED_ONCE_MAX
         async with self._database.autocommit(planned_once=few) as connection:
-            await _check_there(connection, command)
+            await _check_exists(connection, command)
             try:
                 return await self._carry_out(connection, command, call, request_id)
             except (IntegrityError, RaiseException) as error:
@@ -155,7 +155,7 @@ class BatchUpdates:
         )
 
 
-async def _check_there(connection: Connection, command: BatchUpdate) -> None:
+async def _check_exists(connection: Connection, command: BatchUpdate) -> None:
     resource = command.workflow.resource
     if command.batch is not None and (await get_batch(connection, command.batch)).resource != resource:
         raise UnknownBatch(str(command.batch))

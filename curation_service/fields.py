@@ -40,8 +40,8 @@ QUEUE_STATUS = words(
     prefix="QUEUE_STATUS_",
     known={status.upper(): None if status == NONE else status for status in QUEUE_STATUSES},
 )
-FEW = frozenset({QUEUED, PROCESSING, FAILED})
-"""Queue statuses that few of many items have."""
+INDEXED = frozenset({QUEUED, PROCESSING, FAILED})
+"""Queue statuses whose items an index finds: few of many items have them."""
 RESULT = words("a result", prefix="ENRICHMENT_RESULT_", known={result.upper(): result for result in RESULTS})
 
 
@@ -78,7 +78,7 @@ class ItemTable:
     """Every field of an item by its word."""
 
     def has_queue_status(self, value: str) -> ColumnElement[bool]:
-        """That an item has one of `FEW`: what else is true of those alone is said, for an index that finds them."""
+        """That an item has one of the `INDEXED`, with what is true of such items alone, so that an index finds them."""
         queue, columns = self.workflow.queue, self.source.c
         turn, run_at, failure = columns[queue.turn], columns[queue.run_at], columns[queue.failure]
         match value:

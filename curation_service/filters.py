@@ -16,7 +16,7 @@ from sqlalchemy import ColumnElement, and_, or_, true
 from sqlalchemy.dialects.postgresql.psycopg import PGDialect_psycopg
 from sqlalchemy.engine import Dialect
 
-from curation_service.fields import FEW, Field, ItemTable
+from curation_service.fields import INDEXED, Field, ItemTable
 from curation_service.filter_syntax import And, Comparison, Not, Or, Tree, mistake, parse_filter
 
 LIKE_ESCAPE = "/"
@@ -31,8 +31,8 @@ def compile_filter(text: str, items: ItemTable, *, by_index: bool = True) -> Col
     Args:
         text: the filter.
         items: of which workflow.
-        by_index: says besides what an index needs to find the few items of a queue status. Not for who asks of items
-            as if they had another one.
+        by_index: whether to add what lets an index find the items of a queue status. Not where the condition is asked
+            of items as if they had another one.
 
     Raises:
         InvalidRequest: a mistake in the filter, an unknown field, or a value that its column cannot have.
@@ -90,7 +90,7 @@ class _Compiler:
             return column.is_not(None) if value is None else column.is_distinct_from(self._bind(field, value))
         if value is None:
             return column.is_(None)
-        if self._by_index and field.name == "queue_status" and value in FEW:
+        if self._by_index and field.name == "queue_status" and value in INDEXED:
             return self._items.has_queue_status(value)
         if comparator == ":" and field.kind.textual:
             return column.ilike(self._bind(field, f"%{_escaped(value)}%"), escape=LIKE_ESCAPE)

@@ -97,5 +97,5 @@ def _with_statuses(watch: WatchRequest, status: str, queue_status: str | None) -
             return cast(bindparam(None, given[element], type_=element.type, unique=True), element.type)
         return None
 
-    condition: ColumnElement[bool] = true() if watch.told is None else watch.told
+    condition: ColumnElement[bool] = true() if watch.event_condition is None else watch.event_condition
     return replacement_traverse(condition, {}, replaced)

@@ -84,7 +84,7 @@ class Watch:
                 async with self._snapshots.taken(watch) as snapshot:
                     seen = snapshot.visible
                     for message in snapshot.messages():
-                        self._stay()
+                        self._raise_if_ending()
                         yield message
                     end = pb.SnapshotEnd(item_count=snapshot.item_count)
                 yield pb.WatchStatusResponse(snapshot_end=end).SerializeToString()
@@ -128,12 +128,12 @@ class Watch:
             if token and clock() - spoke_at_s >= self._heartbeat_s:
                 spoke_at_s = clock()
                 yield pb.WatchStatusResponse(heartbeat=pb.Heartbeat(), resume_token=token).SerializeToString()
-            self._stay(until_s=ends_at_s)
+            self._raise_if_ending(until_s=ends_at_s)
             # Without a token there is no heartbeat to wait for.
             due_at_s = min(ends_at_s, spoke_at_s + self._heartbeat_s) if token else ends_at_s
             position = await waiter.news(position, due_at_s if turns is None else min(due_at_s, turns.due_s))
 
-    def _stay(self, until_s: float = float("inf")) -> None:
+    def _raise_if_ending(self, until_s: float = float("inf")) -> None:
         """Raises `ServerStopping` when the service stops, or from a time of the loop on."""
         if self._fanout.draining.is_set() or asyncio.get_running_loop().time() >= until_s:
             raise ServerStopping("the stream ends here: go on elsewhere with the last resume token")

@@ -34,8 +34,8 @@ class WatchRequest:
     """Only items that match."""
     filter: str
     """The condition as it was written."""
-    told: ColumnElement[bool] | None
-    """The condition for items as an event tells them, which may have other statuses by now."""
+    event_condition: ColumnElement[bool] | None
+    """The condition on items with the statuses that an event gives them: they may have others by now."""
     after: int | None
     """The position of the resume token; None without one."""
     skip_snapshot: bool
@@ -57,7 +57,7 @@ def read_watch(request: pb.WatchStatusRequest, registry: Registry, *, log: UUID,
     """
     workflow, violations = read_workflow(request.resource, registry), Violations()
     kind = request.WhichOneof("selection")
-    keys, condition, told, batch = None, None, None, None
+    keys, condition, event_condition, batch = None, None, None, None
     if kind == "ids":
         if not request.ids.ids:
             violations.add("ids.ids", "at least one item is required")
@@ -65,7 +65,7 @@ def read_watch(request: pb.WatchStatusRequest, registry: Registry, *, log: UUID,
     elif kind == "filter" and request.filter.strip():
         compiled = partial(compile_filter, request.filter, item_table(workflow))
         condition = violations.collect(compiled)
-        told = compiled(by_index=False) if condition is not None else None
+        event_condition = compiled(by_index=False) if condition is not None else None
     elif kind == "batch_id":
         batch = read_batch_id(request.batch_id)
     if request.end_when_done and batch is None:
@@ -78,7 +78,7 @@ def read_watch(request: pb.WatchStatusRequest, registry: Registry, *, log: UUID,
         batch=batch,
         condition=condition,
         filter=request.filter.strip(),
-        told=told,
+        event_condition=event_condition,
         after=decode_token(request.resume_token, log) if request.resume_token else None,
         skip_snapshot=request.skip_snapshot,
         end_when_done=request.end_when_done,
