@@ -218,6 +218,7 @@ async def test_a_probe_that_its_worker_does_not_carry_out_is_made_by_another(
         state = await api_state(world)
         assert state is not None
         assert state["probes"] == 1
+        assert sorted(row["version"] for row in await world.gadgets()) == [1, 2], "one is claimed to try it with"
     calls.then = details
     async with world.worker() as worker:
         rows = await world.ended(worker)

@@ -213,6 +213,23 @@ async def test_a_watch_that_is_left_without_closing_it_is_cancelled_at_the_serve
                 assert await service.is_left()
 
 
+async def test_a_plain_watch_that_an_error_ends_is_cancelled_at_the_server_while_the_error_is_kept() -> None:
+    service = scripted([event(1)])
+
+    def fail(client: sync.CurationClient) -> BaseException:
+        stream = client.watch("places")
+        next(stream)
+        with pytest.raises(KeyboardInterrupt) as kept:
+            stream.throw(KeyboardInterrupt())
+        return kept.value
+
+    async with serving(service) as address:
+        with sync.CurationClient(address) as client:
+            kept = await asyncio.to_thread(fail, client)
+            assert await service.is_left()  # the client is still open, and what led to the error in reach
+            assert isinstance(kept, KeyboardInterrupt)
+
+
 async def test_a_cancelled_watch_cancels_its_stream_and_stays_cancelled() -> None:
     service = scripted([event(1)])
     seen = asyncio.Event()

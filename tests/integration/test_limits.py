@@ -106,24 +106,30 @@ async def test_all_workers_together_run_no_more_at_once_than_the_limit_and_as_ma
     assert calls.most_at_once == 5
 
 
+@pytest.mark.parametrize(
+    ("limit", "key", "asked"), [("concurrency_total", "", "claimed"), ("key_concurrency", "host", "asked for keys")]
+)
 async def test_slots_of_a_worker_that_died_come_back_when_its_session_expires(
     world: World,  # noqa: F811
-    calls: Calls,
+    keyed: Calls,
+    limit: str,
+    key: str,
+    asked: str,
 ) -> None:
-    world.limit(concurrency_total=2)
+    world.limit(**{limit: 2})
     async with world.transaction() as connection:
         dead = await open_session(connection, host="gone", version="0", resources=["gadgets"], expiry_s=3600)
-        await reserve(connection, world.workflow.api, [Ask("", 2, 0.0)], horizon_s=1.0)
-        assert await lease(connection, world.workflow.api, dead, {"": (9, 0)}, slots_max=2) == {"": 2}
-    await world.queue("one", "two", "three")
-    async with world.worker() as worker:
-        await worker.see(worker.probe.expect("claimed", times=3))
-        assert calls.times == []
+        await reserve(connection, world.workflow.api, [Ask(key, 2, 0.0)], horizon_s=1.0)
+        assert await lease(connection, world.workflow.api, dead, {key: (9, 0)}, slots_max=2) == {key: 2}
+    await world.queue("host-1", "host-2", "host-3")
+    async with world.worker(expiry_s=3600) as worker:  # so nobody ends the session
+        await worker.see(worker.probe.expect(asked, times=3))
+        assert keyed.times == []
         async with world.transaction() as connection:
             await connection.execute("UPDATE worker_session SET expiry_s = 0 WHERE id = %s", [dead])
         rows = await world.ended(worker)
     assert {row["lookup_status"] for row in rows} == {"completed"}
-    assert calls.most_at_once <= 2
+    assert keyed.most_at_once <= 2
 
 
 async def test_nothing_is_claimed_that_could_not_begin_soon(world: World, calls: Calls) -> None:  # noqa: F811

@@ -192,6 +192,15 @@ async def test_a_retry_waits_for_its_time_and_then_goes_before_the_others(databa
     assert len(again.items) == 5
 
 
+async def test_of_those_that_had_to_wait_goes_first_whose_time_came_first(database: Database) -> None:
+    await queue(database, await add(database, 2))
+    first, second = await take(database, 1), await take(database, 1)
+    await end(database, second, "release")
+    await end(database, first, "release")
+    again = [item.key for _ in range(2) for item in (await take(database, 1)).items]
+    assert again == [second.items[0].key, first.items[0].key]
+
+
 @pytest.mark.parametrize(
     ("held", "probing"),
     [

@@ -163,6 +163,22 @@ async def test_a_worker_taken_for_dead_drops_what_it_had_and_begins_a_new_sessio
     assert [session["ended_at"] is None for session in sessions] == [False, True]
 
 
+async def test_what_a_worker_taken_for_dead_is_at_ends_with_its_session(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("enrichment_worker.patrol.about", lambda *_: 3600.0)  # not by a poll
+    gate = Gate(world)
+    async with world.worker(beat_s=0.05, expiry_s=60) as worker:
+        await worker.see(worker.listening)
+        await world.queue("one")
+        await worker.see(gate.asked.wait())
+        cancelled = worker.probe.expect("cancelled")
+        async with world.transaction() as connection:
+            await connection.execute("UPDATE worker_session SET expiry_s = 0")
+            assert await rescue(connection, world.workflow, world.table) == 1
+        await worker.see(cancelled)
+
+
 async def test_draining_completes_what_is_in_flight_and_releases_the_rest(world: World) -> None:
     gate = Gate(world, calls=2)
     world.limit(concurrency=2)

@@ -94,6 +94,15 @@ def test_entering_the_queue_begins_anew_for_the_batch_that_asked() -> None:
     assert (rule.turn, rule.run_at, rule.worker, rule.batch) == (GIVEN, CLEAR, CLEAR, GIVEN)
 
 
+@pytest.mark.parametrize(("queue_status", "cancel"), [(QUEUED, False), (PROCESSING, True)])
+def test_leaving_the_queue_leaves_nothing_of_it_but_an_earlier_result(queue_status: str, cancel: bool) -> None:
+    rule = curated("Scan", queue_status, "Archived", cancel=cancel)
+    assert rule is not None
+    assert (rule.attempts_factor, rule.attempts_step) == (0, 0)
+    assert {rule.error, rule.failure, rule.turn, rule.run_at, rule.worker, rule.batch} == {CLEAR}
+    assert rule.result == KEEP
+
+
 @pytest.mark.parametrize(
     ("trigger", "exhausted", "to_queue_status", "attempts_step", "error", "result", "run_at"),
     [
