@@ -96,6 +96,7 @@ class Completer(Part):
     async def _write(self, pinned: Pinned) -> None:
         """Commits what it takes in hand over one connection, until it is asked to stop and nothing is left."""
         hand: list[Result] = []
+        await pinned.warm()
         while hand or self._results or not self.stopping.is_set():
             try:
                 if not hand:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from typing import Self
 
 import psycopg
@@ -65,6 +65,12 @@ class Pinned:
     def backoff_s(self) -> float:
         """How long to wait before the next transaction, after one that found no database."""
         return backoff(self._failures, self._random)
+
+    async def warm(self) -> None:
+        """Connects before it is needed. Where there is no database, whoever needs it will be told."""
+        with suppress(DatabaseUnavailable):
+            async with self.autocommit():
+                pass
 
     @asynccontextmanager
     async def transaction(self) -> AsyncIterator[Connection]:

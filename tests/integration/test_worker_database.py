@@ -122,6 +122,17 @@ async def test_a_worker_that_cannot_save_claims_no_more_than_its_bound(world: Wo
     assert len(world.api.requests) == 200
 
 
+async def test_a_worker_is_connected_before_there_is_anything_to_commit(world: World) -> None:
+    statement = "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'curation worker, completing'"
+
+    async def are_there() -> bool:
+        async with world.transaction() as connection:
+            return await (await connection.execute(statement)).fetchone() == (2,)
+
+    async with world.worker(commits_at_once=2):
+        await eventually_async(are_there)
+
+
 async def held_back(world: World) -> None:
     """Returns once results wait for the table."""
     async with await psycopg.AsyncConnection.connect(world.url, autocommit=True) as connection:
