@@ -13,7 +13,7 @@ from typing import Any
 from uuid import UUID
 
 from psycopg import sql
-from psycopg.errors import IntegrityError, RaiseException
+from psycopg.errors import IntegrityError, InvalidTextRepresentation, RaiseException
 
 from curation_service.batch_request import BatchUpdate, Keys, Matching
 from curation_service.filters import to_driver_sql
@@ -95,7 +95,7 @@ class BatchUpdates:
             await _check_exists(connection, command)
             try:
                 return await self._carry_out(connection, command, call, request_id)
-            except (IntegrityError, RaiseException) as error:
+            except (IntegrityError, InvalidTextRepresentation, RaiseException) as error:
                 if error.diag.table_name not in machinery.tables:
                     raise TableRefused(command.workflow.resource, error.diag.message_primary or "") from error
                 # Another call under this id was committed while this one waited for its rows.

@@ -32,6 +32,8 @@ WATCH_CHANNEL = "curation_watch"
 """The same for what only watchers care about: claims and progress. Workers sleep on; else each would wake itself by its
 own claim, before the answer has come."""
 
+# What a trigger of the table leaves out, or alters, fails the whole statement: its batch would never be done. SQL fails
+# by itself where it reads a number that is none.
 _WRITE = sql.SQL(
     """/* {name} */
 WITH {before}
@@ -51,7 +53,7 @@ judged AS MATERIALIZED (
 ),
 {between}
 position AS MATERIALIZED (
-    SELECT nextval('status_event_position') AS position
+    SELECT nextval('status_event_position') AS position, n
     FROM (SELECT count(*) AS n FROM judged WHERE verdict = 'changed') c WHERE n > 0 AND {gate}
 ),
 changed AS (
@@ -73,23 +75,29 @@ changed AS (
     RETURNING s.{version} AS new_version, s.{run_at} AS new_run_at, s.{error} AS new_error, s.{attempts} AS to_attempts,
               coalesce(s.{batch}, j.batch) AS event_batch,
               CASE WHEN s.{batch} <> j.batch AND j.queue IN ('queued', 'processing') THEN j.batch END AS left_batch,
+              s.{version} > j.version AND s.{status} = {j.to_status}
+                  AND coalesce(s.{queue}, 'none') = {j.to_queue} AS as_written,
               j.key, j.status, j.queue, j.event{kept}{returned}
 ),
 appended AS (
     INSERT INTO status_event (position, part, resource, kind, from_status, to_status, from_queue, to_queue,
                               batch, left_batch, cause, worker, items, versions, attempts, errors, run_ats, earlier)
-    SELECT p.position, row_number() OVER (), {resource}, g.*
-    FROM position p, (
+    SELECT p.position,
+           CASE WHEN sum(cardinality(g.items)) OVER () = p.n THEN row_number() OVER ()
+                ELSE format('a trigger of the source table has left out or altered %%s of %%s updates',
+                            p.n - coalesce(sum(cardinality(g.items)) OVER (), 0), p.n)::bigint END,
+           {resource}, g.*
+    FROM position p LEFT JOIN (
         SELECT CASE WHEN {c.trigger} LIKE 'set %%' THEN 'curate' ELSE {c.trigger} END, c.status, {c.to_status},
                nullif(c.queue, 'none'), nullif({c.to_queue}, 'none'), c.event_batch, c.left_batch,
-               {c.cause}, {c.worker}, array_agg(c.key::text), array_agg(c.new_version),
+               {c.cause}, {c.worker}, array_agg(c.key::text) AS items, array_agg(c.new_version),
                array_agg(c.to_attempts),
                CASE WHEN bool_or(c.new_error IS NOT NULL) THEN array_agg(c.new_error) END,
                CASE WHEN {c.to_queue} = 'queued' THEN array_agg(c.new_run_at) END,
                CASE WHEN bool_or(c.event IS NOT NULL) THEN array_agg(c.event) END
-        FROM changed c
+        FROM changed c WHERE c.as_written
         GROUP BY c.status, c.queue, c.event_batch, c.left_batch{grouped}
-    ) g
+    ) g ON true
 ){after}
 {answer}"""
 )

@@ -268,6 +268,13 @@ RULES = {
     "not on Sundays": """CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS
         $$BEGIN IF NEW.status = 'Selected' THEN RAISE 'not on Sundays'; END IF; RETURN NEW; END$$;
         CREATE TRIGGER sundays BEFORE UPDATE ON parcels FOR EACH ROW EXECUTE FUNCTION refuse()""",
+    "left out": """CREATE FUNCTION leave_out() RETURNS trigger LANGUAGE plpgsql AS $$BEGIN RETURN NULL; END$$;
+        CREATE TRIGGER out BEFORE UPDATE ON parcels FOR EACH ROW WHEN (NEW.status = 'Selected')
+        EXECUTE FUNCTION leave_out()""",
+    "altered 1 of": """CREATE FUNCTION alter_it() RETURNS trigger LANGUAGE plpgsql AS
+        $$BEGIN NEW.status := OLD.status; RETURN NEW; END$$;
+        CREATE TRIGGER altered BEFORE UPDATE ON parcels FOR EACH ROW
+        WHEN (NEW.status = 'Selected' AND NEW.name = 'parcel 2') EXECUTE FUNCTION alter_it()""",
 }
 
 

@@ -214,16 +214,17 @@ async def curse(database: Database, body: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("condition", "told"),
+    ("body", "told"),
     [
-        ("raise_exception", TableRefused),
-        ("deadlock_detected", DatabaseUnavailable),
-        ("query_canceled", DatabaseUnavailable),
+        ("RAISE raise_exception", TableRefused),
+        ("RETURN NULL", TableRefused),
+        ("RAISE deadlock_detected", DatabaseUnavailable),
+        ("RAISE query_canceled", DatabaseUnavailable),
     ],
 )
-async def test_an_error_that_one_call_causes_is_its_own(desk: Desk, condition: str, told: type[Exception]) -> None:
+async def test_an_error_that_one_call_causes_is_its_own(desk: Desk, body: str, told: type[Exception]) -> None:
     await add_parcels(desk.database, {}, {"name": "cursed"}, {})
-    await curse(desk.database, f"RAISE {condition}")
+    await curse(desk.database, body)
     first, cursed, last = await desk.together(*(update("Selected", n) for n in (1, 2, 3)))
     assert isinstance(cursed, told)
     assert (first.changed, last.changed) == (1, 1)
