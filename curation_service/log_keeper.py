@@ -1,18 +1,22 @@
 """Keeps the partitions of the event log: makes tomorrow's, drops those beyond the retention.
 
-Every replica tries; an advisory lock lets one at a time do it. Nothing is lost while nobody does.
+Every replica tries; an advisory lock lets one at a time do it. Nothing is lost while nobody does. Who makes tomorrow's,
+once a day, also looks through the sources for items that are with a worker, and that nobody would find there.
 """
 
 from __future__ import annotations
 
 import logging
+from collections.abc import Iterable
 
 import psycopg
 
 from shared.db.engine import REACH, driver_url
+from shared.db.in_hand import note_claims
 from shared.db.partitions import keep_partitions
 from shared.lifecycle import Part
 from shared.thread import in_own_thread
+from shared.workflow import Workflow
 
 log = logging.getLogger(__name__)
 
@@ -22,9 +26,9 @@ INTERVAL_S = 600.0
 class LogKeeper(Part):
     """Looks after the partitions every ten minutes."""
 
-    def __init__(self, *, url: str, retention_days: int) -> None:
+    def __init__(self, *, url: str, retention_days: int, workflows: Iterable[Workflow]) -> None:
         super().__init__()
-        self._url, self._retention_days = driver_url(url), retention_days
+        self._url, self._retention_days, self._workflows = driver_url(url), retention_days, tuple(workflows)
 
     async def _run(self) -> None:
         self.ready()
@@ -39,5 +43,10 @@ class LogKeeper(Part):
     def _keep(self) -> None:
         with psycopg.connect(self._url, application_name="curation log keeper", **REACH) as connection:
             kept = keep_partitions(connection, retention_days=self._retention_days)
-        if kept.created or kept.dropped:
-            log.info("partitions of the log: %s created, %s dropped", kept.created, kept.dropped)
+            connection.commit()
+            if kept.created or kept.dropped:
+                log.info("partitions of the log: %s created, %s dropped", kept.created, kept.dropped)
+            for workflow in self._workflows if kept.created else ():
+                if noted := note_claims(connection, workflow):
+                    log.warning("%s: %s items are in processing and in no claim", workflow.resource, noted)
+                connection.commit()

@@ -8,7 +8,9 @@ own row says.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
+import psycopg
 from psycopg import sql
 from sqlalchemy import ARRAY, ColumnClause, literal_column
 
@@ -42,6 +44,19 @@ WITH orphaned AS MATERIALIZED (
 DELETE FROM worker_claim
 WHERE position IN (SELECT position FROM orphaned) AND position NOT IN (SELECT position FROM needed)"""
 )
+# Found by the rows, whose workers may be gone for longer than the log is kept. The position is no entry's.
+_NOTE = sql.SQL(
+    """/* note_claims */
+WITH stray AS MATERIALIZED (
+    SELECT s.{worker} AS worker, s.{key}::text AS key FROM {source} s
+    WHERE s.{queue} = 'processing' AND s.{worker} IS NOT NULL AND s.{key} NOT IN (SELECT s.{key} FROM {in_hand})
+), noted AS (
+    INSERT INTO worker_claim (position, resource, session, items)
+    SELECT nextval('status_event_position'), {resource}, c.*
+    FROM (SELECT worker, array_agg(key) FROM stray GROUP BY worker) c
+)
+SELECT count(*) FROM stray"""
+)
 
 
 def in_hand(workflow: Workflow, claims: str = "worker_claim") -> sql.Composed:
@@ -69,6 +84,16 @@ async def own_items(connection: Connection, workflow: Workflow, session: int) ->
     statement = _OWN.format(**item_names(workflow), in_hand=in_hand(workflow))
     cursor = await connection.execute(statement, [session])
     return [Item(key, version, attempts, {}) for key, version, attempts in await cursor.fetchall()]
+
+
+def note_claims(connection: psycopg.Connection[Any], workflow: Workflow) -> int:
+    """Notes claims of what is with workers by its own row alone: else nobody would rescue it. Returns how many items.
+
+    So is a row whose key was changed meanwhile, or that came with its status from elsewhere. Reads the whole table.
+    """
+    row = connection.execute(_NOTE.format(**item_names(workflow), in_hand=in_hand(workflow))).fetchone()
+    assert row is not None
+    return int(row[0])
 
 
 async def forget_claims(connection: Connection, workflow: Workflow, *, limit: int) -> None:

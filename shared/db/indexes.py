@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from sqlalchemy import Connection, text
 
+from shared.db.in_hand import note_claims
 from shared.db.statement import item_names
 from shared.workflow import Workflow
 
@@ -22,11 +23,6 @@ _OUTDATED = text(
           AND d.refclassid = 'pg_class'::regclass AND d.refobjid = i.indrelid AND a.attname = :status
       )"""
 )
-# Found by the rows, whose workers may be gone for longer than the log is kept. The position is no entry's.
-_NOTE_CLAIMS = """INSERT INTO worker_claim (position, resource, session, items)
-    SELECT nextval('status_event_position'), {resource}, c.worker, c.items
-    FROM (SELECT s.{worker} AS worker, array_agg(s.{key}::text) AS items
-          FROM {source} s WHERE s.{queue} = 'processing' AND s.{worker} IS NOT NULL GROUP BY s.{worker}) c"""
 # What the new predicates take for granted: what has a turn is queued, not for later; what is under way has no failure.
 _TIDY = """UPDATE {source} s
     SET {turn} = CASE WHEN s.{queue} = 'queued' AND s.{run_at} IS NULL THEN s.{turn} END,
@@ -44,7 +40,9 @@ def set_indexes(connection: Connection, workflow: Workflow) -> None:
     if not outdated:
         return
     names = {name: part.as_string(None) for name, part in item_names(workflow).items()}
-    connection.exec_driver_sql(_NOTE_CLAIMS.format(**names))
+    driver = connection.connection.driver_connection
+    assert driver is not None
+    note_claims(driver, workflow)
     for name, _, _ in outdated:
         connection.exec_driver_sql(f"DROP INDEX {name}")
     connection.exec_driver_sql(_TIDY.format(**names))

@@ -12,7 +12,9 @@ PAGE = (ROOT / "docs" / "operate" / "faults.md").read_text()
 ROWS = [line for line in PAGE.splitlines() if line.startswith("| ") and not line.startswith(("| fault", "| ---"))]
 TESTS = "\n".join(path.read_text() for path in (ROOT / "tests").rglob("test_*.py"))
 PROGRAMS = "\n".join(
-    path.read_text() for folder in ("enrichment_worker", "shared") for path in (ROOT / folder).rglob("*.py")
+    path.read_text()
+    for folder in ("curation_service", "enrichment_worker", "shared")
+    for path in (ROOT / folder).rglob("*.py")
 )
 
 

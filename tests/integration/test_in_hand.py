@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import uuid
 from collections.abc import AsyncIterator, Sequence
 from datetime import timedelta
 
 import psycopg
 import pytest
 
+from curation_service.log_keeper import LogKeeper
 from shared.db.claim import Claimed, claim, follow_up
 from shared.db.curate import CurateCall, NewBatch, curate
 from shared.db.engine import Database
@@ -18,7 +20,8 @@ from shared.db.sessions import close_session, open_session, rescue
 from shared.machine import curate_trigger
 from shared.table import transition_table
 from shared.workflow import Item
-from tests.integration.test_partitions import LATER_DAYS, go_back_to, keep, today
+from tests.integration.test_partitions import LATER_DAYS, go_back_to, keep, name_of, today
+from tests.support.eventually import eventually_async
 from tests.support.parcels import PARCELS
 from tests.support.service import add_many, parcel_database
 
@@ -142,6 +145,29 @@ async def test_what_is_in_hand_is_known_when_the_log_of_its_claim_is_gone(databa
     assert await own(database, session) == {item.key for item in lost.items}
     async with database.transaction() as other:
         await close_session(other, session)
+    assert (await rescued(database), await claims(database)) == (2, [])
+
+
+async def test_an_item_whose_key_was_changed_while_a_worker_had_it_is_found_within_a_day(database: Database) -> None:
+    session = await queue(database, 3)
+    taken, kept = await take(database, session, 2), await take(database, session, 1)
+    changed = uuid.UUID(int=99)
+    async with database.autocommit() as connection:
+        await connection.execute("UPDATE parcels SET id = %s WHERE id = %s", [changed, taken.items[0].key])
+        results = [Result(item, "complete", values={"code": "x"}) for item in taken.items]
+        assert (await finish(connection, PARCELS, TABLE, results)).dropped == 1
+        await follow_up(connection, PARCELS, session=session, settled=[taken.position])
+    with psycopg.connect(database.url, autocommit=True) as other:
+        other.execute(f"DROP TABLE {name_of(today(other) + timedelta(days=1))}")
+    async with LogKeeper(url=database.url, retention_days=LATER_DAYS, workflows=[PARCELS]):
+
+        async def is_found() -> bool:
+            return len(await claims(database)) == 2
+
+        await eventually_async(is_found)
+    assert await own(database, session) == {changed, kept.items[0].key}, "what was in a claim is in no other one"
+    async with database.autocommit() as connection:
+        await close_session(connection, session)
     assert (await rescued(database), await claims(database)) == (2, [])
 
 
