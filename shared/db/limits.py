@@ -190,7 +190,7 @@ async def keep(connection: Connection, api: str, session: int, used: Mapping[str
         """/* keep */
         UPDATE call_lease l SET slots = u.slots
         FROM unnest(%s::text[], %s::int[]) AS u (key, slots)
-        WHERE l.api = %s AND l.session = %s AND l.key = u.key AND l.slots > u.slots""",
+        WHERE l.api = %s AND l.session = %s AND l.key = u.key""",
         (list(used), list(used.values()), api, session),
     )
 

@@ -11,12 +11,14 @@ from uuid import UUID, uuid4
 import pytest
 from psycopg import sql
 
+from shared.db.claim import claim
 from shared.db.curate import CurateCall, Curated, NewBatch, curate
 from shared.db.engine import Connection, Database, connect
+from shared.db.finish import Finished, Result, finish
 from shared.db.horizon import Horizon
 from shared.db.log import Entry, read_log
 from shared.errors import Outcome
-from shared.machine import UNCHANGED, curate_trigger
+from shared.machine import FIND_NOTHING, UNCHANGED, curate_trigger
 from shared.table import transition_table
 from tests.support.parcels import PARCELS
 from tests.support.service import WAIT_S, all_parcels, parcel_database, somebody_waits_for_a_lock
@@ -107,6 +109,26 @@ async def test_batches_that_meet_half_way_from_both_ends_do_not_deadlock(databas
         await waiting(connection, len(calls))
     answers = await asyncio.gather(*calls)
     assert sum(answer.changed for answer in answers) == len(keys)
+
+
+async def test_results_of_a_worker_wait_for_items_in_the_order_that_all_others_do(database: Database) -> None:
+    keys = await add(database, 2)
+    await set_status(database, "Scan", keys)
+    async with database.transaction() as connection:
+        items = (await claim(connection, PARCELS, TABLE, session=1, limit=2)).items
+        await connection.execute("UPDATE parcels SET name = name WHERE id = %s", (keys[0],))  # the table has it last
+    results = [Result(item, FIND_NOTHING) for item in sorted(items, key=lambda item: str(item.key), reverse=True)]
+    async with database.transaction() as connection:
+        await connection.execute("SELECT FROM parcels WHERE id = %s FOR UPDATE", (keys[0],))
+        finishing = asyncio.create_task(end(database, results))
+        await somebody_waits_for_a_lock(database)
+        await connection.execute("SELECT FROM parcels WHERE id = %s FOR UPDATE NOWAIT", (keys[1],))
+    assert (await finishing).saved == 2
+
+
+async def end(database: Database, results: Sequence[Result]) -> Finished:
+    async with database.transaction() as connection:
+        return await finish(connection, PARCELS, TABLE, results)
 
 
 async def waiting(connection: Connection, size: int) -> None:

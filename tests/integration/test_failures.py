@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Sequence
 from contextlib import aclosing
 from typing import Any
@@ -17,7 +18,14 @@ from shared.failure import Failure
 from shared.table import transition_table
 from tests.support.batches import parcel_id
 from tests.support.parcels import PARCELS
-from tests.support.service import RunningService, add_parcels, all_parcels, refused, running_service
+from tests.support.service import (
+    RunningService,
+    add_parcels,
+    all_parcels,
+    refused,
+    running_service,
+    somebody_waits_for_a_lock,
+)
 
 TABLE = transition_table(PARCELS)
 REQUEST_ID = "6f0c1c86-5b5e-4c0f-9d0a-3a8f6d2b7e11"
@@ -80,6 +88,34 @@ async def test_failures_that_are_alike_are_one_group(service: RunningService) ->
     listed = await service.stub.ListItems(pb.ListItemsRequest(resource="parcels", filter=matching))
     assert [item.id for item in listed.items] == [parcel_id(3), parcel_id(5)]
     assert {item.failure_group_id for item in listed.items} == {second.failure_group_id}
+
+
+async def test_a_group_says_when_it_was_seen_last(service: RunningService) -> None:
+    await add_parcels(service.database, {})
+    await scan(service, 1)
+    await fail(service.database, ["too big"])
+    (before,) = await groups(service)
+    await service.stub.RetryFailed(retry(ids=ids(1)))
+    await fail(service.database, ["too big"])
+    (after,) = await groups(service)
+    assert after.first_seen_time == before.first_seen_time
+    assert after.last_seen_time.ToDatetime() > before.last_seen_time.ToDatetime()
+
+
+async def test_workers_that_see_the_same_failures_in_opposite_orders_do_not_deadlock(service: RunningService) -> None:
+    def of(error: str) -> int:
+        return Failure.of("parcels API", "HTTP 400", error).group("parcels")
+
+    await add_parcels(service.database, {}, {})
+    await scan(service, 1, 2)
+    first, second = sorted(["too big", "too small"], key=of)
+    insert = "INSERT INTO failure_group (id, resource, upstream, kind, message) VALUES (%s, 'parcels', '', '', '')"
+    async with service.database.transaction() as connection:
+        await connection.execute(insert, (of(first),))
+        failing = asyncio.create_task(fail(service.database, [second, first]))
+        await somebody_waits_for_a_lock(service.database)
+        await connection.execute(insert, (of(second),))
+    await failing
 
 
 async def test_an_item_that_a_later_run_mends_leaves_its_group(service: RunningService) -> None:

@@ -11,6 +11,7 @@ import pytest
 from enrichment_worker.keys import Door, Keys
 from enrichment_worker.pinned import Pinned
 from shared.db.engine import Connection, Database
+from shared.db.limits import Ask, postpone, reserve
 from shared.db.sessions import open_session
 from shared.workflow import Limits
 from tests.support.eventually import eventually_async
@@ -55,6 +56,13 @@ async def held_s(connection: Connection) -> float:
     return float(row[0])
 
 
+async def test_a_hold_never_gets_shorter(database: Database) -> None:
+    async with database.transaction() as connection:
+        for seconds in (3600.0, 1.0):
+            await postpone(connection, "API", "held", seconds)
+        assert await held_s(connection) > 60
+
+
 async def test_a_key_that_is_held_is_not_locked_while_another_is_waited_for(database: Database) -> None:
     async with two_uses(database) as door:
         async with database.transaction() as connection:
@@ -65,6 +73,20 @@ async def test_a_key_that_is_held_is_not_locked_while_another_is_waited_for(data
             assert await held_s(connection) > 60, "it was told"
             await lock_key(connection, "held")
         await entering
+
+
+async def test_keys_are_waited_for_in_one_order_whatever_they_are_asked_for_in(database: Database) -> None:
+    async def ask(*keys: str) -> int:
+        async with database.transaction() as connection:
+            return len(await reserve(connection, "API", [Ask(key, 1, 1.0) for key in keys], horizon_s=1.0))
+
+    assert await ask("b") + await ask("a") == 2  # the table has them in this order, too
+    async with database.transaction() as connection:
+        await lock_key(connection, "a")
+        asking = asyncio.create_task(ask("b", "a"))
+        await somebody_waits_for_a_lock(database)
+        await lock_key(connection, "b")
+    assert await asking == 2
 
 
 async def test_a_hold_that_grows_while_it_is_told_is_told_again(database: Database) -> None:

@@ -14,8 +14,8 @@ import psycopg
 import pytest
 
 from enrichment_worker import quota
-from shared.db.limits import Ask, interval_s, late_s, lease, reserve
-from shared.db.sessions import open_session
+from shared.db.limits import Ask, interval_s, late_s, lease, reserve, sweep
+from shared.db.sessions import close_session, open_session
 from shared.workflow import Rate
 from tests.support.calls import Calls
 from tests.support.worker import WIDGETS, Reply, RunningWorker, World, details, world  # noqa: F401 - a fixture
@@ -106,6 +106,36 @@ async def test_all_workers_together_run_no_more_at_once_than_the_limit_and_as_ma
     assert calls.most_at_once == 5
 
 
+async def session_with_slots(
+    world: World,  # noqa: F811
+    key: str,
+    *,
+    wanted: int,
+    used: int = 0,
+) -> tuple[int, int]:
+    """A worker's session that asked for slots of a key that has two; and how many it got."""
+    async with world.transaction() as connection:
+        session = await open_session(connection, host="h", version="0", resources=["gadgets"], expiry_s=3600)
+        await reserve(connection, world.workflow.api, [Ask(key, wanted, 0.0)], horizon_s=1.0)
+        leased = await lease(connection, world.workflow.api, session, {key: (wanted, used)}, slots_max=2)
+    return session, leased[key]
+
+
+async def test_slots_in_use_stay_whoever_was_given_them_meanwhile(world: World) -> None:  # noqa: F811
+    leased = [await session_with_slots(world, "", wanted=w, used=used) for w, used in ((2, 0), (2, 1), (1, 0))]
+    assert [slots for _, slots in leased] == [2, 1, 0]
+
+
+async def test_leases_of_nothing_and_of_the_dead_are_swept_and_schedules_long_due(world: World) -> None:  # noqa: F811
+    dead, _, living = [(await session_with_slots(world, "", wanted=wanted))[0] for wanted in (1, 0, 1)]
+    async with world.transaction() as connection:
+        await close_session(connection, dead)
+        await connection.execute("INSERT INTO call_schedule VALUES ('old', '', now() - interval '1 hour')")
+        await sweep(connection)
+        cursor = await connection.execute("SELECT session FROM call_lease UNION ALL SELECT 0 FROM call_schedule")
+        assert await cursor.fetchall() == [(living,), (0,)]
+
+
 @pytest.mark.parametrize(
     ("limit", "key", "asked"), [("concurrency_total", "", "claimed"), ("key_concurrency", "host", "asked for keys")]
 )
@@ -117,10 +147,8 @@ async def test_slots_of_a_worker_that_died_come_back_when_its_session_expires(
     asked: str,
 ) -> None:
     world.limit(**{limit: 2})
-    async with world.transaction() as connection:
-        dead = await open_session(connection, host="gone", version="0", resources=["gadgets"], expiry_s=3600)
-        await reserve(connection, world.workflow.api, [Ask(key, 2, 0.0)], horizon_s=1.0)
-        assert await lease(connection, world.workflow.api, dead, {key: (9, 0)}, slots_max=2) == {key: 2}
+    dead, slots = await session_with_slots(world, key, wanted=9)
+    assert slots == 2
     await world.queue("host-1", "host-2", "host-3")
     async with world.worker(expiry_s=3600) as worker:  # so nobody ends the session
         await worker.see(worker.probe.expect(asked, times=3))

@@ -181,6 +181,13 @@ async def test_what_several_partitions_said_adds_up(connection: Connection, data
         assert await progress(database_url, batch) == before
 
 
+@pytest.fixture
+def gives_up_soon(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who keeps the partitions waits for no lock that it will not get."""
+    monkeypatch.setattr("shared.db.partitions.LOCK_TIMEOUT", "SET LOCAL lock_timeout = '100ms'")
+
+
+@pytest.mark.usefixtures("gives_up_soon")
 def test_a_partition_that_somebody_reads_is_dropped_later(connection: Connection, database_url: str) -> None:
     day = today(connection) - timedelta(days=LATER_DAYS)
     go_back_to(connection, day)
@@ -203,6 +210,7 @@ def test_tomorrow_is_made_while_somebody_reads_the_whole_log_as_a_backup_does(
         assert keep(connection) == Kept(created=1, dropped=0)
 
 
+@pytest.mark.usefixtures("gives_up_soon")
 def test_a_log_that_is_read_while_it_has_no_partition_of_today_is_left_as_it_was(
     connection: Connection, database_url: str
 ) -> None:

@@ -144,14 +144,15 @@ async def test_items_are_claimed_in_the_order_of_their_turns(database: Database)
 
 async def test_a_claim_that_starts_where_the_last_one_ended_misses_nothing(database: Database) -> None:
     keys = sorted(await add(database, 30))
-    await queue(database, keys)
+    await queue(database, keys[:15])
+    await queue(database, keys[15:])  # two of each turn, and one claim ends between two
     seen: list[UUID] = []
     turn = float("-inf")
-    while (claimed := await take(database, 7, from_turn=turn)).items:
+    while (claimed := await take(database, 9, from_turn=turn)).items:
         assert claimed.turn > turn
         turn = claimed.turn
         seen += [item.key for item in claimed.items]
-    assert sorted(seen) == keys
+    assert (sorted(seen), turn) == (keys, 14)
     await queue(database, (await add(database, 1)))
     assert not (await take(database, 7, from_turn=turn)).items
     assert len((await take(database, 7)).items) == 1
