@@ -112,7 +112,12 @@ def service_parts(
         grace_s=settings.grace_s,
         draining=draining,
     )
-    keeper = LogKeeper(url=settings.database_url, retention_days=settings.retention_days, workflows=registry.values())
+    keeper = LogKeeper(
+        url=settings.database_url,
+        retention_days=settings.retention_days,
+        batch_retention_days=settings.batch_retention_days,
+        workflows=registry.values(),
+    )
     metrics.gauge("curation_stream_lag_seconds", "For how long the streams have been held back.", lambda: tail.lag_s)
     metrics.gauge("curation_log_position", "Up to where the event log has been read.", lambda: tail.position)
     numbers = metrics_parts(metrics, settings.metrics_listen)

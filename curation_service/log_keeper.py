@@ -1,4 +1,4 @@
-"""Keeps the partitions of the event log: makes tomorrow's, drops those beyond the retention.
+"""Keeps the partitions of the event log: makes tomorrow's, drops those beyond the retention, and then old batches.
 
 Every replica tries; an advisory lock lets one at a time do it. Nothing is lost while nobody does. Who makes tomorrow's,
 once a day, also looks through the sources for items that are with a worker, and that nobody would find there.
@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterable
+from typing import Any
 
 import psycopg
 
 from shared.db.engine import REACH, driver_url
 from shared.db.in_hand import note_claims
+from shared.db.old_batches import drop_batches
 from shared.db.partitions import keep_partitions
 from shared.lifecycle import Part
 from shared.thread import in_own_thread
@@ -24,11 +26,15 @@ INTERVAL_S = 600.0
 
 
 class LogKeeper(Part):
-    """Looks after the partitions every ten minutes."""
+    """Looks after the partitions, and after old batches, every ten minutes."""
 
-    def __init__(self, *, url: str, retention_days: int, workflows: Iterable[Workflow]) -> None:
+    def __init__(
+        self, *, url: str, retention_days: int, batch_retention_days: int | None, workflows: Iterable[Workflow]
+    ) -> None:
+        """The log is kept for `retention_days`, batches for ever without `batch_retention_days`."""
         super().__init__()
-        self._url, self._retention_days, self._workflows = driver_url(url), retention_days, tuple(workflows)
+        self._url, self._workflows = driver_url(url), tuple(workflows)
+        self._retention_days, self._batch_retention_days = retention_days, batch_retention_days
 
     async def _run(self) -> None:
         self.ready()
@@ -37,7 +43,7 @@ class LogKeeper(Part):
                 # A server that says nothing keeps no process from ending.
                 await in_own_thread(self._keep, name="log keeper")
             except psycopg.Error as error:
-                log.warning("the log's partitions are left for later: %s", type(error).__name__)
+                log.warning("the log's partitions, or old batches, are left for later: %s", type(error).__name__)
             await self.pause(INTERVAL_S)
 
     def _keep(self) -> None:
@@ -50,3 +56,15 @@ class LogKeeper(Part):
                 if noted := note_claims(connection, workflow):
                     log.warning("%s: %s items are in processing and in no claim", workflow.resource, noted)
                 connection.commit()
+            if self._batch_retention_days is not None:
+                self._drop_batches(connection, self._batch_retention_days)
+
+    def _drop_batches(self, connection: psycopg.Connection[Any], retention_days: int) -> None:
+        count = 0
+        through: int | None = 0
+        while through is not None and not self.stopping.is_set():
+            dropped = drop_batches(connection, retention_days=retention_days, after=through)
+            connection.commit()
+            count, through = count + dropped.count, dropped.through
+        if count:
+            log.info("%s old batches were dropped", count)

@@ -85,3 +85,10 @@ class ServiceSettings(DatabaseSettings):
         ge=1,
         description="Whole days that the event log reaches back; a watcher with an older token needs a snapshot.",
     )
+    batch_retention_days: int | None = Field(
+        default=365,
+        ge=1,
+        le=36_500,
+        description="Days that a batch, its outcomes and its request_id are kept, longer while the log still has what "
+        "became of its items; `none` for ever.",
+    )

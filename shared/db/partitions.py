@@ -27,7 +27,7 @@ LOCK_TIMEOUT = "SET LOCAL lock_timeout = '5s'"
 """For what takes a table for itself: whoever comes later waits behind it, and it may wait for a reader of hours."""
 EPOCH = date(1970, 1, 1)
 _LOCK = 0x63757262
-"""Of the advisory lock that lets one process at a time keep the partitions."""
+"""Of the advisory lock of `keep_alone`."""
 
 
 def day_start(position: int) -> int:
@@ -53,8 +53,7 @@ def keep_partitions(connection: psycopg.Connection[Any], *, retention_days: int 
     Before a partition goes, what it says of the progress of batches is added to their rows, and the items of a claim
     that is not settled are copied to its row. While somebody reads it, e.g. for a backup, it stays.
     """
-    connection.execute(LOCK_TIMEOUT)
-    connection.execute("SELECT pg_advisory_xact_lock(%s)", (_LOCK,))
+    keep_alone(connection)
     row = connection.execute("SELECT (clock_timestamp() AT TIME ZONE 'UTC')::date").fetchone()
     assert row is not None
     today = (row[0] - EPOCH).days
@@ -73,6 +72,13 @@ def keep_partitions(connection: psycopg.Connection[Any], *, retention_days: int 
         {"start": today * DAY_SIZE},
     )
     return Kept(len(created), dropped)
+
+
+def keep_alone(connection: psycopg.Connection[Any]) -> None:
+    """Lets one process at a time keep the log, and what outlives it, for as long as the transaction lasts."""
+    connection.execute("SET LOCAL statement_timeout = 0")  # one that a role or a database has for its users
+    connection.execute(LOCK_TIMEOUT)
+    connection.execute("SELECT pg_advisory_xact_lock(%s)", (_LOCK,))
 
 
 def create_partition(connection: psycopg.Connection[Any], day: int) -> None:

@@ -159,7 +159,7 @@ async def test_an_item_whose_key_was_changed_while_a_worker_had_it_is_found_with
         await follow_up(connection, PARCELS, session=session, settled=[taken.position])
     with psycopg.connect(database.url, autocommit=True) as other:
         other.execute(f"DROP TABLE {name_of(today(other) + timedelta(days=1))}")
-    async with LogKeeper(url=database.url, retention_days=LATER_DAYS, workflows=[PARCELS]):
+    async with LogKeeper(url=database.url, retention_days=LATER_DAYS, batch_retention_days=None, workflows=[PARCELS]):
 
         async def is_found() -> bool:
             return len(await claims(database)) == 2
