@@ -65,6 +65,7 @@ class BatchUpdate:
     status: str
     """The status to be set; empty for a retry."""
     request_id: uuid.UUID | None
+    """None with `validate_only`: it names what was done, and the real call may follow under the same."""
     digest: bytes
     """Of a request with a request_id, without that: what tells a repetition from another request under the same id."""
     allow_partial: bool
@@ -109,6 +110,8 @@ def read_batch_update(request: pb.BatchUpdateStatusRequest, registry: Registry, 
 def read_call(request: BatchRequest, violations: Violations) -> dict[str, Any]:
     """The part of a `BatchUpdate` that every such request has alike."""
     request_id = violations.collect(partial(_read_request_id, request.request_id))
+    if request.validate_only:
+        request_id = None
     check_text("actor", request.actor, ACTOR_LENGTH_MAX, violations)
     check_text("reason", request.reason, REASON_LENGTH_MAX, violations)
     priority = request.priority or pb.BATCH_PRIORITY_NORMAL

@@ -10,7 +10,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
-from uuid import UUID
 
 from psycopg import sql
 from psycopg.errors import IntegrityError, InvalidTextRepresentation, RaiseException
@@ -83,9 +82,7 @@ class BatchUpdates:
             UnknownBatch, UnknownFailureGroup: the items are chosen by one that is not there.
             DatabaseUnavailable: it may have been carried out; the same request_id tells.
         """
-        # A request_id names what was done; with `validate_only` nothing is: the real call may follow under the same.
-        request_id = None if command.validate_only else command.request_id
-        call = self._call(command, request_id)
+        call = self._call(command)
         if concerns_one(call):
             curated = await self._groups[command.workflow.resource].carry_out(call)
             if curated is not None:
@@ -94,26 +91,21 @@ class BatchUpdates:
         async with self._database.autocommit(planned_once=few) as connection:
             await _check_exists(connection, command)
             try:
-                return await self._carry_out(connection, command, call, request_id)
+                return await self._carry_out(connection, command, call)
             except (IntegrityError, InvalidTextRepresentation, RaiseException) as error:
                 if error.diag.table_name not in machinery.tables:
                     raise TableRefused(command.workflow.resource, error.diag.message_primary or "") from error
                 # Another call under this id was committed while this one waited for its rows.
-                found = None if request_id is None else await find_batch(connection, request_id, command.digest)
-                if found is None:
+                if (earlier := await _earlier(connection, command)) is None:
                     raise
-                return await self._replay(connection, found)
+                return await self._replay(connection, earlier)
 
-    async def _carry_out(
-        self, connection: Connection, command: BatchUpdate, call: CurateCall, request_id: UUID | None
-    ) -> BatchAnswer:
+    async def _carry_out(self, connection: Connection, command: BatchUpdate, call: CurateCall) -> BatchAnswer:
         curated = await curate(connection, command.workflow, self._tables[command.workflow.resource], call)
         refused = curated.refused and not command.allow_partial
-        if request_id is not None and (refused or curated.batch is None):
-            # What stands in the way may be what the first call under this id has done.
-            found = await find_batch(connection, request_id, command.digest)
-            if found is not None:
-                return await self._replay(connection, found)
+        # What stands in the way may be what the first call under this id has done.
+        if (refused or curated.batch is None) and (earlier := await _earlier(connection, command)) is not None:
+            return await self._replay(connection, earlier)
         if curated.requested > self._items_max:
             assert isinstance(command.selection, Matching), "the keys were counted before"
             problem = f"matches more than {self._items_max} items; narrow it down"
@@ -122,12 +114,12 @@ class BatchUpdates:
             raise ItemsRefused(status=command.status, **_refusals(curated))
         return _answer(curated, command)
 
-    def _call(self, command: BatchUpdate, request_id: UUID | None) -> CurateCall:
+    def _call(self, command: BatchUpdate) -> CurateCall:
         batch = NewBatch(
             status=command.status,
             actor=command.actor,
             reason=command.reason,
-            request_id=request_id,
+            request_id=command.request_id,
             digest=command.digest,
         )
         return CurateCall(
@@ -161,6 +153,13 @@ async def _check_exists(connection: Connection, command: BatchUpdate) -> None:
         raise UnknownBatch(str(command.batch))
     if command.failure_group is not None:
         await check_group(connection, resource, command.failure_group)
+
+
+async def _earlier(connection: Connection, command: BatchUpdate) -> Batch | None:
+    """The batch of an earlier call under this request_id, if there was one. Raises `RequestIdReused`."""
+    if command.request_id is None:
+        return None
+    return await find_batch(connection, command.request_id, command.digest)
 
 
 def _selected(command: BatchUpdate) -> dict[str, Any]:
