@@ -21,11 +21,11 @@ AHEAD_MAX = 10_000
 
 async def explain(connection: Connection, workflow: Workflow, row: Mapping[str, Any]) -> list[pb.Cause]:
     """The causes for one row of the source table, by column name."""
-    match row[workflow.queue.status]:
-        case str() as status if status == QUEUED:
-            return await _waiting(connection, workflow, row)
-        case str() as status if status == PROCESSING:
-            return [await _running(connection, workflow, row)]
+    queue_status = row[workflow.queue.status]
+    if queue_status == QUEUED:
+        return await _waiting(connection, workflow, row)
+    if queue_status == PROCESSING:
+        return [await _running(connection, workflow, row)]
     return [_ended(workflow, row)]
 
 

@@ -81,13 +81,12 @@ class ItemTable:
         """That an item has one of the `INDEXED`, with what is true of such items alone, so that an index finds them."""
         queue, columns = self.workflow.queue, self.source.c
         turn, run_at, failure = columns[queue.turn], columns[queue.run_at], columns[queue.failure]
-        match value:
-            case "queued":
-                found = or_(turn.is_not(None), run_at.is_not(None))
-            case "processing":
-                found = columns[self.workflow.key.name] == any_(claimed_keys(self.workflow))
-            case _:
-                found = and_(failure.is_not(None), run_at.is_(None))
+        if value == QUEUED:
+            found = or_(turn.is_not(None), run_at.is_not(None))
+        elif value == PROCESSING:
+            found = columns[self.workflow.key.name] == any_(claimed_keys(self.workflow))
+        else:
+            found = and_(failure.is_not(None), run_at.is_(None))
         return and_(columns[queue.status] == literal_column(f"'{value}'"), found)
 
 
