@@ -4,10 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from sqlalchemy import BigInteger
-
 from curation.v1 import curation_pb2 as pb
-from curation_service.kinds import kind_of
+from curation_service.kinds import BIGINT
 from curation_service.page_tokens import read_page_token, write_page_token
 from curation_service.requests import read_batch_id, read_page_size
 from curation_service.violations import Violations
@@ -15,7 +13,7 @@ from shared.registry import Registry
 
 OUTCOMES_PAGE_SIZE_DEFAULT = 1_000
 OUTCOMES_PAGE_SIZE_MAX = 10_000
-_NUMBER = (kind_of(BigInteger()),)
+_NUMBER = (BIGINT,)
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,7 +16,7 @@ from curation.v1 import curation_pb2 as pb
 from curation_service.fields import item_table
 from curation_service.filters import compile_filter
 from curation_service.kinds import UUID_KIND
-from curation_service.requests import ACTOR_LENGTH_MAX, REASON_LENGTH_MAX, check_text, read_keys, read_workflow
+from curation_service.requests import check_origin, read_keys, read_workflow
 from curation_service.violations import Violations
 from shared.errors import FieldViolation, InvalidRequest
 from shared.machine import curate_trigger
@@ -112,8 +112,7 @@ def read_call(request: BatchRequest, violations: Violations) -> dict[str, Any]:
     request_id = violations.collect(partial(_read_request_id, request.request_id))
     if request.validate_only:
         request_id = None
-    check_text("actor", request.actor, ACTOR_LENGTH_MAX, violations)
-    check_text("reason", request.reason, REASON_LENGTH_MAX, violations)
+    check_origin(request.actor, request.reason, violations)
     priority = request.priority or pb.BATCH_PRIORITY_NORMAL
     if priority not in WEIGHTS:
         violations.add(

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from sqlalchemy import BigInteger, and_
+from sqlalchemy import and_
 
 from curation.v1 import curation_pb2 as pb
 from curation_service.batch_request import BatchUpdate, Matching, Selection, read_call, read_selection
 from curation_service.fields import item_table
-from curation_service.kinds import kind_of
+from curation_service.kinds import BIGINT
 from curation_service.messages import id_text, timestamp
 from curation_service.page_tokens import read_page_token, write_page_token
 from curation_service.requests import read_batch_id, read_page_size, read_workflow
@@ -23,8 +23,7 @@ from shared.machine import FAILED, REQUEUE
 from shared.registry import Registry
 from shared.workflow import Workflow
 
-_NUMBER = kind_of(BigInteger())
-_PLACE = (_NUMBER, _NUMBER)
+_PLACE = (BIGINT, BIGINT)
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,7 +121,7 @@ def _read_group(text: str) -> int:
     if not text:
         raise InvalidRequest(FieldViolation("failure_group_id", "a group of failures is required"))
     try:
-        group: int = _NUMBER.parse(text)
+        group: int = BIGINT.parse(text)
     except ValueError:
         raise UnknownFailureGroup(text) from None
     return group

@@ -1,4 +1,4 @@
-"""What values a column takes in text: in a filter, as an item's key, inside a page token.
+"""How the values of a column read and write as text: in a filter, as an item's key, inside a page token.
 
 One place knows how text becomes a value of a column's type and back, so that an id, a filter and a page token cannot
 disagree. A value that PostgreSQL would refuse (a whole number too big for its column, a NUL in a text) is refused
@@ -61,7 +61,7 @@ def kind_of(type_: TypeEngine[Any]) -> Kind:
     if isinstance(type_, SmallInteger):
         return _integer(bits=16)
     if isinstance(type_, BigInteger):
-        return _integer(bits=64)
+        return BIGINT
     for class_, kind in _KINDS:
         if isinstance(type_, class_):
             return kind
@@ -208,6 +208,7 @@ def _opaque(text: str) -> Any:
 
 
 TEXT = Kind(parse=_text, textual=True)
+BIGINT = _integer(bits=64)
 UUID_KIND = Kind(parse=_uuid, parse_all=_uuids)
 TIMESTAMP_KIND = _moment(_timestamp, year_max=TIMESTAMP_YEAR_MAX)
 LOCAL_TIMESTAMP_KIND = _moment(_local_timestamp, year_max=TIMESTAMP_YEAR_MAX, zone="Z")

@@ -5,24 +5,16 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TypeAlias
 
-from sqlalchemy import BigInteger
-
 from curation.v1 import curation_pb2 as pb
-from curation_service.kinds import TEXT, kind_of
+from curation_service.kinds import BIGINT, TEXT
 from curation_service.page_tokens import read_page_token, write_page_token
-from curation_service.requests import (
-    ACTOR_LENGTH_MAX,
-    REASON_LENGTH_MAX,
-    check_text,
-    read_page_size,
-    read_workflow,
-)
+from curation_service.requests import check_origin, read_page_size, read_workflow
 from curation_service.violations import Violations
 from shared.registry import Registry
 from shared.workflow import Workflow
 
 StateRequest: TypeAlias = pb.PauseWorkflowRequest | pb.DrainWorkflowRequest | pb.ResumeWorkflowRequest
-_NUMBER, _TEXT = (kind_of(BigInteger()),), (TEXT,)
+_NUMBER, _TEXT = (BIGINT,), (TEXT,)
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,8 +50,7 @@ class WorkersQuery:
 def read_state_change(request: StateRequest, registry: Registry) -> StateChange:
     """A request that changes a workflow's state, checked. Raises `UnknownResource`, `InvalidRequest`."""
     workflow, violations = read_workflow(request.resource, registry), Violations()
-    check_text("actor", request.actor, ACTOR_LENGTH_MAX, violations)
-    check_text("reason", request.reason, REASON_LENGTH_MAX, violations)
+    check_origin(request.actor, request.reason, violations)
     violations.check()
     return StateChange(workflow, request.actor, request.reason)
 

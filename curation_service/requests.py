@@ -95,9 +95,10 @@ def read_keys(
     return list(places)
 
 
-def check_text(field: str, text: str, length_max: int, violations: Violations) -> None:
-    """Notes what is wrong with words for the history."""
-    if len(text) > length_max:
-        violations.add(field, f"at most {length_max} characters, not {len(text)}")
-    if "\0" in text:
-        violations.add(field, "a NUL character cannot be stored")
+def check_origin(actor: str, reason: str, violations: Violations) -> None:
+    """Notes what is wrong with the words that say in the history who asked, and why."""
+    for field, text, length_max in (("actor", actor, ACTOR_LENGTH_MAX), ("reason", reason, REASON_LENGTH_MAX)):
+        if len(text) > length_max:
+            violations.add(field, f"at most {length_max} characters, not {len(text)}")
+        if "\0" in text:
+            violations.add(field, "a NUL character cannot be stored")
