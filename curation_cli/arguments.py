@@ -36,12 +36,12 @@ def parser() -> argparse.ArgumentParser:
     batch = argparse.ArgumentParser(add_help=False, parents=[filtered])
     batch.add_argument("--ids", nargs="+", default=(), help="the items by key")
     batch.add_argument("--allow-partial", action="store_true", help="leave out items that cannot change")
-    batch.add_argument("--priority", choices=PRIORITIES, default="normal", help="the share of the queue that they get")
+    batch.add_argument("--priority", choices=PRIORITIES, default="normal", help="their share of the queue")
     batch.add_argument("--dry-run", action="store_true", help="say what would happen, and change nothing")
     batch.add_argument("--reason", default="", help="for the history")
 
     watching = _add(commands, "watch", parents=[filtered], help_="print changes as they happen")
-    watching.add_argument("--batch", default="", help="of this batch only, until it is done")
+    watching.add_argument("--batch", default="", help="only items of this batch, until it is done")
     listing = _add(commands, "list", parents=[filtered], help_="print items and counts")
     listing.add_argument("--count", type=_count, default=20, help="items at most")
     setting = _add(commands, "set", parents=[batch], help_="set a status on items, by --ids or --filter")
@@ -63,20 +63,20 @@ def _add_operations(
     _add(commands, "workflows", parents=[client], help_="print workflows, what waits, and what holds it back")
     workers = _add(commands, "workers", parents=[client], help_="print workers")
     workers.add_argument("resource", nargs="?", default="", help="only those that serve it")
-    workers.add_argument("--ended", action="store_true", help="those that ended within the last day, too")
+    workers.add_argument("--ended", action="store_true", help="also those that ended within the last day")
     for name, help_ in (
         ("pause", "let no worker claim items"),
         ("drain", "let no worker claim items, and have them give back what they have not begun"),
         ("resume", "let workers claim again"),
     ):
         changing = _add(commands, name, parents=[resource], help_=help_)
-        changing.add_argument("--reason", default="", help="for those who wonder")
-    failures = _add(commands, "failures", parents=[resource], help_="print what items have failed of")
+        changing.add_argument("--reason", default="", help="why, for others to see")
+    failures = _add(commands, "failures", parents=[resource], help_="print what has failed and why, in groups")
     failures.add_argument("--batch", default="", help="only items that this batch queued")
     failures.add_argument("--count", type=_count, default=20, help="groups at most")
-    retrying = _add(commands, "retry", parents=[batch], help_="queue failed items again, by one of four ways")
-    retrying.add_argument("--batch", default="", help="what failed of this batch")
-    retrying.add_argument("--group", default="", help="what failed in this way, as `failures` calls it")
+    retrying = _add(commands, "retry", parents=[batch], help_="queue failed items again")
+    retrying.add_argument("--batch", default="", help="items of this batch that failed")
+    retrying.add_argument("--group", default="", help="items of this group of failures, as `failures` prints it")
     why = _add(commands, "why", parents=[resource], help_="say why an item is not running")
     why.add_argument("id", help="the item's key")
 

@@ -27,7 +27,7 @@ class Answer:
     headers: Mapping[str, str] = field(default_factory=dict)
     """Further headers."""
     delay_s: float = 0.0
-    """Sent this much later."""
+    """How much later it is sent."""
 
     def encode(self) -> bytes:
         """The answer as HTTP/1.1."""

@@ -1,4 +1,4 @@
-"""Child processes of `curation up`: each has its log in a file, says when it is ready, and is ended by its own id."""
+"""Child processes of `curation up`: each has its log in a file, says when it is ready, and is ended by its pid."""
 
 from __future__ import annotations
 

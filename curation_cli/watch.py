@@ -34,7 +34,7 @@ def _lines(part: Part) -> list[str]:
         case pb.BatchProgress():
             return [f"-- {progress_line(part)}"]
         case pb.WorkflowState():
-            return [f"-- {state_words(part) or 'nothing keeps workers from it'}"]
+            return [f"-- {part.resource}: {state_words(part) or 'running'}"]
         case pb.StatusEvents():
             return [_event_line(event) for event in part.events]
 

@@ -1,4 +1,4 @@
-"""How the clients' channels are set up: which calls are repeated by themselves, and how large messages may be."""
+"""How the clients' channels are set up: which calls are retried automatically, and how large messages may be."""
 
 from __future__ import annotations
 

@@ -27,7 +27,7 @@ from shared.registry import Registry
 from shared.table import transition_table
 
 SNAPSHOTS_AT_ONCE = 2
-"""Read from the database; those that are sent are not counted."""
+"""Snapshots that are read from the database at the same time; those that are being sent do not count."""
 
 
 async def run_service(settings: ServiceSettings, registry: Registry) -> None:

@@ -30,14 +30,14 @@ log = logging.getLogger(__name__)
 TIMEOUT_S = 2.0
 """For NATS to answer."""
 BEAT_S = 1.0
-"""Who relays says so at least so often, when nothing happens too."""
+"""The relay sends a message at least this often, even if nothing happens."""
 SILENCE_S = 3.0
-"""After so long without a message the connection is not believed any more."""
+"""After so long without a message the connection is taken for dead."""
 STREAM_BYTES = 128 * 1024 * 1024
 HEADER_BYTES = 1024
-"""Of the greatest message, left to its headers."""
+"""Room for the headers in a message of the greatest size."""
 CLOCK_SKEW = timedelta(seconds=2)
-"""By which the clocks of the servers of one cluster may differ; what comes twice by that is skipped."""
+"""How far the clocks of the servers of one cluster may differ; what comes twice because of it is skipped."""
 READ_AHEAD = 10
 """Messages taken from the client's own, bounded buffer before they are asked for."""
 

@@ -90,7 +90,7 @@ class BackboneTail(Tail):
             try:
                 self._pass_on(await self._from_table(self.position, missing))
             except TokenExpired:
-                # So is everybody else who is that far behind, and each is told when he reads.
+                # Everybody that far behind misses it too, and is told when reading.
                 self._begin(missing)
         if reading.through > self.position:
             new = [entry for entry in reading.entries or () if entry.position > self.position]

@@ -1,7 +1,7 @@
 """The events of the log as they go over the wire, made once for all watchers.
 
-A message of events is its parts one behind the other, so that each watcher's messages, however its events are grouped,
-are put together from the same bytes: a thousand watchers of everything cost one event's making, not a thousand.
+A message of events is the concatenation of its parts. So the messages of all watchers, however their events are
+grouped, are put together from the same bytes: an event is serialised once for a thousand watchers of everything.
 """
 
 from __future__ import annotations
@@ -107,11 +107,6 @@ def with_token(token: str) -> bytes:
     return pb.WatchStatusResponse(resume_token=token).SerializeToString()
 
 
-def framed(field: int, body: bytes) -> bytes:
-    """A field of a message: its tag, its length, its bytes."""
-    return _head(field, len(body)) + body
-
-
 def _both(one: AbstractSet[str], other: AbstractSet[str]) -> Iterator[str]:
     """What is in both; `&` of a frozenset walks over all of it, were the other a single item."""
     few, many = sorted((one, other), key=len)
@@ -132,10 +127,12 @@ def _made(entry: Entry, start: int, end: int) -> bytes:
 
 
 def _response(frames: Sequence[bytes]) -> bytes:
-    return framed(_RESPONSE_FIELD, b"".join(frames))
+    body = b"".join(frames)
+    return _head(_RESPONSE_FIELD, len(body)) + body
 
 
 def _head(field: int, size: int) -> bytes:
+    """What stands before the bytes of a field of a message: its tag and its length."""
     return _varint(field << 3 | 2) + _varint(size)
 
 

@@ -173,7 +173,7 @@ class Fanout(Part):
             await self._tail.moved(before)
             reading = self._tail.recent(before)
             if reading is None:
-                # More came at once than the memory holds: everybody looks for himself.
+                # More came at once than the memory holds: every watcher reads for itself.
                 self.position = self._tail.position
                 for waiter in self._waiters():
                     waiter.tell(before + 1)

@@ -1,4 +1,4 @@
-"""Maps the errors of every method of the service, unary or streaming, in one place; bytes that are no request too.
+"""Maps the errors of every method of the service, unary or streaming, in one place; so too bytes that are no request.
 It also bounds how long a call may take: one without a deadline could wait for ever for what another one holds.
 
 A handler raises what it means; the caller gets a `google.rpc.Status`. A cancelled call stays cancelled: swallowing
@@ -48,7 +48,7 @@ class ErrorInterceptor(ServerInterceptor):
 
 
 def _reader(deserialise: Callable[[bytes], Any], *, size_max: int) -> Callable[[bytes], Any]:
-    """Gives an error in place of a message: one that is raised here reaches the caller as UNKNOWN, without details."""
+    """Returns an error in place of a message: if raised here, it would reach the caller as UNKNOWN, without details."""
 
     def read(data: bytes) -> Any:
         if len(data) > size_max:

@@ -72,8 +72,8 @@ async def list_items(
 def page_statement(query: ItemsQuery, places: Sequence[ColumnElement[Any]]) -> Select[Any]:
     """The rows of a page and one more, each with its places in the order.
 
-    The places stand there once more: an enum is ordered as its text, and a data column may be called like a word of
-    the item.
+    The places are selected besides the columns: an enum is ordered as its text, and a data column may have the name of
+    a field of the item.
     """
     statement = select(query.items.source, *places).where(query.condition)
     if query.start is not None:

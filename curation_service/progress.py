@@ -96,8 +96,8 @@ class ProgressTurns:
         """Raises `UnknownBatch`."""
         await self._errands.run(self._meter.measure)
 
-    def outdate(self) -> None:
-        """Something has changed, or may have: numbers from before do not do any longer."""
+    def invalidate(self) -> None:
+        """Something has changed, or may have: earlier numbers are out of date."""
         self._stale, self._changed_s = True, asyncio.get_running_loop().time()
 
     async def due(self, *, changed: bool, position: int) -> pb.BatchProgress | None:
@@ -107,7 +107,7 @@ class ProgressTurns:
         """
         now_s = asyncio.get_running_loop().time()
         if changed:
-            self.outdate()
+            self.invalidate()
         if now_s < self.due_s:
             return None
         measured = await self._errands.run(self._meter.measure)

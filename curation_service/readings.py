@@ -1,7 +1,7 @@
 """A reading of the log as messages between processes, and back.
 
 What a message says is true whoever sends it and whenever it arrives: between two positions the log has these entries
-and no others. So nothing hangs on who relays, or on a message that comes twice; one that is missing shows as a gap.
+and no others. So it does not matter who relays, or whether a message comes twice; one that is missing shows as a gap.
 """
 
 from __future__ import annotations

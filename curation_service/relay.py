@@ -1,7 +1,7 @@
 """Reads the log for all replicas of the service, and passes it on over NATS.
 
 Every replica has one; an advisory lock of PostgreSQL says which of them works, and goes on to another when that one's
-connection ends. Two may work at once for a moment, after a cut: the stream takes from one of them.
+connection ends. After a cut two may work at once for a moment: the stream accepts messages of only one.
 """
 
 from __future__ import annotations

@@ -22,13 +22,13 @@ from shared.errors import AddressUnavailable
 from shared.lifecycle import Part
 
 RECEIVE_FACTOR = 4
-"""So many times the largest message is received, to be refused with details; beyond it gRPC hangs up by itself."""
+"""A message of up to this many times the limit is received and refused with details; beyond it gRPC hangs up."""
 KEEPALIVE_MS = 30_000
-"""A connection on which nothing came for so long is asked whether it lives; streams of clients that vanished end so."""
+"""A connection that was silent for so long is pinged, so that the streams of vanished clients end."""
 KEEPALIVE_TIMEOUT_MS = 10_000
-"""Until it must have answered."""
+"""How long it may take to answer."""
 PING_INTERVAL_MS_MIN = 10_000
-"""Clients may ask no more often than this; gRPC's own five minutes would cut those that keep a quiet stream alive."""
+"""Clients may ping this often; gRPC's own five minutes would cut off those that keep a quiet stream alive."""
 SERVICE = curation_pb2.DESCRIPTOR.services_by_name["CurationService"].full_name
 
 

@@ -5,7 +5,7 @@ file that has no name and goes with its stream. So the transaction, which keeps 
 and its connection last for seconds however slow the client is, and the snapshot is still of one moment: it never shows
 half of a commit. Reading by pages, each in a transaction of its own, would need no file, but would show such halves,
 and would have to know the order in which the database keeps keys of any type. The files of all streams together have a
-bound; who does not fit in is told to try again.
+bound; a watcher whose snapshot does not fit is told to try again.
 """
 
 from __future__ import annotations
@@ -88,7 +88,7 @@ class Snapshot:
             yield self._file.read(size)
 
     def close(self) -> None:
-        """Gives back its room."""
+        """Frees its file."""
         self._file.close()
 
 

@@ -1,9 +1,9 @@
 """Calls that concern one item each and wait at the same time are carried out together: one statement, one commit.
 
-Who is alone waits for nobody. A call that comes while no statement is under way goes at once; those that come meanwhile
-go together when it has ended, and a moment after where that one was of several. So an idle service answers one call as
-fast as it can, and the more calls there are, the less each of them costs. One statement at a time is enough: it waits
-for no item, and two made groups of half the size.
+A call that comes while no statement is under way is carried out at once. Calls that come while one is form the next
+group, which begins when the statement has ended, or a moment later if that was of several calls. So an idle service
+answers one call as fast as it can, and the more calls there are, the less each costs. One statement at a time is
+enough: it waits for no item, and two made groups of half the size.
 """
 
 from __future__ import annotations
@@ -25,8 +25,7 @@ from shared.workflow import ItemKey, Workflow
 SIZE_MAX = 100
 """Calls in one statement: all of them wait for the last."""
 GATHER_S, GATHER_S_MAX = 0.001, 0.004
-"""After a group the next one waits so long for each call of it, and at most: more calls share a commit. Who is alone
-waits for nobody."""
+"""After a group of several, the next one waits so long for each call of it, and at most: more calls share a commit."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -101,7 +101,7 @@ class Watch:
         ends_at_s = clock() + self._age_max_s * self._dice.uniform(*AGES)
         spoke_at_s = float("-inf")  # the first message, if only a heartbeat, brings a token at once
         if turns is not None:
-            turns.outdate()  # what has changed before this, and is in the snapshot, comes as no event
+            turns.invalidate()  # what has changed before this, and is in the snapshot, comes as no event
         while True:
             entries: Sequence[Entry] = ()
             if position < waiter.through:
