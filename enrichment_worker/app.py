@@ -21,7 +21,7 @@ import httpx
 from enrichment_worker.bell import Bell
 from enrichment_worker.canceller import Canceller
 from enrichment_worker.claimer import Claimer
-from enrichment_worker.completer import Completer, FlushLimits
+from enrichment_worker.completer import LOCK_S, Completer, FlushLimits
 from enrichment_worker.http import http_client
 from enrichment_worker.keys import Door, Keys
 from enrichment_worker.lane import Lane
@@ -122,7 +122,10 @@ async def open_means(
     return Means(
         claims=await stack.enter_async_context(pinned("claiming")),
         few_claims=await stack.enter_async_context(pinned("claiming few", options=PLANNED_ONCE)),
-        completions=[await stack.enter_async_context(pinned("completing")) for _ in range(settings.commits_at_once)],
+        completions=[
+            await stack.enter_async_context(pinned("completing", options=f"-c lock_timeout={int(LOCK_S * 1000)}"))
+            for _ in range(settings.commits_at_once)
+        ],
         # A beat that hangs must leave time for another one.
         pulse=partial(pinned, "beating", max(ANSWER_S_MIN, settings.expiry_s / 4)),
         http=await stack.enter_async_context(http),

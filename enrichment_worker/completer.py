@@ -1,7 +1,8 @@
 """Commits how attempts ended, many in one transaction: values, status and event together or not at all.
 
 Results wait for company, 20 ms at most, and only while more are coming. A row that its target refuses fails alone:
-the batch is halved until it is found. While PostgreSQL is away, results are kept; the lane bounds how many.
+the batch is halved until it is found. A result whose row somebody holds for long is set aside until it is free. While
+PostgreSQL is away, results are kept; the lane bounds how many.
 """
 
 from __future__ import annotations
@@ -13,12 +14,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import psycopg
+from psycopg.errors import LockNotAvailable
 
 from enrichment_worker.bell import Bell
 from enrichment_worker.lane import Lane
 from enrichment_worker.pinned import Pinned
 from enrichment_worker.refusal import UNSAYABLE, is_refusal, refusal, value_problem
-from shared.db.finish import Result, finish
+from shared.db.engine import Connection
+from shared.db.finish import Finished, Result, finish, held_keys
 from shared.db.log import append_progress
 from shared.errors import DatabaseUnavailable
 from shared.failure import Failure
@@ -27,11 +30,14 @@ from shared.machine import COMPLETE, FAIL, FIND_NOTHING
 from shared.outcome import clean
 from shared.probe import Probe
 from shared.secrets import Secrets
+from shared.workflow import ItemKey
 
 log = logging.getLogger(__name__)
 
 STOP_S = 10.0
 """A stopping completer tries so long to reach PostgreSQL; what it then still has is rescued with its session."""
+LOCK_S = 2.0
+"""A commit waits so long for what others hold; what was set aside because of them is looked at as often."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,11 +64,17 @@ class Completer(Part):
         limits: FlushLimits,
         probe: Probe | None = None,
     ) -> None:
-        """`secrets` are struck out of what a target says of the values that it refuses."""
+        """`secrets` are struck out of what a target says of the values that it refuses.
+
+        The connections `pinned` wait for no lock longer than `LOCK_S`.
+        """
         super().__init__()
         self._lane, self._pinned, self._secrets = lane, pinned, secrets
         self._limits, self._probe = limits, probe or Probe()
         self._results: list[Result] = []
+        self._aside: list[Result] = []
+        """Those whose rows somebody held."""
+        self._look_at_s = 0.0
         self._bell, self._gathering = Bell(), asyncio.Lock()
         self._committing = 0
         self._reported_at_s = 0.0
@@ -92,6 +104,8 @@ class Completer(Part):
                 self.ready()
         except ExceptionGroup as errors:
             raise errors.exceptions[0] from None
+        if self._aside:
+            log.warning("%s: %s results are left to rescue, as somebody holds their rows", self.name, len(self._aside))
 
     async def _write(self, pinned: Pinned) -> None:
         """Commits what it takes in hand over one connection, until it is asked to stop and nothing is left."""
@@ -102,6 +116,7 @@ class Completer(Part):
                 if not hand:
                     async with self._gathering:
                         await self._gather()
+                        await self._take_up(pinned)
                         await self._report(pinned)
                         hand = self._results[: self._limits.size]
                         del self._results[: self._limits.size]
@@ -128,6 +143,17 @@ class Completer(Part):
         if 0 < len(self._results) < self._limits.size and more and not self.stopping.is_set():
             await self._bell.wait(self._limits.age_s)
 
+    async def _take_up(self, pinned: Pinned) -> None:
+        """Takes up what was set aside, where nobody holds the row any more; before the end, all the same."""
+        now_s = asyncio.get_running_loop().time()
+        if not self._aside or (now_s < self._look_at_s and not self.stopping.is_set()):
+            return
+        self._look_at_s = now_s + LOCK_S
+        async with pinned.autocommit() as connection:
+            held = await held_keys(connection, self._lane.workflow, [result.item.key for result in self._aside])
+        self._results += [result for result in self._aside if result.item.key not in held]
+        self._aside = [result for result in self._aside if result.item.key in held]
+
     async def _report(self, pinned: Pinned) -> None:
         """Writes progress by itself: it locks rows in key order, and would not be in order with those of results."""
         now_s = asyncio.get_running_loop().time()
@@ -146,15 +172,34 @@ class Completer(Part):
         """
         try:
             async with pinned.autocommit() as connection:
-                finished = await finish(connection, self._lane.workflow, self._lane.table, batch)
+                finished = await self._finish(connection, batch)
         except (psycopg.Error, *UNSAYABLE) as error:
             if not is_refusal(error) or not any(result.trigger == COMPLETE for result in batch):
                 raise
             for piece in self._pieces(batch, error):
                 await self._commit(pinned, hand, piece)
-        else:
+            return
+        if isinstance(finished, Finished):
             del hand[: len(batch)]
             self._settle(batch, dropped=finished.dropped)
+            return
+        free = [result for result in batch if result.item.key not in finished]
+        hand[: len(batch)] = free
+        self._aside += [result for result in batch if result.item.key in finished]
+        self._probe.mark("set aside", finished)
+        if free:
+            await self._commit(pinned, hand, free)
+
+    async def _finish(self, connection: Connection, batch: Sequence[Result]) -> Finished | set[ItemKey]:
+        """Returns the keys of the rows that somebody holds, where nothing was changed because of them."""
+        workflow = self._lane.workflow
+        try:
+            return await finish(connection, workflow, self._lane.table, batch)
+        except LockNotAvailable:
+            held = await held_keys(connection, workflow, [result.item.key for result in batch])
+            if not held:
+                raise  # what they wait for is the target's
+            return held
 
     def _settle(self, batch: Sequence[Result], *, dropped: int) -> None:
         """They are committed: makes room for others, and counts."""

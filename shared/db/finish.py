@@ -20,7 +20,7 @@ from shared.db.writer import NOTIFY, Write, compose
 from shared.failure import Failure
 from shared.machine import COMPLETE, FAIL, FIND_NOTHING, POSTPONE, RELEASE, RETRY
 from shared.table import TransitionTable
-from shared.workflow import Item, Values, Workflow
+from shared.workflow import Item, ItemKey, Values, Workflow
 
 
 @dataclass(slots=True)
@@ -84,6 +84,13 @@ grouped AS (
     ON CONFLICT (id) DO UPDATE SET last_seen_at = clock_timestamp()
 )"""
 )
+_KEYS_HELD = sql.SQL(
+    """/* keys_held */
+WITH free AS MATERIALIZED (
+    SELECT s.{key} AS key FROM {source} s WHERE s.{key} = ANY(%(keys)s::{key_type}[]) FOR NO KEY UPDATE SKIP LOCKED
+)
+SELECT s.{key} FROM {source} s WHERE s.{key} = ANY(%(keys)s::{key_type}[]) AND s.{key} NOT IN (SELECT key FROM free)"""
+)
 _ANSWER = sql.SQL("SELECT (SELECT count(*) FROM changed), (SELECT count({notify}) FROM position)").format(notify=NOTIFY)
 
 
@@ -116,6 +123,13 @@ async def finish(
     row = await cursor.fetchone()
     assert row is not None
     return Finished(saved=row[0], dropped=len(results) - row[0])
+
+
+async def held_keys(connection: Connection, workflow: Workflow, keys: Sequence[ItemKey]) -> set[ItemKey]:
+    """Which of these items somebody else has locked, so that `finish` would wait. Needs no transaction."""
+    statement = _KEYS_HELD.format(**item_names(workflow))
+    cursor = await connection.execute(statement, {"keys": array_of(workflow.key, keys)})
+    return {key for (key,) in await cursor.fetchall()}
 
 
 @lru_cache

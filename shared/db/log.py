@@ -188,7 +188,10 @@ async def read_history(connection: Connection, key: str, *, last: int | None, li
 async def append_progress(
     connection: Connection, workflow: Workflow, reports: Sequence[tuple[ItemKey, int, str, float]]
 ) -> None:
-    """Appends progress reports: (key, version, step, fraction) each. Reports of items that moved on are left out."""
+    """Appends progress reports: (key, version, step, fraction) each.
+
+    Those of items that moved on, or that somebody holds, are left out: nothing waits for the sake of progress.
+    """
     parameters: dict[str, Any] = {
         "resource": workflow.resource,
         "keys": [report[0] for report in reports],
@@ -212,7 +215,7 @@ WITH told AS MATERIALIZED (
     JOIN {source} s ON s.{key} = r.key AND s.{version} = r.version
     WHERE s.{queue} = 'processing'
     ORDER BY s.{key}
-    FOR SHARE OF s
+    FOR SHARE OF s SKIP LOCKED
 ), position AS MATERIALIZED (
     SELECT nextval('status_event_position') AS position FROM (SELECT count(*) AS n FROM told) c WHERE n > 0
 ), appended AS (

@@ -5,7 +5,10 @@ from __future__ import annotations
 import psycopg
 import pytest
 
-from tests.support.worker import World
+from shared.db.claim import claim
+from shared.db.engine import connect
+from shared.db.log import append_progress
+from tests.support.worker import Gate, World
 
 LEAVE_OUT = """
 CREATE FUNCTION leave_out() RETURNS trigger LANGUAGE plpgsql AS $$BEGIN RETURN NULL; END$$;
@@ -22,6 +25,39 @@ async def test_an_item_whose_completion_a_trigger_leaves_out_fails_and_says_why(
     assert [row["lookup_status"] for row in rows] == ["completed", "failed", "completed"]
     assert "a trigger of the source table has left out or altered 1 of 1 updates" in rows[1]["lookup_error"]
     assert [row["code"] for row in await world.details()] == ["one", "two"]
+
+
+async def test_results_wait_for_no_other_whose_row_somebody_holds(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for module in ("app", "completer"):
+        monkeypatch.setattr(f"enrichment_worker.{module}.LOCK_S", 0.2)
+    gate = Gate(world, calls=3)
+    await world.queue("one", "held", "two")
+    async with world.worker(flush_age_s=1) as worker:
+        await worker.see(gate.asked.wait())
+        async with world.transaction() as holder:
+            await holder.execute("SELECT FROM gadgets WHERE name = 'held' FOR UPDATE")
+            aside, flushed = worker.probe.expect("set aside"), worker.probe.expect("flushed")
+            gate.open.set()
+            assert len(await worker.see(aside)) == 1
+            await worker.see(flushed)
+            assert [row["lookup_status"] for row in await world.gadgets()] == ["completed", "processing", "completed"]
+        rows = await world.ended(worker)
+    assert [row["lookup_status"] for row in rows] == ["completed"] * 3
+    assert len(world.api.requests) == 3, "each was asked for once"
+
+
+async def test_progress_waits_for_no_row_that_somebody_holds(world: World) -> None:
+    keys = await world.queue("held", "free")
+    async with await connect(world.url, name="worker", options="-c lock_timeout=5s") as connection:
+        claimed = await claim(connection, world.workflow, world.table, session=1, limit=2)
+        async with world.transaction() as holder:
+            await holder.execute("SELECT FROM gadgets WHERE name = 'held' FOR UPDATE")
+            reports = [(item.key, item.version, "asking", 0.5) for item in claimed.items]
+            await append_progress(connection, world.workflow, reports)
+    (entry,) = [row for row in await world.rows("status_event", "position") if row["kind"] == "progress"]
+    assert entry["items"] == [str(keys[1])]
 
 
 async def test_a_trigger_that_leaves_out_claims_ends_the_worker_as_one_that_raises(world: World) -> None:
