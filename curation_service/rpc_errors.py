@@ -30,6 +30,7 @@ from shared.errors import (
     Outcome,
     RequestIdReused,
     ServerStopping,
+    StatementCanceled,
     TableRefused,
     TokenExpired,
     TokenInvalid,
@@ -69,6 +70,8 @@ CODES: Mapping[type[CurationError], grpc.StatusCode] = {
     TokenInvalid: grpc.StatusCode.INVALID_ARGUMENT,
     TokenExpired: grpc.StatusCode.OUT_OF_RANGE,
     CallTooLong: grpc.StatusCode.DEADLINE_EXCEEDED,
+    # UNAVAILABLE would have clients try again, each time for as long.
+    StatementCanceled: grpc.StatusCode.DEADLINE_EXCEEDED,
     ServerStopping: grpc.StatusCode.UNAVAILABLE,
     DatabaseUnavailable: grpc.StatusCode.UNAVAILABLE,
 }
@@ -101,7 +104,7 @@ def _status(error: CurationError, code: grpc.StatusCode, *, violations_max: int)
     details: list[Message] = [ErrorInfo(reason=error.reason, domain=DOMAIN, metadata=metadata)]
     if violations is not None:
         details.append(violations)
-    if isinstance(error, DatabaseUnavailable):
+    if type(error) is DatabaseUnavailable:
         details.append(RetryInfo(retry_delay=Duration(seconds=RETRY_AFTER_S)))
     text = str(error) or (type(error).__doc__ or "").partition("\n")[0]
     return Status(code=_number(code), message=_short_message(text), details=map(_packed, details))

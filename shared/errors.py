@@ -25,6 +25,7 @@
     ├── CallTooLong          it took longer than the service lets a call take
     ├── ServerStopping       the service stops, or the stream reached its age; go on elsewhere
     └── DatabaseUnavailable  PostgreSQL cannot be reached, is out of room for us, or gave up
+        └── StatementCanceled  PostgreSQL ended a statement that took too long for it
 
 Each has a stable `reason`, and fields instead of prose. That items of a call are refused is data (`Outcome`) as long
 as the call goes through; only an all-or-nothing call turns it into an error.
@@ -246,6 +247,20 @@ class DatabaseUnavailable(CurationError):
     """PostgreSQL cannot be reached, has no connection free for us, or gave up (a deadlock, a full disk); try again."""
 
     reason = "DATABASE_UNAVAILABLE"
+
+
+class StatementCanceled(DatabaseUnavailable):
+    """PostgreSQL ended a statement: it took longer than a `statement_timeout` allows, or somebody cancelled it.
+
+    To a process that goes on by itself the database is away for a moment; a caller who tries again waits as long again.
+    """
+
+    reason = "STATEMENT_CANCELED"
+
+    def __init__(self) -> None:
+        super().__init__(
+            "the database canceled a statement of this call (statement_timeout, or by hand); nothing was changed"
+        )
 
 
 class LogRewound(ProcessError):

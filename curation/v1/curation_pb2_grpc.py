@@ -32,7 +32,8 @@ class CurationServiceStub:
     `google.rpc.BadRequest` (which field) or `google.rpc.PreconditionFailure` (which item, and why). Besides those named at
     each call, any may end in INVALID_ARGUMENT (INVALID_REQUEST, MESSAGE_TOO_LARGE, MESSAGE_UNREADABLE), UNAVAILABLE
     (DATABASE_UNAVAILABLE; `google.rpc.RetryInfo` says when to try again), INTERNAL (`reference` of its ErrorInfo is in the
-    service's log) or, after a minute unless configured and streams excepted, DEADLINE_EXCEEDED (CALL_TOO_LONG).
+    service's log) or DEADLINE_EXCEEDED (CALL_TOO_LONG: after a minute unless configured, streams excepted;
+    STATEMENT_CANCELED: a `statement_timeout` of the database ended it, and nothing was changed).
     RESOURCE_EXHAUSTED is gRPC's own, without details: too many calls are under way, or a message is larger than it takes.
     """
 
@@ -136,7 +137,8 @@ class CurationServiceServicer:
     `google.rpc.BadRequest` (which field) or `google.rpc.PreconditionFailure` (which item, and why). Besides those named at
     each call, any may end in INVALID_ARGUMENT (INVALID_REQUEST, MESSAGE_TOO_LARGE, MESSAGE_UNREADABLE), UNAVAILABLE
     (DATABASE_UNAVAILABLE; `google.rpc.RetryInfo` says when to try again), INTERNAL (`reference` of its ErrorInfo is in the
-    service's log) or, after a minute unless configured and streams excepted, DEADLINE_EXCEEDED (CALL_TOO_LONG).
+    service's log) or DEADLINE_EXCEEDED (CALL_TOO_LONG: after a minute unless configured, streams excepted;
+    STATEMENT_CANCELED: a `statement_timeout` of the database ended it, and nothing was changed).
     RESOURCE_EXHAUSTED is gRPC's own, without details: too many calls are under way, or a message is larger than it takes.
     """
 
@@ -382,7 +384,8 @@ class CurationService:
     `google.rpc.BadRequest` (which field) or `google.rpc.PreconditionFailure` (which item, and why). Besides those named at
     each call, any may end in INVALID_ARGUMENT (INVALID_REQUEST, MESSAGE_TOO_LARGE, MESSAGE_UNREADABLE), UNAVAILABLE
     (DATABASE_UNAVAILABLE; `google.rpc.RetryInfo` says when to try again), INTERNAL (`reference` of its ErrorInfo is in the
-    service's log) or, after a minute unless configured and streams excepted, DEADLINE_EXCEEDED (CALL_TOO_LONG).
+    service's log) or DEADLINE_EXCEEDED (CALL_TOO_LONG: after a minute unless configured, streams excepted;
+    STATEMENT_CANCELED: a `statement_timeout` of the database ended it, and nothing was changed).
     RESOURCE_EXHAUSTED is gRPC's own, without details: too many calls are under way, or a message is larger than it takes.
     """
 

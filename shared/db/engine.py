@@ -14,14 +14,14 @@ from typing import Any, Self, TypeAlias
 
 import psycopg
 from psycopg.conninfo import conninfo_to_dict
-from psycopg.errors import FeatureNotSupported, LockNotAvailable
+from psycopg.errors import FeatureNotSupported, LockNotAvailable, QueryCanceled
 from sqlalchemy import event, exc
 from sqlalchemy.engine import make_url
 from sqlalchemy.ext.asyncio import AsyncConnection as CoreConnection
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
 import shared.db.times  # noqa: F401 - registers how times are read
-from shared.errors import DatabaseUnavailable
+from shared.errors import DatabaseUnavailable, StatementCanceled
 
 Connection: TypeAlias = psycopg.AsyncConnection[Any]
 """A psycopg connection."""
@@ -273,6 +273,8 @@ def database_errors() -> Iterator[None]:
 
 def _unavailable(error: BaseException | None) -> DatabaseUnavailable:
     """A deadlock, a full disk or a timeout of the server's own is not to be looked for in the network."""
+    if isinstance(error, QueryCanceled):
+        return StatementCanceled()
     if isinstance(error, psycopg.Error) and was_refused(error):
         return DatabaseUnavailable(f"the database gave up on it ({type(error).__name__})")
     return DatabaseUnavailable("the database cannot be reached")

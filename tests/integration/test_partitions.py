@@ -211,6 +211,14 @@ def test_tomorrow_is_made_while_somebody_reads_the_whole_log_as_a_backup_does(
 
 
 @pytest.mark.usefixtures("gives_up_soon")
+def test_a_bound_for_the_statements_of_users_is_none_for_who_keeps_the_log(connection: Connection) -> None:
+    connection.execute("SET statement_timeout = '1min'")
+    with connection.transaction():
+        keep_partitions(connection, retention_days=1)
+        assert connection.execute("SHOW statement_timeout").fetchone() == ("0",)
+    assert connection.execute("SHOW statement_timeout").fetchone() == ("1min",)
+
+
 def test_a_log_that_is_read_while_it_has_no_partition_of_today_is_left_as_it_was(
     connection: Connection, database_url: str
 ) -> None:

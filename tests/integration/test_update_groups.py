@@ -25,7 +25,7 @@ from shared.db.log import Entry, log_identity, read_history, read_log
 from shared.db.models import status_batch
 from shared.db.token import decode_token
 from shared.errands import Errands
-from shared.errors import DatabaseUnavailable, ItemsRefused, RequestIdReused, TableRefused
+from shared.errors import DatabaseUnavailable, ItemsRefused, RequestIdReused, StatementCanceled, TableRefused
 from shared.registry import Registry
 from shared.table import transition_table
 from tests.support.batches import everything, parcel_id, update, with_version
@@ -219,7 +219,7 @@ async def curse(database: Database, body: str) -> None:
         ("RAISE raise_exception", TableRefused),
         ("RETURN NULL", TableRefused),
         ("RAISE deadlock_detected", DatabaseUnavailable),
-        ("RAISE query_canceled", DatabaseUnavailable),
+        ("RAISE query_canceled", StatementCanceled),
     ],
 )
 async def test_an_error_that_one_call_causes_is_its_own(desk: Desk, body: str, told: type[Exception]) -> None:

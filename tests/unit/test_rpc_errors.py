@@ -31,6 +31,7 @@ def one_of_each() -> list[errors.CurationError]:
         errors.TokenExpired(),
         errors.ServerStopping(),
         errors.DatabaseUnavailable("the database cannot be reached"),
+        errors.StatementCanceled(),
     ]
 
 
@@ -49,7 +50,8 @@ def test_an_error_has_its_code_reason_and_a_message(error: errors.CurationError)
 
 
 def test_every_error_of_the_tree_that_a_caller_can_meet_is_mapped() -> None:
-    tree = {error for error in errors.CurationError.__subclasses__() if error.__module__ == errors.__name__}
+    met = [*errors.CurationError.__subclasses__(), *errors.DatabaseUnavailable.__subclasses__()]
+    tree = {error for error in met if error.__module__ == errors.__name__}
     assert set(CODES) == tree - {errors.ProcessError}
 
 
