@@ -27,11 +27,15 @@ async def test_an_item_whose_completion_a_trigger_leaves_out_fails_and_says_why(
     assert [row["code"] for row in await world.details()] == ["one", "two"]
 
 
-async def test_results_wait_for_no_other_whose_row_somebody_holds(
-    world: World, monkeypatch: pytest.MonkeyPatch
-) -> None:
+@pytest.fixture
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Commits wait but a moment for what others hold."""
     for module in ("app", "completer"):
         monkeypatch.setattr(f"enrichment_worker.{module}.LOCK_S", 0.2)
+
+
+@pytest.mark.usefixtures("impatient")
+async def test_results_wait_for_no_other_whose_row_somebody_holds(world: World) -> None:
     gate = Gate(world, calls=3)
     await world.queue("one", "held", "two")
     async with world.worker(flush_age_s=1) as worker:
@@ -46,6 +50,23 @@ async def test_results_wait_for_no_other_whose_row_somebody_holds(
         rows = await world.ended(worker)
     assert [row["lookup_status"] for row in rows] == ["completed"] * 3
     assert len(world.api.requests) == 3, "each was asked for once"
+
+
+@pytest.mark.usefixtures("impatient")
+async def test_a_worker_that_stops_leaves_to_rescue_what_somebody_holds(world: World) -> None:
+    gate = Gate(world)
+    await world.queue("held")
+    async with world.transaction() as holder:
+        async with world.worker() as worker:
+            await worker.see(gate.asked.wait())
+            await holder.execute("SELECT FROM gadgets WHERE name = 'held' FOR UPDATE")
+            aside = worker.probe.expect("set aside")
+            gate.open.set()
+            await worker.see(aside)
+        assert [row["lookup_status"] for row in await world.gadgets()] == ["processing"]
+    async with world.worker() as worker:
+        (row,) = await world.ended(worker)
+    assert (row["lookup_status"], row["lookup_attempts"]) == ("completed", 2)
 
 
 async def test_progress_waits_for_no_row_that_somebody_holds(world: World) -> None:
