@@ -111,7 +111,10 @@ class BatchUpdates:
             problem = f"matches more than {self._items_max} items; narrow it down"
             raise InvalidRequest(FieldViolation(command.selection.field, problem))
         if refused:
-            raise ItemsRefused(status=command.status, **_refusals(curated))
+            # An item that already is what was asked for did not stand in the way.
+            counts = {reason: n for reason, n in curated.counts.items() if reason != UNCHANGED}
+            outcomes = [outcome for outcome in curated.outcomes if outcome.reason != UNCHANGED]
+            raise ItemsRefused(status=command.status, counts=counts, outcomes=outcomes)
         return _answer(curated, command)
 
     def _call(self, command: BatchUpdate) -> CurateCall:
@@ -168,14 +171,6 @@ def _selected(command: BatchUpdate) -> dict[str, Any]:
     where, parameters = to_driver_sql(command.selection.condition)
     # In brackets: what follows it in the statement must not bind into it.
     return {"where": sql.SQL("({})").format(where), "parameters": parameters}
-
-
-def _refusals(curated: Curated) -> dict[str, Any]:
-    """What stood in the way; an item that already is what was asked for did not."""
-    return {
-        "counts": {reason: n for reason, n in curated.counts.items() if reason != UNCHANGED},
-        "outcomes": [outcome for outcome in curated.outcomes if outcome.reason != UNCHANGED],
-    }
 
 
 def _answer(curated: Curated, command: BatchUpdate) -> BatchAnswer:

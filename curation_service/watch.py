@@ -116,7 +116,8 @@ class Watch:
                 yield await self._states.part(watch.workflow) + with_token(self._token(changed, seen))
                 entries = [entry for entry in entries if entry.position > changed]
             token = self._token(position, seen)
-            seen = seen if not token else None
+            if token:
+                seen = None  # all that the snapshot may contain has been passed
             for message in event_messages(await self._chosen(watch, entries), token):
                 spoke_at_s = clock()
                 yield message
