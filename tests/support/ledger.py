@@ -33,7 +33,6 @@ class Account:
     saved: int | None = None
     """The version under which the values were claimed that were saved last."""
     claims: int = 0
-    releases: int = 0
     saves: list[int] = field(default_factory=list)
     """Of `saved`, all there ever were."""
 
@@ -105,6 +104,5 @@ class Ledger:
             account.claims += 1
         elif kind in (RELEASE, POSTPONE):
             account.attempts -= 1
-            account.releases += 1
         elif kind in (CURATE, REQUEUE) and queue != account.queue_status:
             account.attempts = 0
