@@ -127,10 +127,10 @@ def state_words(state: pb.WorkflowState) -> str:
     """What keeps workers from claiming, in words; empty when nothing does."""
     words = []
     if state.paused:
-        word = "draining" if state.draining else "paused"
+        held = "draining" if state.draining else "paused"
         by = f" by {state.paused_by}" if state.paused_by else ""
         why = f": {state.pause_reason}" if state.pause_reason else ""
-        words.append(f"{word} since {moment(state.pause_time)}{by}{why}")
+        words.append(f"{held} since {moment(state.pause_time)}{by}{why}")
     if state.breaker == pb.BREAKER_STATE_OPEN:
         words.append(f"{state.api} is down since {moment(state.breaker_open_time)}: {state.breaker_error}")
     if state.HasField("hold_end_time"):
