@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
+import pytest
 from psycopg import AsyncConnection
 
 from shared.db.engine import connect
@@ -54,3 +57,17 @@ async def test_an_idle_log_costs_no_transaction_ids(database_url: str) -> None:
         for _ in range(5):
             await horizon.advance(reader)
         assert await (await reader.execute(query)).fetchone() == before
+
+
+def test_all_that_ended_is_passed_at_once_and_the_oldest_that_has_not_says_since_when(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("shared.db.horizon.time", SimpleNamespace(monotonic=iter([10.0, 20.0, 30.0, 60.0]).__next__))
+    horizon = Horizon()
+    for position, bound in ((1, 100), (2, 200), (3, 300)):
+        horizon.noted(position, bound)
+    assert (horizon.position, horizon.newest, horizon.waiting_s) == (0, 3, 50.0)
+    horizon.learn(299)
+    assert (horizon.position, horizon.newest) == (2, 3)
+    horizon.learn(300)
+    assert (horizon.position, horizon.newest, horizon.waiting_s) == (3, 3, 0.0)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from datetime import date, timedelta
 from typing import Any
 
@@ -227,6 +228,25 @@ def test_tomorrow_is_made_while_somebody_reads_the_whole_log_as_a_backup_does(
     with psycopg.connect(database_url) as reader:
         reader.execute("LOCK TABLE status_event IN ACCESS SHARE MODE")
         assert keep(connection) == Kept(created=1, dropped=0)
+
+
+def test_of_two_who_keep_the_log_at_once_one_waits_and_finds_it_done(connection: Connection, database_url: str) -> None:
+    go_back_to(connection, today(connection) - timedelta(days=LATER_DAYS))
+    with psycopg.connect(database_url) as first, ThreadPoolExecutor(1) as other:
+        assert keep_partitions(first, retention_days=None) == Kept(created=2, dropped=0)
+        second = other.submit(keep, connection)
+        while not (second.done() or first.execute("SELECT FROM pg_locks WHERE NOT granted").fetchall()):
+            pass
+        first.commit()
+        assert second.result() == Kept(created=0, dropped=0)
+
+
+def test_a_log_is_never_said_to_reach_back_further_than_it_did(connection: Connection) -> None:
+    # An old day came back, e.g. to look at it.
+    go_back_to(connection, today(connection) - timedelta(days=LATER_DAYS))
+    connection.execute("UPDATE event_log SET pruned_through = 2::bigint ^ 62")
+    assert keep(connection, retention_days=1) == Kept(created=2, dropped=1)
+    assert connection.execute("SELECT pruned_through = 2::bigint ^ 62 FROM event_log").fetchone() == (True,)
 
 
 @pytest.mark.usefixtures("gives_up_soon")

@@ -74,7 +74,8 @@ def test_a_changed_token_is_refused(data: st.DataObject) -> None:
     changed = (
         token[:at] + data.draw(st.sampled_from("A_-*= é").filter(lambda sign: sign != token[at])) + token[at + 1 :]
     )
-    for wrong in (changed, token[:at], token + "A"):
+    skipped = token[:at] + "****" + token[at:]  # read as if they were not there
+    for wrong in (changed, token[:at], token + "A", skipped):
         with pytest.raises(InvalidRequest):
             read_page_token(wrong, ["q"], kinds)
 
@@ -97,6 +98,14 @@ def test_a_token_that_somebody_made_up_with_its_digest_is_refused_or_read(value:
 
 
 AS_IT_IS = replace(FIELDS["name"].kind, render=lambda value: value)
+
+
+@pytest.mark.parametrize("values", [["\ud800"], [], ["a", "b"]], ids=["half a surrogate pair", "too few", "too many"])
+def test_a_made_up_place_that_no_list_has_is_refused(values: list[str]) -> None:
+    with pytest.raises(InvalidRequest):
+        read_page_token(forged(["q"], *values), ["q"], [AS_IT_IS])
+
+
 YEARS = ("2026", "2024", "0000", "0001", "0044", "4713", "4714", "4715", "9999", "10000", "294276", "294277", "5874898")
 DAYS = ("04-21", "02-30", "02-29", "13-01", "00-00", "11-24", "11-23", "12-31", "1-1")
 TIMES = ("", "", " 00:00:00", " 24:00:00", " 23:59:60", "T11:30:00Z", " 11:30:00.123456+00", " 11:30:00+99:99", " noon")

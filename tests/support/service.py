@@ -19,7 +19,7 @@ import pytest_asyncio
 from google.protobuf.message import Message
 from google.rpc.error_details_pb2 import BadRequest, ErrorInfo, PreconditionFailure
 from grpc_status import rpc_status
-from sqlalchemy import insert, select, text
+from sqlalchemy import cast, func, insert, literal, select, text
 
 from curation.v1 import curation_pb2_grpc as pb_grpc
 from curation_service.app import open_database, open_reads, service_parts
@@ -139,9 +139,11 @@ async def add_parcels(database: Database, *rows: Mapping[str, Any]) -> list[uuid
 
 async def add_many(database: Database, count: int, **values: Any) -> None:
     """Saves parcels with the keys 1 to `count`, alike in the rest."""
-    rows = [{"id": uuid.UUID(int=n), "name": f"parcel {n}", **values} for n in range(1, count + 1)]
+    n, columns = func.generate_series(1, count).column_valued("n"), parcels.c
+    alike = [literal(value, columns[name].type) for name, value in values.items()]
+    rows = select(cast(func.lpad(func.to_hex(n), 32, "0"), columns.id.type), func.concat("parcel ", n), *alike)
     async with database.core() as connection:
-        await connection.execute(insert(parcels), rows)
+        await connection.execute(insert(parcels).from_select(["id", "name", *values], rows))
 
 
 async def all_parcels(database: Database) -> list[dict[str, Any]]:

@@ -80,6 +80,14 @@ async def test_a_slow_lane_hoards_nothing() -> None:
     assert one.ahead == 1
 
 
+async def test_a_pause_does_not_count_as_slow() -> None:
+    one = lane()
+    before = one.ahead
+    one.take(items(16), 1, now_s=3600.0)
+    one.settle(items(16), now_s=3600.25)
+    assert one.ahead >= before
+
+
 async def test_only_the_latest_progress_of_a_running_item_is_kept() -> None:
     one, (first, second) = lane(), items(2)
     one.report(first, "before it began", 0.1)
