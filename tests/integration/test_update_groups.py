@@ -341,6 +341,22 @@ async def test_where_no_connection_is_free_all_who_wait_are_told_at_once(desk: D
     assert {type(answer) for answer in answers} == {DatabaseUnavailable}
 
 
+@pytest.mark.parametrize("is_first", [True, False])
+async def test_groups_with_the_same_request_ids_in_opposite_orders_do_not_deadlock(desk: Desk, is_first: bool) -> None:
+    await add_many(desk.database, 2)
+    first, second = sorted(str(uuid4()) for _ in range(2))
+    insert = "INSERT INTO status_batch (resource, status, request_id) VALUES ('parcels', 'Scan', :id)"
+    async with desk.database.core() as connection:
+        await connection.execute(text(insert), {"id": first})
+        requests = [update("Scan", 1 + is_first, request_id=first), update("Scan", 2 - is_first, request_id=second)]
+        calls = asyncio.create_task(desk.together(*requests[:: -1 if is_first else 1]))
+        await somebody_waits_for_a_lock(desk.database)
+        await connection.execute(text(insert), {"id": second})
+        await connection.rollback()
+    one, other = await calls
+    assert one.batch.position == other.batch.position, "they went together"
+
+
 async def test_more_calls_than_fit_into_one_statement_go_in_several(desk: Desk) -> None:
     await add_many(desk.database, SIZE_MAX + 1)
     answers = await desk.together(*(update("Scan", n) for n in range(1, SIZE_MAX + 2)))

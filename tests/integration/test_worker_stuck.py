@@ -7,13 +7,16 @@ import threading
 from collections.abc import Callable, Coroutine
 from contextlib import suppress
 from typing import Any
+from urllib.request import urlopen
 
 import psycopg
 import pytest
 
 from shared.errors import EnrichersStuck
+from shared.metrics import MetricsServer
 from shared.workflow import EnrichmentContext, Item, Values
-from tests.support.worker import Gate, World
+from tests.support.eventually import eventually_async
+from tests.support.worker import Gate, RunningWorker, World
 
 Enrich = Callable[[Item, EnrichmentContext], Any]
 
@@ -57,17 +60,31 @@ async def stubborn(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPat
 async def test_a_stuck_enricher_is_timed_out_and_its_place_given_to_others(world: World, stubborn: Stubborn) -> None:
     world.limit(concurrency=2, timeout_s=0.1, attempts_max=1)
     await world.queue("stuck", *(f"g{n}" for n in range(20)))
-    async with world.worker() as worker:
+    async with world.worker(metrics_listen="127.0.0.1:0") as worker:
         given_up = worker.probe.expect("given up")
         try:
             stuck, *others = await world.ended(worker)
             assert (await worker.see(given_up)).key == stuck["id"]
+            assert await are_stuck(worker, 1)
         finally:
             stubborn.let.set()
+        await eventually_async(lambda: are_stuck(worker, 0))
     assert stuck["lookup_status"] == "failed"
     assert stuck["lookup_error"] == "gadgets API did not answer in time (gave up after 1 attempts)"
     assert {row["lookup_status"] for row in others} == {"completed"}
     assert "stuck" not in {row["code"] for row in await world.details()}, "what it returned at last came too late"
+
+
+async def are_stuck(worker: RunningWorker, count: int) -> bool:
+    """Whether so many attempts are, by the worker's numbers."""
+    (server,) = [part for part in worker.parts if isinstance(part, MetricsServer)]
+
+    def numbers() -> bytes:
+        with urlopen(f"http://127.0.0.1:{server.port}/metrics") as response:
+            told: bytes = response.read()
+            return told
+
+    return f'curation_attempts_stuck{{resource="gadgets"}} {count}.0'.encode() in await asyncio.to_thread(numbers)
 
 
 async def test_a_worker_with_too_many_stuck_enrichers_ends_loudly(world: World, stubborn: Stubborn) -> None:
