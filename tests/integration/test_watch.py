@@ -109,6 +109,15 @@ async def claim_and_finish(service: RunningService, limit: int, trigger: str = "
         await finish(connection, PARCELS, TABLE, [Result(item, trigger, error="no") for item in items])
 
 
+async def test_the_snapshot_of_a_batch_has_what_it_changed_whether_that_was_queued_or_not(
+    service: RunningService,
+) -> None:
+    await add_parcels(service.database, {}, {}, {})
+    batch = (await update(service, "Selected", 1, 2)).batch.batch_id
+    async with watching(service, batch_id=batch) as stream:
+        assert stream.items.keys() == {key(1), key(2)}
+
+
 @pytest.mark.parametrize(
     ("selection", "before", "after"),
     [
