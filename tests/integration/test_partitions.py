@@ -12,9 +12,8 @@ import pytest
 
 from shared.db.batches import Progress, read_progress
 from shared.db.engine import Database
-from shared.db.log import check_reaches, log_identity
+from shared.db.log import log_identity
 from shared.db.partitions import DAY_SIZE, EPOCH, Kept, keep_partitions
-from shared.errors import TokenExpired
 
 Connection = psycopg.Connection[Any]
 LATER_DAYS = 40
@@ -77,7 +76,6 @@ def go_back_to(connection: Connection, day: date) -> None:
         f"CREATE TABLE {name_of(day)} PARTITION OF status_event FOR VALUES FROM ({start}) TO ({start + DAY_SIZE})"
     )
     connection.execute("SELECT setval('status_event_position', %s)", (start,))
-    connection.execute("UPDATE event_log SET pruned_through = 0")
 
 
 def add_batch(connection: Connection) -> int:
@@ -158,28 +156,11 @@ async def test_dropped_partitions_leave_what_they_said_of_batches(connection: Co
     before = await progress(database_url, batch), await progress(database_url, other)
     assert before[0] == Progress(total=5, queued=1, processing=0, completed=2, failed=2, dequeued=0)
     assert keep(connection, retention_days=LATER_DAYS) == Kept(created=0, dropped=0)
-    assert await pruned_through(database_url) == number(day) * DAY_SIZE - 1
+    assert await pruned_through(database_url) == 0
     assert keep(connection, retention_days=LATER_DAYS - 1) == Kept(created=0, dropped=1)
     assert (await progress(database_url, batch), await progress(database_url, other)) == before
     assert name_of(day) not in partitions(connection)
-    assert await pruned_through(database_url) == number(today(connection)) * DAY_SIZE - 1
-
-
-async def test_what_somebody_detached_by_hand_counts_as_dropped(connection: Connection, database_url: str) -> None:
-    day = today(connection) - timedelta(days=LATER_DAYS)
-    go_back_to(connection, day)
-    batch = add_batch(connection)
-    append(connection, batch, MOVES[0])
-    before = drawn(connection)
-    append(connection, batch, MOVES[1])
-    keep(connection)
-    append(connection, batch, MOVES[2])
-    connection.execute(f"ALTER TABLE status_event DETACH PARTITION {name_of(day)}")
-    keep(connection)
-    async with Database(database_url) as database, database.transaction() as reader:
-        with pytest.raises(TokenExpired):
-            await check_reaches(reader, before)
-        await check_reaches(reader, number(today(connection)) * DAY_SIZE)
+    assert await pruned_through(database_url) == (number(day) + 1) * DAY_SIZE - 1
 
 
 async def test_what_several_partitions_said_adds_up(connection: Connection, database_url: str) -> None:
