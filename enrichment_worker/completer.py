@@ -110,7 +110,7 @@ class Completer(Part):
     async def _write(self, pinned: Pinned) -> None:
         """Commits what it takes in hand over one connection, until it is asked to stop and nothing is left."""
         hand: list[Result] = []
-        await pinned.warm()
+        await pinned.warm(lambda connection: finish(connection, self._lane.workflow, self._lane.table, ()))
         while hand or self._results or not self.stopping.is_set():
             try:
                 if not hand:

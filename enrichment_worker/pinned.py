@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
 from typing import Self
 
@@ -66,11 +66,14 @@ class Pinned:
         """How long to wait before the next transaction, after one that found no database."""
         return backoff(self._failures, self._random)
 
-    async def warm(self) -> None:
-        """Connects before it is needed. Where there is no database, whoever needs it will be told."""
-        with suppress(DatabaseUnavailable):
-            async with self.autocommit():
-                pass
+    async def warm(self, run: Callable[[Connection], Awaitable[object]]) -> None:
+        """Runs what changes nothing: the first that does then finds a connection, and a server that knows the tables.
+
+        It may as well fail: whoever needs the connection will be told.
+        """
+        with suppress(DatabaseUnavailable, psycopg.Error):
+            async with self.autocommit() as connection:
+                await run(connection)
 
     @asynccontextmanager
     async def transaction(self) -> AsyncIterator[Connection]:
