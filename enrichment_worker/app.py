@@ -106,7 +106,7 @@ async def open_means(
     environment: Mapping[str, str],
     probe: Probe,
 ) -> Means:
-    """Opens what the parts share; the stack closes it. Connections are made when first needed."""
+    """Opens what the parts share; the stack closes it. No connection is made yet."""
 
     def pinned(name: str, timeout_s: float = max(ANSWER_S_MIN, settings.expiry_s / 2), options: str = "") -> Pinned:
         return Pinned(
