@@ -11,6 +11,7 @@ import asyncio
 import logging
 from collections import Counter
 from collections.abc import Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, replace
 
 import psycopg
@@ -151,8 +152,13 @@ class Completer(Part):
         self._look_at_s = now_s + LOCK_S
         async with pinned.autocommit() as connection:
             held = await held_keys(connection, self._lane.workflow, [result.item.key for result in self._aside])
-        self._results += [result for result in self._aside if result.item.key not in held]
-        self._aside = [result for result in self._aside if result.item.key in held]
+        aside, self._aside = self._aside, []
+        self._results += self._set_aside(aside, held)
+
+    def _set_aside(self, results: Sequence[Result], held: AbstractSet[ItemKey]) -> list[Result]:
+        """Keeps for later those whose rows somebody holds. Returns the others."""
+        self._aside += [result for result in results if result.item.key in held]
+        return [result for result in results if result.item.key not in held]
 
     async def _report(self, pinned: Pinned) -> None:
         """Writes progress by itself: it locks rows in key order, and would not be in order with those of results."""
@@ -183,9 +189,7 @@ class Completer(Part):
             del hand[: len(batch)]
             self._settle(batch, dropped=finished.dropped)
             return
-        free = [result for result in batch if result.item.key not in finished]
-        hand[: len(batch)] = free
-        self._aside += [result for result in batch if result.item.key in finished]
+        hand[: len(batch)] = free = self._set_aside(batch, finished)
         self._probe.mark("set aside", finished)
         if free:
             await self._commit(pinned, hand, free)
