@@ -6,22 +6,35 @@ import asyncio
 
 
 class Bell:
-    """Rung by anybody, waited for by one part. A ring while nobody waits ends the next wait at once."""
+    """Rung by anybody, waited for by the tasks of one part. A ring while nobody waits ends the next wait at once."""
 
     def __init__(self) -> None:
-        self._rung = asyncio.Event()
+        self._is_rung = False
+        self._waiting: set[asyncio.Future[None]] = set()
 
     def ring(self) -> None:
-        """Ends the wait that is under way, or the next one."""
-        self._rung.set()
+        """Ends the waits that are under way, or the next one."""
+        self._is_rung = True
+        for waiting in self._waiting:
+            _end(waiting)
 
     async def wait(self, seconds: float) -> bool:
         """Returns when rung, or after so many seconds; says whether it was rung."""
-        try:
-            async with asyncio.timeout(seconds):
-                await self._rung.wait()
-        except TimeoutError:
-            pass
-        was_rung = self._rung.is_set()
-        self._rung.clear()
+        if not self._is_rung:
+            # An event and a timeout around it take twice as many steps, for which a new item would wait.
+            loop = asyncio.get_running_loop()
+            waiting = loop.create_future()
+            timer = loop.call_later(seconds, _end, waiting)
+            self._waiting.add(waiting)
+            try:
+                await waiting
+            finally:
+                self._waiting.discard(waiting)
+                timer.cancel()
+        was_rung, self._is_rung = self._is_rung, False
         return was_rung
+
+
+def _end(waiting: asyncio.Future[None]) -> None:
+    if not waiting.done():
+        waiting.set_result(None)

@@ -13,6 +13,7 @@ from enrichment_worker.lane import Lane
 from enrichment_worker.waits import backoff
 from shared.db.curate import TAKEN_CHANNEL
 from shared.db.engine import connect
+from shared.db.libpq import Ear
 from shared.db.workflow_states import STATE_CHANNEL
 from shared.db.writer import CHANNEL
 from shared.errors import DatabaseUnavailable
@@ -76,11 +77,15 @@ class Listener(Part):
             for missed in self._calls.values():
                 missed()  # what was said while deaf
             self._probe.mark("listening")
+            ear = Ear(connection, self._call)
             while True:
-                async for notification in connection.notifies(timeout=SILENCE_S):
-                    if (call := self._calls.get((notification.channel, notification.payload))) is not None:
-                        call()
+                while await ear.hear(SILENCE_S):
+                    pass
                 async with asyncio.timeout(SILENCE_S):
                     await connection.execute("SELECT 1")
         finally:
             await connection.close()
+
+    def _call(self, channel: str, payload: str) -> None:
+        if (call := self._calls.get((channel, payload))) is not None:
+            call()

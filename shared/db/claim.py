@@ -15,7 +15,8 @@ from psycopg import sql
 
 from shared.db.arrays import BIGINTS
 from shared.db.engine import Connection
-from shared.db.statement import Numbered, after_comma, commas, item_names, literal
+from shared.db.prepared import Prepared
+from shared.db.statement import after_comma, commas, item_names, literal
 from shared.db.writer import NOTIFY_WATCHERS, Alike, Write, compose
 from shared.machine import CLAIM
 from shared.table import TransitionTable
@@ -117,8 +118,7 @@ async def claim(
         "from_turn": from_turn,
         "probe": probe,
     }
-    cursor = await _statement(workflow, table, few=limit <= FEW).run(connection, parameters)
-    rows = await cursor.fetchall()
+    rows = await _statement(workflow, table, few=limit <= FEW).run(connection, parameters)
     names = [column.name for column in workflow.data_columns]
     items = [Item(row[2], row[3], row[4], dict(zip(names, row[5:], strict=True))) for row in rows]
     if not rows:
@@ -144,12 +144,12 @@ async def follow_up(connection: Connection, workflow: Workflow, *, session: int,
 
 
 @lru_cache
-def _follow_up(workflow: Workflow) -> Numbered:
-    return Numbered.of(_FOLLOW_UP.format(name=sql.SQL(workflow.resource), notify=NOTIFY_WATCHERS).as_bytes(None))
+def _follow_up(workflow: Workflow) -> Prepared:
+    return Prepared.of(_FOLLOW_UP.format(name=sql.SQL(workflow.resource), notify=NOTIFY_WATCHERS).as_bytes(None))
 
 
 @lru_cache
-def _statement(workflow: Workflow, table: TransitionTable, *, few: bool) -> Numbered:
+def _statement(workflow: Workflow, table: TransitionTable, *, few: bool) -> Prepared:
     names = item_names(workflow)
     needed = [names[name] for name in ("key", "version", "status", "queue", "attempts", "batch", "event", "turn")]
     columns = [sql.Identifier(column.name) for column in workflow.data_columns]
@@ -173,4 +173,4 @@ def _statement(workflow: Workflow, table: TransitionTable, *, few: bool) -> Numb
             answer=_CLAIMED.format(**names, columns=after_comma(sql.SQL("c.{}").format(name) for name in taken)),
         ),
     )
-    return Numbered.of(statement)
+    return Prepared.of(statement)

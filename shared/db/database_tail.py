@@ -20,6 +20,7 @@ from psycopg import sql
 
 from shared.db.engine import Connection, connect
 from shared.db.horizon import Horizon
+from shared.db.libpq import Ear
 from shared.db.log import Mark, check_contains, log_identity, newest_mark
 from shared.db.look import Look
 from shared.db.partitions import day_start
@@ -70,15 +71,14 @@ class DatabaseTail(Tail):
             try:
                 async with await self._connect() as connection:
                     await self._start(connection)
-                    look = Look(connection, self._horizon)
+                    look, ear = Look(connection, self._horizon), Ear(connection)
                     async with asyncio.timeout(ANSWER_S):
                         await look.prepare()
                     while True:
                         await self._step(connection, look)
                         self._stepped_s = time.monotonic()
                         await asyncio.sleep(LOOK_PAUSE_S)
-                        async for _ in connection.notifies(timeout=self._pause_s(), stop_after=1):
-                            pass
+                        await ear.hear(self._pause_s())
             except LogRewound as error:
                 # What is in memory, here and all over the process, is of a history that no longer is.
                 log.error("%s; the service ends, clients start again with a snapshot", error)

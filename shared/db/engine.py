@@ -14,7 +14,7 @@ from typing import Any, Self, TypeAlias
 
 import psycopg
 from psycopg.conninfo import conninfo_to_dict
-from psycopg.errors import FeatureNotSupported, LockNotAvailable, QueryCanceled
+from psycopg.errors import FeatureNotSupported, InvalidSqlStatementName, LockNotAvailable, QueryCanceled
 from sqlalchemy import event, exc
 from sqlalchemy.engine import make_url
 from sqlalchemy.ext.asyncio import AsyncConnection as CoreConnection
@@ -239,8 +239,13 @@ def driver_url(url: str) -> str:
 
 
 def is_outdated(error: Exception) -> bool:
-    """Whether a table has got columns of other types since a statement was prepared: only a new connection helps."""
+    """Whether a statement is no longer as it was prepared, or gone: only a new connection helps.
+
+    A table has got columns of other types since, or the driver has dropped all, as it does after some errors.
+    """
     cause = error.orig if isinstance(error, exc.DBAPIError) else error
+    if isinstance(cause, InvalidSqlStatementName):
+        return True
     return isinstance(cause, FeatureNotSupported) and cause.diag.source_function == "RevalidateCachedQuery"
 
 

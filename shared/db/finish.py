@@ -14,7 +14,8 @@ from psycopg import sql
 
 from shared.db.arrays import BIGINTS, DOUBLES, TEXTS, array_of
 from shared.db.engine import Connection
-from shared.db.statement import Numbered, after_comma, commas, item_names, table_name
+from shared.db.prepared import Prepared
+from shared.db.statement import after_comma, commas, item_names, table_name
 from shared.db.values import array_type, element, to_array
 from shared.db.writer import NOTIFY, Write, compose
 from shared.failure import Failure
@@ -119,10 +120,8 @@ async def finish(
     rows = [r.values for r in results]
     for n, column in enumerate(workflow.value_columns):
         parameters[f"value_{n}"] = to_array(column, rows)
-    cursor = await _statement(workflow, table).run(connection, parameters)
-    row = await cursor.fetchone()
-    assert row is not None
-    return Finished(saved=row[0], dropped=len(results) - row[0])
+    [(saved, _)] = await _statement(workflow, table).run(connection, parameters)
+    return Finished(saved=saved, dropped=len(results) - saved)
 
 
 async def held_keys(connection: Connection, workflow: Workflow, keys: Sequence[ItemKey]) -> set[ItemKey]:
@@ -133,7 +132,7 @@ async def held_keys(connection: Connection, workflow: Workflow, keys: Sequence[I
 
 
 @lru_cache
-def _statement(workflow: Workflow, table: TransitionTable) -> Numbered:
+def _statement(workflow: Workflow, table: TransitionTable) -> Prepared:
     columns, names = workflow.value_columns, item_names(workflow)
     # By number: a name with something before it may be longer than PostgreSQL keeps.
     aliases = {column.name: f"value {n}" for n, column in enumerate(columns)}
@@ -170,4 +169,4 @@ def _statement(workflow: Workflow, table: TransitionTable) -> Numbered:
             answer=_ANSWER,
         ),
     )
-    return Numbered.of(statement)
+    return Prepared.of(statement)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from shared.db.engine import Connection
 from shared.db.horizon import NOTE, Horizon
+from shared.db.libpq import Adapter, answer
 from shared.db.log import LOOK, Entry, looked_up
 
 _PREPARE = f"""PREPARE note (bigint) AS {NOTE.format(newest="$1")};
@@ -14,7 +15,7 @@ class Look:
     """Looks over one connection, in autocommit, that nothing else prepares statements on."""
 
     def __init__(self, connection: Connection, horizon: Horizon) -> None:
-        self._connection, self._horizon = connection, horizon
+        self._connection, self._horizon, self._adapter = connection, horizon, Adapter(connection)
 
     async def prepare(self) -> None:
         """Once, before the first look: two statements in one message are planned anew each time otherwise."""
@@ -26,13 +27,10 @@ class Look:
         The second statement sees more than the first, and the transaction of both holds the id that the first drew:
         the oldest transaction under way is that one itself where no other is.
         """
-        cursor = await self._connection.execute(
-            f"EXECUTE note ({self._horizon.newest}); EXECUTE look ({after}, {limit})"
-        )
-        row = await cursor.fetchone()
-        assert row is not None
-        self._horizon.noted(*row)
-        cursor.nextset()
-        oldest, entries = looked_up(await cursor.fetchall())
+        statements = f"EXECUTE note ({self._horizon.newest}); EXECUTE look ({after}, {limit})"
+        self._connection.pgconn.send_query(statements.encode())
+        noted, found = [self._adapter.rows(result) for result in await answer(self._connection)]
+        self._horizon.noted(*noted[0])
+        oldest, entries = looked_up(found)
         self._horizon.learn(oldest)
         return entries

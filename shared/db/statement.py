@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
-from typing import Any, Self
+from collections.abc import Iterable
 
-from psycopg import AsyncCursor, AsyncRawCursor, sql
+from psycopg import sql
 from sqlalchemy import Column, Table
 from sqlalchemy.dialects.postgresql.psycopg import PGDialect_psycopg
 
-from shared.db.engine import Connection
 from shared.workflow import Workflow
 
 
@@ -70,35 +67,3 @@ def item_names(workflow: Workflow) -> dict[str, sql.Composable]:
         "key_type": type_name(workflow.key),
         "resource": sql.Literal(workflow.resource),
     }
-
-
-_PLACEHOLDER = re.compile(rb"%(?:%|\((\w+)\)s)")
-
-
-@dataclass(frozen=True, slots=True)
-class Numbered:
-    """A statement whose placeholders were numbered once for all, as the server takes them.
-
-    The driver numbers them at each run where a text is longer than 4,096 bytes, as all of the writer's are; then the
-    text is new, and is hashed anew to find out that the server knows it.
-    """
-
-    text: bytes
-    names: tuple[str, ...]
-    """The parameters, in order of their numbers."""
-
-    @classmethod
-    def of(cls, text: bytes) -> Self:
-        """Numbers `%(name)s`; `%%` is a percent sign."""
-        numbers: dict[bytes, int] = {}
-
-        def number(found: re.Match[bytes]) -> bytes:
-            name = found[1]
-            return b"%" if name is None else b"$%d" % numbers.setdefault(name, len(numbers) + 1)
-
-        return cls(_PLACEHOLDER.sub(number, text), tuple(name.decode() for name in numbers))
-
-    async def run(self, connection: Connection, parameters: Mapping[str, Any]) -> AsyncCursor[tuple[Any, ...]]:
-        """Runs it, prepared on the server from the first time on where the connection prepares at all."""
-        cursor = AsyncRawCursor(connection)
-        return await cursor.execute(self.text, [parameters[name] for name in self.names], prepare=True)

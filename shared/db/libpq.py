@@ -1,0 +1,141 @@
+"""What libpq is asked for directly, where somebody waits for it: the answer to a statement, and notifications.
+
+A process that has slept has no step of its next one in the processor's caches, and a cursor takes many: what an item
+waits for in an idle worker, and an event in a service, is a quarter shorter without (docs/performance.md).
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from typing import Any
+
+import psycopg
+from psycopg import abc
+from psycopg.adapt import PyFormat, Transformer
+from psycopg.errors import error_from_result
+from psycopg.pq import ExecStatus
+from psycopg.pq.abc import PGresult
+
+from shared.db.engine import Connection
+
+CANCEL_S = 5.0
+"""So long may it take to tell the server that nobody waits any more."""
+
+
+async def answer(connection: Connection) -> list[PGresult]:
+    """The results of what was just sent over `connection.pgconn`, one for each statement.
+
+    Nobody else may use the connection meanwhile. Whoever stops waiting has the server stop, and loses the connection.
+
+    Raises:
+        psycopg.Error: a statement failed, or the connection is lost.
+    """
+    libpq, results = connection.pgconn, []
+    try:
+        while libpq.flush():
+            # The server may not read on before its own words are read.
+            await _ready(libpq.socket, libpq.consume_input, writing=True)
+        while True:
+            while libpq.is_busy():
+                await _ready(libpq.socket, libpq.consume_input)
+            if (result := libpq.get_result()) is None:
+                break
+            results.append(result)
+    except asyncio.CancelledError:
+        with suppress(psycopg.Error):
+            await connection.cancel_safe(timeout=CANCEL_S)
+        await connection.close()  # or the next one would take this answer for its own
+        raise
+    for result in results:
+        if result.status == ExecStatus.FATAL_ERROR:
+            raise error_from_result(result)
+    return results
+
+
+class Adapter:
+    """Makes of values what is sent, and rows of results, as the cursors of a connection do."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._transformer: abc.Transformer = Transformer(connection)
+
+    def dump(self, values: Sequence[Any]) -> tuple[Sequence[abc.Buffer | None], tuple[int, ...], Sequence[int]]:
+        """The parameters of a statement, their types, and their formats."""
+        sent = self._transformer.dump_sequence(values, [PyFormat.AUTO] * len(values))
+        return sent, self._transformer.types or (), self._transformer.formats or ()
+
+    def rows(self, result: PGresult) -> list[tuple[Any, ...]]:
+        """The rows of a result."""
+        self._transformer.set_pgresult(result)
+        rows = self._transformer.load_rows(0, result.ntuples, tuple)
+        self._transformer.set_pgresult(None)  # or it would be kept until the next one
+        return rows
+
+
+class Ear:
+    """Hears what is said on the channels that a connection listens to."""
+
+    def __init__(
+        self, connection: Connection, tell: Callable[[str, str], None] = lambda channel, payload: None
+    ) -> None:
+        """`tell` is called by the event loop at once, before any task gets to run."""
+        self._connection, self._tell = connection, tell
+        self._has_heard = False
+        # The driver takes what comes with the answer to a statement of its own.
+        connection.add_notify_handler(lambda notice: self._hear(notice.channel, notice.payload))
+
+    async def hear(self, seconds: float) -> bool:
+        """Returns once something was said, or after so many seconds; says whether it was.
+
+        Raises:
+            psycopg.OperationalError: the connection is lost.
+        """
+        self._take()
+        if not self._has_heard:
+            await _ready(self._connection.pgconn.socket, self._read, seconds=seconds)
+        heard, self._has_heard = self._has_heard, False
+        return heard
+
+    def _read(self) -> None:
+        self._connection.pgconn.consume_input()
+        self._take()
+
+    def _take(self) -> None:
+        while (notice := self._connection.pgconn.notifies()) is not None:
+            self._hear(notice.relname.decode(), notice.extra.decode())
+
+    def _hear(self, channel: str, payload: str) -> None:
+        self._has_heard = True
+        self._tell(channel, payload)
+
+
+async def _ready(socket: int, then: Callable[[], None], *, seconds: float | None = None, writing: bool = False) -> None:
+    """Returns once there was something to read, or room to write, and `then` has run; or after so many seconds."""
+    loop = asyncio.get_running_loop()
+    ready = loop.create_future()
+
+    def end() -> None:
+        if not ready.done():
+            ready.set_result(None)
+
+    def run() -> None:
+        try:
+            then()
+        except psycopg.Error as error:
+            if not ready.done():
+                ready.set_exception(error)
+        end()
+
+    loop.add_reader(socket, run)
+    if writing:
+        loop.add_writer(socket, run)
+    timer = None if seconds is None else loop.call_later(seconds, end)
+    try:
+        await ready
+    finally:
+        loop.remove_reader(socket)
+        if writing:
+            loop.remove_writer(socket)
+        if timer is not None:
+            timer.cancel()

@@ -1,0 +1,81 @@
+"""The worker's statements: numbered once for all, prepared once on a connection, and run in few steps."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import count
+from typing import Any, Self
+from weakref import WeakKeyDictionary
+
+from psycopg.pq import TransactionStatus
+
+from shared.db.engine import Connection
+from shared.db.libpq import Adapter, answer
+
+_PLACEHOLDER = re.compile(rb"%(?:%|\((\w+)\)s)")
+_NUMBERS = count()
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Prepared:
+    """A statement whose placeholders are numbered, as the server takes them.
+
+    A cursor numbers them at each run where a text is longer than 4,096 bytes, as all of the writer's are; then the
+    text is new, and is hashed anew to find out that the server knows it.
+    """
+
+    text: bytes
+    names: tuple[str, ...]
+    """The parameters, in order of their numbers."""
+    _known: WeakKeyDictionary[Connection, _Known] = field(init=False, default_factory=WeakKeyDictionary)
+
+    @classmethod
+    def of(cls, text: bytes) -> Self:
+        """Numbers `%(name)s`; `%%` is a percent sign."""
+        numbers: dict[bytes, int] = {}
+
+        def number(found: re.Match[bytes]) -> bytes:
+            name = found[1]
+            return b"%" if name is None else b"$%d" % numbers.setdefault(name, len(numbers) + 1)
+
+        return cls(_PLACEHOLDER.sub(number, text), tuple(name.decode() for name in numbers))
+
+    async def run(self, connection: Connection, parameters: Mapping[str, Any]) -> list[tuple[Any, ...]]:
+        """Runs it, and returns its rows; prepared from the first time on, where the connection prepares at all.
+
+        The connection is nobody else's meanwhile.
+
+        Raises:
+            psycopg.Error: it failed, or the connection is lost.
+        """
+        if not connection.autocommit and connection.info.transaction_status == TransactionStatus.IDLE:
+            await connection.execute("")  # the driver begins a transaction with a statement of its own
+        known = self._known.get(connection)
+        if known is None:
+            known = self._known[connection] = _Known(Adapter(connection))
+        values, types, formats = known.adapter.dump([parameters[name] for name in self.names])
+        if connection.prepare_threshold is None:
+            connection.pgconn.send_query_params(self.text, values, param_types=types, param_formats=formats)
+        else:
+            name = known.names.get(types) or await self._prepare(connection, known, types)
+            connection.pgconn.send_query_prepared(name, values, param_formats=formats)
+        [result] = await answer(connection)
+        return known.adapter.rows(result)
+
+    async def _prepare(self, connection: Connection, known: _Known, types: tuple[int, ...]) -> bytes:
+        name = b"curation_%d" % next(_NUMBERS)
+        connection.pgconn.send_prepare(name, self.text, param_types=types)
+        await answer(connection)
+        known.names[types] = name
+        return name
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Known:
+    """What a connection knows of a statement."""
+
+    adapter: Adapter
+    names: dict[Sequence[int], bytes] = field(init=False, default_factory=dict)
+    """Of the prepared ones, by the types of their parameters: a small number has another one than a large one."""
