@@ -10,12 +10,15 @@ import logging
 from collections.abc import Callable
 from math import inf
 
+import psycopg
+
 from enrichment_worker.lane import CLAIM_SIZE_MAX, Lane
 from enrichment_worker.pinned import Pinned
 from enrichment_worker.quota import Portion, Quota
+from enrichment_worker.refusal import note_refusal
 from enrichment_worker.session import Session
 from enrichment_worker.strays import release_strays
-from enrichment_worker.waits import about
+from enrichment_worker.waits import about, backoff
 from shared.db.api_states import begin_probe, may_probe
 from shared.db.claim import FEW, Claimed, claim
 from shared.errors import DatabaseUnavailable
@@ -60,6 +63,8 @@ class Claimer(Part):
         self._poll_s, self._random, self._probe = poll_s, random, probe or Probe()
         self._quota = Quota(lane)
         self._look_at_s = inf
+        self._refusals = 0
+        """So many claims in a row were not allowed."""
         self._expects_few = True
         """The last claim emptied the queue."""
         self._turn, self._restart_at_s = -inf, 0.0
@@ -83,6 +88,14 @@ class Claimer(Part):
                 # The claim may have been committed all the same, and its answer lost.
                 self._look_at_s = -inf
                 await self.pause(self._used.backoff_s)
+            except psycopg.Error as error:
+                # Other workflows go on, and so does this one once its source allows it.
+                note_refusal(self._lane, "claim", error)
+                self._refusals += 1
+                self._probe.mark("refused", error)
+                await self.pause(backoff(self._refusals, self._random))
+            else:
+                self._refusals = 0
 
     async def _step(self) -> None:
         limit = min(self._lane.room, CLAIM_SIZE_MAX)

@@ -1,8 +1,8 @@
 """Commits how attempts ended, many in one transaction: values, status and event together or not at all.
 
 Results wait for company, 20 ms at most, and only while more are coming. A row that its target refuses fails alone:
-the batch is halved until it is found. A result whose row somebody holds for long is set aside until it is free. While
-PostgreSQL is away, results are kept; the lane bounds how many.
+the batch is halved until it is found. A result whose row somebody holds for long is set aside until it is free, as is
+one that the source does not allow. While PostgreSQL is away, results are kept; the lane bounds how many.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from psycopg.errors import LockNotAvailable
 from enrichment_worker.bell import Bell
 from enrichment_worker.lane import Lane
 from enrichment_worker.pinned import Pinned
-from enrichment_worker.refusal import UNSAYABLE, is_refusal, refusal, value_problem
+from enrichment_worker.refusal import UNSAYABLE, is_refusal, note_refusal, refusal, value_problem
 from shared.db.engine import Connection
 from shared.db.finish import Finished, Result, finish, held_keys
 from shared.db.log import append_progress
@@ -38,7 +38,7 @@ log = logging.getLogger(__name__)
 STOP_S = 10.0
 """A stopping completer tries so long to reach PostgreSQL; what it then still has is rescued with its session."""
 LOCK_S = 2.0
-"""A commit waits so long for what others hold; what was set aside because of them is looked at as often."""
+"""A commit waits so long for what others hold; what was set aside is looked at as often."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -75,6 +75,8 @@ class Completer(Part):
         self._results: list[Result] = []
         self._aside: list[Result] = []
         """Those whose rows somebody held."""
+        self._refused: list[Result] = []
+        """Those that the source did not allow, not even as failures."""
         self._look_at_s = 0.0
         self._bell, self._gathering = Bell(), asyncio.Lock()
         self._committing = 0
@@ -105,8 +107,8 @@ class Completer(Part):
                 self.ready()
         except ExceptionGroup as errors:
             raise errors.exceptions[0] from None
-        if self._aside:
-            log.warning("%s: %s results are left to rescue, as somebody holds their rows", self.name, len(self._aside))
+        if left := len(self._aside) + len(self._refused):
+            log.warning("%s: %s results are left to rescue: rows are held, or not to be changed", self.name, left)
 
     async def _write(self, pinned: Pinned) -> None:
         """Commits what it takes in hand over one connection, until it is asked to stop and nothing is left."""
@@ -147,9 +149,14 @@ class Completer(Part):
     async def _take_up(self, pinned: Pinned) -> None:
         """Takes up what was set aside, where nobody holds the row any more; before the end, all the same."""
         now_s = asyncio.get_running_loop().time()
-        if not self._aside or (now_s < self._look_at_s and not self.stopping.is_set()):
-            return
+        if not self.stopping.is_set():
+            if now_s < self._look_at_s:
+                return
+            self._results += self._refused
+            self._refused.clear()
         self._look_at_s = now_s + LOCK_S
+        if not self._aside:
+            return
         async with pinned.autocommit() as connection:
             held = await held_keys(connection, self._lane.workflow, [result.item.key for result in self._aside])
         aside, self._aside = self._aside, []
@@ -180,8 +187,13 @@ class Completer(Part):
             async with pinned.autocommit() as connection:
                 finished = await self._finish(connection, batch)
         except (psycopg.Error, *UNSAYABLE) as error:
-            if not is_refusal(error) or not any(result.trigger == COMPLETE for result in batch):
+            if not is_refusal(error):
                 raise
+            if len(batch) == 1 and batch[0].trigger != COMPLETE:
+                note_refusal(self._lane, batch[0].trigger, error)
+                self._refused.append(hand.pop(0))  # what was refused first, where this is its failure
+                self._probe.mark("refused", error)
+                return
             for piece in self._pieces(batch, error):
                 await self._commit(pinned, hand, piece)
             return

@@ -76,6 +76,8 @@ class Lane:
         self.done = 0
         self.failed = 0
         self.dropped = 0
+        self.refused = 0
+        """Statements that the source did not allow, a trigger of it for instance."""
         self.cancelled = 0
         """Attempts that were told to end, or never begun, because their items were lost."""
         self.stuck = 0

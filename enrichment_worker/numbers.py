@@ -28,6 +28,9 @@ def worker_numbers(lanes: Sequence[Lane], pacers: Iterable[Pacer], keys: Iterabl
         metrics.gauge("curation_items_running", "With an enricher now.", lane.running.__len__, **labels)
         stuck = partial(getattr, lane, "stuck")
         metrics.gauge("curation_attempts_stuck", "Told to end, and not ended.", stuck, **labels)
+        refused = partial(getattr, lane, "refused")
+        description = "That the source did not allow, as a trigger of it may; they are tried again."
+        metrics.counter("curation_statements_refused", description, refused, **labels)
         for name, description in COUNTED.items():
             metrics.counter(f"curation_items_{name}", description, partial(getattr, lane, name), **labels)
     for pacer in pacers:

@@ -1,14 +1,18 @@
-"""Values that a target cannot take, told from a database that is away, and said so that a curator understands it."""
+"""What a table does not allow, told from a database that is away, and said so that a reader understands it."""
 
 from __future__ import annotations
 
+import logging
 import re
 from typing import Any
 
 import psycopg
 from sqlalchemy import Column
 
+from enrichment_worker.lane import Lane
 from shared.workflow import Values, Workflow
+
+log = logging.getLogger(__name__)
 
 REFUSALS = frozenset({"42804", "42846", "428C9", "44000", "P0001"})
 """Wrong type, no such cast, a generated column, a view's check, a trigger's own: `ProgrammingError` by class, but the
@@ -37,6 +41,15 @@ def is_refusal(error: Exception) -> bool:
     if isinstance(error, psycopg.ProgrammingError):
         return state is None or state in REFUSALS or bool(error.diag.context)
     return not isinstance(error, psycopg.InternalError | psycopg.InterfaceError)
+
+
+def note_refusal(lane: Lane, statement: str, error: Exception) -> None:
+    """Says and counts that the source does not allow a statement that is to be tried again. Raises any other error."""
+    if not isinstance(error, psycopg.Error) or not is_refusal(error):
+        raise error
+    lane.refused += 1
+    message = error.diag.message_primary or str(error)
+    log.error("%s does not allow a %s: %s", lane.workflow.source.name, statement, message)
 
 
 def value_problem(workflow: Workflow, values: Values) -> str | None:

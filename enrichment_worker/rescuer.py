@@ -5,8 +5,11 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Sequence
 
+import psycopg
+
 from enrichment_worker.lane import Lane
 from enrichment_worker.pinned import Pinned
+from enrichment_worker.refusal import note_refusal
 from enrichment_worker.waits import about
 from shared.db.sessions import rescue
 from shared.errors import DatabaseUnavailable
@@ -46,8 +49,13 @@ class Rescuer(Part):
                 await self.pause(self._expiry_s)
 
     async def _rescue(self, lane: Lane) -> int:
-        async with self._pinned.transaction() as connection:
-            rescued = await rescue(connection, lane.workflow, lane.table)
+        try:
+            async with self._pinned.transaction() as connection:
+                rescued = await rescue(connection, lane.workflow, lane.table)
+        except psycopg.Error as error:
+            note_refusal(lane, "rescue", error)
+            self._probe.mark("refused", error)
+            return 0
         if rescued:
             log.warning("rescued %s items of %s from dead workers", rescued, lane.workflow.resource)
             lane.work.ring()

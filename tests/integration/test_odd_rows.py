@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-import psycopg
+import re
+
 import pytest
 
 from shared.db.claim import claim
 from shared.db.engine import connect
 from shared.db.log import append_progress
-from tests.support.worker import Gate, World
+from shared.db.sessions import close_session, open_session
+from tests.integration.test_cancel import metric
+from tests.support.worker import WIDGETS, Gate, World
 
 LEAVE_OUT = """
 CREATE FUNCTION leave_out() RETURNS trigger LANGUAGE plpgsql AS $$BEGIN RETURN NULL; END$$;
@@ -81,12 +84,82 @@ async def test_progress_waits_for_no_row_that_somebody_holds(world: World) -> No
     assert entry["items"] == [str(keys[1])]
 
 
-async def test_a_trigger_that_leaves_out_claims_ends_the_worker_as_one_that_raises(world: World) -> None:
+BODIES = {
+    "leaves out": ("RETURN NULL", "has left out or altered 1 of 2 updates"),
+    "raises": ("RAISE EXCEPTION 'not %', NEW.name", "not kept"),
+}
+
+
+async def refuse(world: World, condition: str, body: str = "RAISE EXCEPTION 'not %', NEW.name") -> None:
+    """Lets a trigger of the gadgets refuse updates."""
     async with world.transaction() as connection:
-        await connection.execute(LEAVE_OUT.format("processing").encode())
+        await connection.execute(
+            f"""CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS $$BEGIN {body}; END$$;
+            CREATE TRIGGER refuse BEFORE UPDATE ON gadgets FOR EACH ROW
+                WHEN ({condition}) EXECUTE FUNCTION refuse()""".encode()
+        )
+
+
+async def allow(world: World) -> None:
+    async with world.transaction() as connection:
+        await connection.execute("DROP FUNCTION refuse CASCADE")
+
+
+@pytest.mark.parametrize("body", list(BODIES))
+async def test_a_claim_that_a_trigger_does_not_allow_is_tried_again_and_other_workflows_go_on(
+    world: World, body: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    world.others = [WIDGETS]
+    function, message = BODIES[body]
+    await refuse(world, "NEW.name = 'kept' AND NEW.lookup_status = 'processing'", function)
     await world.queue("one", "kept")
-    with pytest.raises(psycopg.DataError, match="has left out or altered 1 of 2 updates"):
-        async with world.worker() as worker:
-            await worker.died()
-    assert {row["lookup_status"] for row in await world.gadgets()} == {"queued"}
-    assert await world.rows("worker_claim", "position") == []
+    async with world.worker(metrics_listen="127.0.0.1:0") as worker:
+        await worker.see(worker.probe.expect("refused", times=2))
+        flushed = worker.probe.expect("flushed")
+        await world.queue("other", resource="widgets")
+        await worker.see(flushed)
+        assert [row["lookup_status"] for row in await world.items()] == ["queued", "queued", "completed"]
+        assert {claim["resource"] for claim in await world.rows("worker_claim", "position")} <= {"widgets"}
+        assert re.search(f"gadgets does not allow a claim: .*{message}", caplog.text)
+        assert await metric(worker, "curation_statements_refused_total") >= 2
+        await allow(world)
+        rows = await world.ended(worker)
+    assert [(row["lookup_status"], row["lookup_attempts"]) for row in rows] == [("completed", 1)] * 3
+
+
+async def test_a_rescue_that_a_trigger_does_not_allow_is_tried_again_and_its_worker_goes_on(world: World) -> None:
+    await world.queue("kept")
+    async with world.transaction() as connection:
+        session = await open_session(connection, host="gone", version="0", resources=["gadgets"])
+        await claim(connection, world.workflow, world.table, session=session, limit=1)
+        await close_session(connection, session)
+    await refuse(world, "OLD.lookup_status = 'processing'")
+    async with world.worker(beat_s=0.1, expiry_s=0.5) as worker:
+        await worker.see(worker.probe.expect("refused"))
+        await allow(world)
+        (row,) = await world.ended(worker)
+    assert (row["lookup_status"], row["lookup_attempts"]) == ("completed", 2)
+
+
+@pytest.mark.usefixtures("impatient")
+async def test_a_result_that_a_trigger_does_not_allow_is_kept_until_it_does(world: World) -> None:
+    await world.queue("one", "kept", "two")
+    await refuse(world, "NEW.name = 'kept' AND OLD.lookup_status = 'processing'")
+    async with world.worker(flush_age_s=1) as worker:
+        await worker.see(worker.probe.expect("refused", times=2))
+        assert [row["lookup_status"] for row in await world.gadgets()] == ["completed", "processing", "completed"]
+        await allow(world)
+        rows = await world.ended(worker)
+    assert [(row["lookup_status"], row["lookup_attempts"]) for row in rows] == [("completed", 1)] * 3
+
+
+@pytest.mark.usefixtures("impatient")
+async def test_a_worker_that_stops_leaves_to_rescue_what_a_trigger_does_not_allow(world: World) -> None:
+    await world.queue("kept")
+    await refuse(world, "OLD.lookup_status = 'processing'")
+    async with world.worker() as worker:
+        await worker.see(worker.probe.expect("refused"))
+    await allow(world)
+    async with world.worker() as worker:
+        (row,) = await world.ended(worker)
+    assert (row["lookup_status"], row["lookup_attempts"]) == ("completed", 2)
