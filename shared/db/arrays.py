@@ -22,8 +22,8 @@ from sqlalchemy.dialects.postgresql import JSONB
 from shared.db.jsonb import to_jsonb
 from shared.uuids import Uuids
 
-Array: TypeAlias = "BinaryArray | list[Any] | None"
-"""A parameter of a statement; None where every value is NULL, for `unnest` pads with it."""
+Array: TypeAlias = "BinaryArray | list[Any]"
+"""A parameter of a statement."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +44,10 @@ class Encoding:
     """A value, its length in front. Raises `struct.error` where only the driver can tell what is wrong with it."""
 
     def array(self, values: Sequence[Any]) -> Array:
-        """The values, all of the encoding's own Python type, or None; as a list where one does not fit."""
+        """The values, all of the encoding's own Python type, or None; as a list where one does not fit.
+
+        Of one type also where every value is None, or the statement would be prepared for that once more.
+        """
         encode, info = self.encode, psycopg.adapters.types[self.type_name]
         try:
             if isinstance(values, Uuids):
@@ -53,10 +56,7 @@ class Encoding:
                 encoded = [_NULL if value is None else encode(value) for value in values]
         except error:
             return list(values)
-        nulls = encoded.count(_NULL)
-        if nulls == len(encoded):
-            return None
-        head = _HEAD.pack(1, nulls > 0, info.oid, len(values), 1)
+        head = _HEAD.pack(1, _NULL in encoded, info.oid, len(values), 1)
         return BinaryArray(info.array_oid, head + b"".join(encoded))
 
 

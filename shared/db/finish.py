@@ -112,10 +112,10 @@ async def finish(
         "errors": TEXTS.array([r.error for r in results]),
         "failures": BIGINTS.array([r.failure and r.failure.group(workflow.resource) for r in results]),
         "delays": DOUBLES.array([r.delay_s for r in results]),
-        "groups": list(groups),
-        "upstreams": [failure.upstream for failure in groups.values()],
-        "kinds": [failure.kind for failure in groups.values()],
-        "messages": [failure.message for failure in groups.values()],
+        "groups": BIGINTS.array(list(groups)),
+        "upstreams": TEXTS.array([failure.upstream for failure in groups.values()]),
+        "kinds": TEXTS.array([failure.kind for failure in groups.values()]),
+        "messages": TEXTS.array([failure.message for failure in groups.values()]),
     }
     rows = [r.values for r in results]
     for n, column in enumerate(workflow.value_columns):

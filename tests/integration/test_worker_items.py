@@ -17,6 +17,7 @@ from shared.db.sessions import open_session
 from shared.db.writer import WATCH_CHANNEL
 from shared.enrichment import Failed, Retry, Skip
 from shared.errors import WorkflowError
+from shared.failure import Failure
 from shared.workflow import EnrichmentContext, Item, Values
 from tests.support.eventually import DEADLINE_S
 from tests.support.service import running_service
@@ -160,6 +161,26 @@ async def test_of_results_with_one_target_key_the_last_is_saved(world: World, tu
         ]
         assert (await finish(connection, world.workflow, world.table, results)).saved == 2
     assert [row["label"] for row in await world.details()] == [items[-1].data["name"]]
+
+
+async def test_one_prepared_statement_saves_results_whatever_they_leave_out(world: World) -> None:
+    await world.queue("one", "two", "three", "four")
+    failure = Failure.of("the API", "HTTP 404", "not found")
+    async with world.transaction() as connection:
+        session = await open_session(connection, host="here", version="0", resources=["gadgets"])
+        full, bare, failed, nothing = (
+            await claim(connection, world.workflow, world.table, session=session, limit=4)
+        ).items
+        for results in (
+            [],
+            [Result(full, "complete", values={"code": "full", "label": "full", "size": 1})],
+            [Result(bare, "complete", values={"code": "bare", "label": "bare"})],
+            [Result(failed, "fail", error="not found", failure=failure)],
+            [Result(nothing, "find_nothing")],
+        ):
+            assert (await finish(connection, world.workflow, world.table, results)).dropped == 0
+        cursor = await connection.execute("SELECT FROM pg_prepared_statements WHERE statement LIKE '%finish gadgets%'")
+        assert cursor.rowcount == 1
 
 
 async def test_what_is_found_later_takes_the_place_of_what_was_saved(world: World) -> None:
