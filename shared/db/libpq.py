@@ -44,21 +44,31 @@ async def answer(connection: Connection) -> list[PGresult]:
                 break
             results.append(result)
     except asyncio.CancelledError:
-        with suppress(psycopg.Error):
-            await connection.cancel_safe(timeout=CANCEL_S)
-        await connection.close()  # or the next one would take this answer for its own
+        try:
+            with suppress(psycopg.Error):
+                await connection.cancel_safe(timeout=CANCEL_S)
+        finally:
+            await connection.close()  # or the next one would take this answer for its own
         raise
+    except psycopg.Error:
+        _raise_failure(results)  # before it went, the server has said why
+        raise
+    _raise_failure(results)
+    return results
+
+
+def _raise_failure(results: Sequence[PGresult]) -> None:
     for result in results:
         if result.status == ExecStatus.FATAL_ERROR:
             raise error_from_result(result)
-    return results
 
 
 class Adapter:
     """Makes of values what is sent, and rows of results, as the cursors of a connection do."""
 
     def __init__(self, connection: Connection) -> None:
-        self._transformer: abc.Transformer = Transformer(connection)
+        # Not of the connection itself: it would be kept by whoever knows it only as long as it lives.
+        self._transformer: abc.Transformer = Transformer(connection.adapters)
 
     def dump(self, values: Sequence[Any]) -> tuple[Sequence[abc.Buffer | None], tuple[int, ...], Sequence[int]]:
         """The parameters of a statement, their types, and their formats."""
@@ -114,18 +124,28 @@ async def _ready(socket: int, then: Callable[[], None], *, seconds: float | None
     """Returns once there was something to read, or room to write, and `then` has run; or after so many seconds."""
     loop = asyncio.get_running_loop()
     ready = loop.create_future()
+    is_watched = True
 
     def end() -> None:
         if not ready.done():
             ready.set_result(None)
 
     def run() -> None:
+        ignore()  # libpq closes the socket of a lost connection, and the next one to be opened has its number
         try:
             then()
-        except psycopg.Error as error:
+        except Exception as error:  # noqa: BLE001 - it is raised where it is waited for
             if not ready.done():
                 ready.set_exception(error)
         end()
+
+    def ignore() -> None:
+        nonlocal is_watched
+        if is_watched:
+            is_watched = False
+            loop.remove_reader(socket)
+            if writing:
+                loop.remove_writer(socket)
 
     loop.add_reader(socket, run)
     if writing:
@@ -134,8 +154,6 @@ async def _ready(socket: int, then: Callable[[], None], *, seconds: float | None
     try:
         await ready
     finally:
-        loop.remove_reader(socket)
-        if writing:
-            loop.remove_writer(socket)
+        ignore()
         if timer is not None:
             timer.cancel()

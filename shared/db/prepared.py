@@ -16,6 +16,8 @@ from shared.db.libpq import Adapter, answer
 
 _PLACEHOLDER = re.compile(rb"%(?:%|\((\w+)\)s)")
 _NUMBERS = count()
+KINDS_MAX = 8
+"""A statement is prepared so often on a connection at most, for parameters of other types each time."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -56,10 +58,12 @@ class Prepared:
         if known is None:
             known = self._known[connection] = _Known(Adapter(connection))
         values, types, formats = known.adapter.dump([parameters[name] for name in self.names])
-        if connection.prepare_threshold is None:
+        name = known.names.get(types)
+        if name is None and connection.prepare_threshold is not None and len(known.names) < KINDS_MAX:
+            name = await self._prepare(connection, known, types)
+        if name is None:
             connection.pgconn.send_query_params(self.text, values, param_types=types, param_formats=formats)
         else:
-            name = known.names.get(types) or await self._prepare(connection, known, types)
             connection.pgconn.send_query_prepared(name, values, param_formats=formats)
         [result] = await answer(connection)
         return known.adapter.rows(result)

@@ -3,8 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import gc
+import os
+import socket
+import weakref
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime
+from functools import partial
 from uuid import UUID
 
 import psycopg
@@ -12,8 +17,8 @@ import pytest
 
 from shared.db.engine import Connection, connect, is_outdated
 from shared.db.libpq import Ear
-from shared.db.prepared import Prepared
-from tests.support.eventually import eventually_async
+from shared.db.prepared import KINDS_MAX, Prepared
+from tests.support.eventually import eventually, eventually_async
 from tests.support.proxy import proxied
 
 ECHO = Prepared.of(b"SELECT %(value)s AS value")
@@ -133,6 +138,84 @@ async def test_an_ear_on_a_connection_that_is_lost_says_so(empty_database_url: s
         proxy.cut()
         with pytest.raises(psycopg.OperationalError):
             await ear.hear(60)
+
+
+async def test_who_is_told_twice_to_stop_waiting_loses_the_connection_all_the_same(empty_database_url: str) -> None:
+    async with proxied(empty_database_url) as (proxy, url):
+        connection = await connect(url, name="tested")
+        sleeping = asyncio.create_task(SLEEP.run(connection, {}))
+        await eventually_async(lambda: _is_asleep(empty_database_url))
+        proxy.stall()
+        sleeping.cancel()
+        await eventually(lambda: proxy.open_count == 2)  # one more, to tell the server
+        sleeping.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await sleeping
+        assert connection.closed
+
+
+async def test_the_servers_last_word_is_the_error(connection: Connection, empty_database_url: str) -> None:
+    sleeping = asyncio.create_task(SLEEP.run(connection, {}))
+    await eventually_async(lambda: _is_asleep(empty_database_url))
+    async with await connect(empty_database_url, name="ending") as ending:
+        await ending.execute("SELECT pg_terminate_backend(%s)", [connection.info.backend_pid])
+    with pytest.raises(psycopg.errors.AdminShutdown):
+        await sleeping
+
+
+async def test_a_statement_with_ever_other_types_is_not_prepared_for_each(connection: Connection) -> None:
+    values = (1, 2**20, 2**40, 2**80, 1.5, True, b"1", UUID(int=1), datetime.now(UTC), [1], [True])
+    for value in values:
+        assert await ECHO.run(connection, {"value": value}) == [(value,)]
+    assert await (await connection.execute(COUNT)).fetchall() == [(KINDS_MAX,)]
+    assert len(values) > KINDS_MAX
+
+
+async def test_nothing_is_kept_of_a_connection_that_is_gone(empty_database_url: str) -> None:
+    connection = await connect(empty_database_url, name="tested")
+    await ECHO.run(connection, {"value": 1})
+    kept = weakref.ref(connection)
+    await connection.close()
+    del connection
+    gc.collect()
+    assert kept() is None
+
+
+async def test_the_number_of_a_lost_connections_socket_may_be_anothers_at_once(empty_database_url: str) -> None:
+    connection, heard = await connect(empty_database_url, name="tested"), asyncio.Event()
+    taken: list[socket.socket] = []
+    loop, number = asyncio.get_running_loop(), connection.fileno()
+    hearing = asyncio.create_task(Ear(connection).hear(60))
+
+    def take() -> None:
+        taken.extend(socket.socketpair())
+        loop.add_reader(number, heard.set)
+
+    loop.call_soon(partial(loop.call_later, 0, take))  # after what is read in the same turn of the loop
+    with socket.socket(fileno=os.dup(number)) as same:
+        same.shutdown(socket.SHUT_RDWR)
+    with pytest.raises(psycopg.OperationalError):
+        await hearing
+    with taken[0], taken[1]:
+        [other] = [each for each in taken if each.fileno() != number]
+        other.send(b"x")
+        async with asyncio.timeout(60):
+            await heard.wait()
+        loop.remove_reader(number)
+
+
+async def test_an_error_of_who_is_told_is_raised_where_one_hears(
+    connection: Connection, empty_database_url: str
+) -> None:
+    def fail(*_: str) -> None:
+        raise ZeroDivisionError
+
+    await connection.execute("LISTEN tested")
+    hearing = asyncio.create_task(Ear(connection, fail).hear(60))
+    async with await connect(empty_database_url, name="talking") as talking:
+        await talking.execute("NOTIFY tested")
+    with pytest.raises(ZeroDivisionError):
+        await hearing
 
 
 async def _is_asleep(url: str) -> bool:
