@@ -33,13 +33,18 @@ async def answer(connection: Connection) -> list[PGresult]:
         psycopg.Error: a statement failed, or the connection is lost.
     """
     libpq, results = connection.pgconn, []
+
+    def read() -> bool:
+        libpq.consume_input()
+        return not libpq.is_busy()
+
     try:
         while libpq.flush():
             # The server may not read on before its own words are read.
-            await _ready(libpq.socket, libpq.consume_input, writing=True)
+            await _ready(libpq.socket, read, writing=True)
         while True:
-            while libpq.is_busy():
-                await _ready(libpq.socket, libpq.consume_input)
+            if libpq.is_busy():
+                await _ready(libpq.socket, read)
             if (result := libpq.get_result()) is None:
                 break
             results.append(result)
@@ -107,9 +112,10 @@ class Ear:
         heard, self._has_heard = self._has_heard, False
         return heard
 
-    def _read(self) -> None:
+    def _read(self) -> bool:
         self._connection.pgconn.consume_input()
         self._take()
+        return True
 
     def _take(self) -> None:
         while (notice := self._connection.pgconn.notifies()) is not None:
@@ -120,8 +126,11 @@ class Ear:
         self._tell(channel, payload)
 
 
-async def _ready(socket: int, then: Callable[[], None], *, seconds: float | None = None, writing: bool = False) -> None:
-    """Returns once there was something to read, or room to write, and `then` has run; or after so many seconds."""
+async def _ready(socket: int, read: Callable[[], bool], *, seconds: float | None = None, writing: bool = False) -> None:
+    """Calls `read` for what there is to read until it says that this is all, or there is room to write.
+
+    By the event loop, for each piece that comes, where a turn of the task would cost more. So many seconds at most.
+    """
     loop = asyncio.get_running_loop()
     ready = loop.create_future()
     is_watched = True
@@ -131,13 +140,13 @@ async def _ready(socket: int, then: Callable[[], None], *, seconds: float | None
             ready.set_result(None)
 
     def run() -> None:
-        ignore()  # libpq closes the socket of a lost connection, and the next one to be opened has its number
         try:
-            then()
+            if read() or writing:
+                end()
         except Exception as error:  # noqa: BLE001 - it is raised where it is waited for
+            ignore()  # libpq has closed the socket, and the next one to be opened has its number
             if not ready.done():
                 ready.set_exception(error)
-        end()
 
     def ignore() -> None:
         nonlocal is_watched
@@ -149,7 +158,7 @@ async def _ready(socket: int, then: Callable[[], None], *, seconds: float | None
 
     loop.add_reader(socket, run)
     if writing:
-        loop.add_writer(socket, run)
+        loop.add_writer(socket, end)
     timer = None if seconds is None else loop.call_later(seconds, end)
     try:
         await ready
