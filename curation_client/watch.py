@@ -60,6 +60,9 @@ LOST = frozenset(
     }
 )
 """Ends of a stream that another try may mend."""
+TIMEOUTS_MAX = 5
+"""So many streams in a row may end by a timeout before they have given a token, as a snapshot does that always takes
+longer than the database lets it: each try costs the service the same again, and is no nearer to the end."""
 TOO_LARGE = "larger than max"
 """How gRPC's own refusal of a message says so: it has the code of a service that is busy, and no details."""
 
@@ -79,6 +82,7 @@ class WatchState:
         self._backoff = backoff
         self._dice = dice
         self._failures = 0
+        self._timeouts = 0
         self._in_snapshot = False
         self._held: list[Update] = []
 
@@ -92,6 +96,7 @@ class WatchState:
         self.wait_for_ready = True
         comes_again = bool(self.request.resume_token) and not response.resume_token
         if response.resume_token:
+            self._timeouts = 0
             self.request.resume_token = response.resume_token
         which = response.WhichOneof("part")
         updates: list[Update] = []
@@ -121,6 +126,8 @@ class WatchState:
             self.request.resume_token = ""
             self.request.skip_snapshot = False
             return 0.0
+        if error is not None and _code(error) is grpc.StatusCode.DEADLINE_EXCEEDED:
+            self._timeouts += 1
         if error is not None and not self._may_pass(error):
             raise error
         self._failures += 1
@@ -132,6 +139,8 @@ class WatchState:
                 return self.wait_for_ready
             case grpc.StatusCode.RESOURCE_EXHAUSTED:
                 return TOO_LARGE not in (error.details() or "")
+            case grpc.StatusCode.DEADLINE_EXCEEDED:
+                return self._timeouts < TIMEOUTS_MAX
             case code:
                 return code in LOST
 

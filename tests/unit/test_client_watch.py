@@ -10,7 +10,7 @@ from grpc.aio import AioRpcError, Metadata
 
 from curation.v1 import curation_pb2 as pb
 from curation_client.requests import retry_request, status_request, watch_request
-from curation_client.watch import Backoff, SnapshotStart, Update, WatchState
+from curation_client.watch import TIMEOUTS_MAX, Backoff, SnapshotStart, Update, WatchState
 
 
 def state(**options: object) -> WatchState:
@@ -115,6 +115,21 @@ def test_waits_grow_to_a_limit_and_a_message_resets_them() -> None:
     assert 4 < max(waits) <= 8
     watch.received(heartbeat("t"))
     assert (watch.lost(error(grpc.StatusCode.UNAVAILABLE)) or 0.0) <= 1
+
+
+def test_a_snapshot_that_a_timeout_ends_each_time_is_given_up_and_a_token_is_a_new_start() -> None:
+    late, watch = error(grpc.StatusCode.DEADLINE_EXCEEDED), state()
+    for _ in range(2):
+        for _ in range(TIMEOUTS_MAX - 1):
+            watch.received(SNAPSHOT)
+            assert watch.lost(late) is not None
+        watch.received(SNAPSHOT_END)
+    for _ in range(TIMEOUTS_MAX - 1):
+        assert watch.lost(late) is not None
+        assert watch.lost(error(grpc.StatusCode.UNAVAILABLE)) is not None
+    with pytest.raises(grpc.RpcError) as raised:
+        watch.lost(late)
+    assert raised.value is late
 
 
 def test_the_request_of_the_caller_is_not_changed() -> None:
