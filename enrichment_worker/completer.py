@@ -1,8 +1,9 @@
 """Commits how attempts ended, many in one transaction: values, status and event together or not at all.
 
 Results wait for company, 20 ms at most, and only while more are coming. A row that its target refuses fails alone:
-the batch is halved until it is found. A result whose row somebody holds for long is set aside until it is free, as is
-one that the source does not allow. While PostgreSQL is away, results are kept; the lane bounds how many.
+the batch is halved until it is found. A result whose row somebody holds for long, the source's or the target's, is set
+aside until it is free, as is one that the source does not allow. While PostgreSQL is away, or somebody holds the whole
+target, results are kept; the lane bounds how many.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import logging
 from collections import Counter
 from collections.abc import Sequence
 from collections.abc import Set as AbstractSet
+from contextlib import suppress
 from dataclasses import dataclass, replace
 
 import psycopg
@@ -74,7 +76,7 @@ class Completer(Part):
         self._limits, self._probe = limits, probe or Probe()
         self._results: list[Result] = []
         self._aside: list[Result] = []
-        """Those whose rows somebody held."""
+        """Those whose rows, or whose target's rows, somebody held."""
         self._refused: list[Result] = []
         """Those that the source did not allow, not even as failures."""
         self._look_at_s = 0.0
@@ -158,7 +160,7 @@ class Completer(Part):
         if not self._aside:
             return
         async with pinned.autocommit() as connection:
-            held = await held_keys(connection, self._lane.workflow, [result.item.key for result in self._aside])
+            held = await held_keys(connection, self._lane.workflow, self._aside)
         aside, self._aside = self._aside, []
         self._results += self._set_aside(aside, held)
 
@@ -212,10 +214,12 @@ class Completer(Part):
         try:
             return await finish(connection, workflow, self._lane.table, batch)
         except LockNotAvailable:
-            held = await held_keys(connection, workflow, [result.item.key for result in batch])
-            if not held:
-                raise  # what they wait for is the target's
-            return held
+            with suppress(LockNotAvailable):
+                if held := await held_keys(connection, workflow, batch):
+                    return held
+            tables = workflow.source.name, workflow.target.name
+            log.warning("%s: results wait, as somebody holds %s or %s", self.name, *tables)
+            raise
 
     def _settle(self, batch: Sequence[Result], *, dropped: int) -> None:
         """They are committed: makes room for others, and counts."""

@@ -11,8 +11,9 @@ from functools import lru_cache
 from typing import Any
 
 from psycopg import sql
+from sqlalchemy import Column, Table
 
-from shared.db.arrays import BIGINTS, DOUBLES, TEXTS, array_of
+from shared.db.arrays import BIGINTS, DOUBLES, TEXTS, Array, array_of
 from shared.db.engine import Connection
 from shared.db.prepared import Prepared
 from shared.db.statement import after_comma, commas, item_names, table_name
@@ -85,12 +86,16 @@ grouped AS (
     ON CONFLICT (id) DO UPDATE SET last_seen_at = clock_timestamp()
 )"""
 )
-_KEYS_HELD = sql.SQL(
-    """/* keys_held */
-WITH free AS MATERIALIZED (
-    SELECT s.{key} AS key FROM {source} s WHERE s.{key} = ANY(%(keys)s::{key_type}[]) FOR NO KEY UPDATE SKIP LOCKED
+# By number: a value of an enricher is not of its column's type until PostgreSQL has cast it.
+_HELD_ROWS = sql.SQL(
+    """/* held_rows */
+WITH given AS MATERIALIZED (
+    SELECT {key} AS key, n - 1 AS n FROM unnest(%(keys)s::{array_type}[]) WITH ORDINALITY AS given (key, n)
+), free AS MATERIALIZED (
+    SELECT t.{column} AS key FROM {table} t
+    WHERE t.{column} = ANY(ARRAY(SELECT key FROM given)) FOR NO KEY UPDATE SKIP LOCKED
 )
-SELECT s.{key} FROM {source} s WHERE s.{key} = ANY(%(keys)s::{key_type}[]) AND s.{key} NOT IN (SELECT key FROM free)"""
+SELECT g.n FROM given g JOIN {table} t ON t.{column} = g.key WHERE t.{column} NOT IN (SELECT key FROM free)"""
 )
 _ANSWER = sql.SQL("SELECT (SELECT count(*) FROM changed), (SELECT count({notify}) FROM position)").format(notify=NOTIFY)
 
@@ -124,11 +129,31 @@ async def finish(
     return Finished(saved=saved, dropped=len(results) - saved)
 
 
-async def held_keys(connection: Connection, workflow: Workflow, keys: Sequence[ItemKey]) -> set[ItemKey]:
-    """Which of these items somebody else has locked, so that `finish` would wait. Needs no transaction."""
-    statement = _KEYS_HELD.format(**item_names(workflow))
-    cursor = await connection.execute(statement, {"keys": array_of(workflow.key, keys)})
-    return {key for (key,) in await cursor.fetchall()}
+async def held_keys(connection: Connection, workflow: Workflow, results: Sequence[Result]) -> set[ItemKey]:
+    """Items whose row, or whose target's row, somebody else has locked: `finish` would wait. Needs no transaction.
+
+    Raises:
+        LockNotAvailable: a table is locked as a whole.
+    """
+    key, target_key = workflow.key, workflow.target.c[workflow.target_key]
+    keys = array_of(key, [result.item.key for result in results])
+    target_keys = to_array(target_key, [result.values for result in results])
+    held = [
+        *await _held(connection, workflow.source, key, keys),
+        *await _held(connection, workflow.target, target_key, target_keys),
+    ]
+    return {results[n].item.key for n in held}
+
+
+async def _held(connection: Connection, table: Table, column: Column[Any], keys: Array) -> list[int]:
+    """Which of these keys are of rows that somebody else has locked, by number."""
+    statement = _HELD_ROWS.format(
+        table=table_name(table),
+        column=sql.Identifier(column.name),
+        key=element(column, sql.SQL("key")),
+        array_type=array_type(column),
+    )
+    return [n for (n,) in await (await connection.execute(statement, {"keys": keys})).fetchall()]
 
 
 @lru_cache

@@ -56,6 +56,39 @@ async def test_results_wait_for_no_other_whose_row_somebody_holds(world: World) 
 
 
 @pytest.mark.usefixtures("impatient")
+async def test_results_wait_for_no_other_whose_row_of_the_target_somebody_holds(world: World) -> None:
+    async with world.transaction() as connection:
+        await connection.execute("INSERT INTO gadget_details (code, label) VALUES ('held', 'earlier')")
+    await world.queue("one", "held", "two")
+    async with world.worker(flush_age_s=1) as worker:
+        async with world.transaction() as holder:
+            aside, flushed = worker.probe.expect("set aside"), worker.probe.expect("flushed")
+            await holder.execute("SELECT FROM gadget_details WHERE code = 'held' FOR UPDATE")
+            assert len(await worker.see(aside)) == 1
+            await worker.see(flushed)
+            assert [row["lookup_status"] for row in await world.gadgets()] == ["completed", "processing", "completed"]
+        rows = await world.ended(worker)
+    assert [(row["lookup_status"], row["lookup_attempts"]) for row in rows] == [("completed", 1)] * 3
+    assert {row["label"] for row in await world.details()} == {"found"}
+
+
+@pytest.mark.parametrize("mode", ["SHARE", "ACCESS EXCLUSIVE"])
+@pytest.mark.usefixtures("impatient")
+async def test_results_wait_for_a_target_that_somebody_holds_and_the_log_says_so(
+    world: World, mode: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    await world.queue("one", "two")
+    async with world.worker() as worker:
+        async with world.transaction() as holder:
+            waiting = worker.probe.expect("waiting for the database", times=2)
+            await holder.execute(f"LOCK TABLE gadget_details IN {mode} MODE".encode())
+            await worker.see(waiting)
+        rows = await world.ended(worker)
+    assert [(row["lookup_status"], row["lookup_attempts"]) for row in rows] == [("completed", 1)] * 2
+    assert "results wait, as somebody holds gadgets or gadget_details" in caplog.text
+
+
+@pytest.mark.usefixtures("impatient")
 async def test_a_worker_that_stops_leaves_to_rescue_what_somebody_holds(world: World) -> None:
     gate = Gate(world)
     await world.queue("held")
