@@ -1,7 +1,8 @@
 """Keeps the partitions of the event log: makes tomorrow's, drops those beyond the retention, and then old batches.
 
 Every replica tries; an advisory lock lets one at a time do it. Nothing is lost while nobody does. Who makes tomorrow's,
-once a day, also looks through the sources for items that are with a worker, and that nobody would find there.
+once a day, also looks through the sources for items that are with a worker, and that nobody would find there, and drops
+groups of failures that nothing has been in for as long as batches are kept.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from typing import Any
 import psycopg
 
 from shared.db.engine import REACH, driver_url
+from shared.db.failure_groups import drop_failure_groups
 from shared.db.in_hand import note_claims
 from shared.db.old_batches import drop_batches
 from shared.db.partitions import keep_partitions
@@ -31,7 +33,7 @@ class LogKeeper(Part):
     def __init__(
         self, *, url: str, retention_days: int, batch_retention_days: int | None, workflows: Iterable[Workflow]
     ) -> None:
-        """The log is kept for `retention_days`, batches for ever without `batch_retention_days`."""
+        """The log is kept for `retention_days`; batches and failures for ever without `batch_retention_days`."""
         super().__init__()
         self._url, self._workflows = driver_url(url), tuple(workflows)
         self._retention_days, self._batch_retention_days = retention_days, batch_retention_days
@@ -53,11 +55,19 @@ class LogKeeper(Part):
             if kept.created or kept.dropped:
                 log.info("partitions of the log: %s created, %s dropped", kept.created, kept.dropped)
             for workflow in self._workflows if kept.created else ():
-                if noted := note_claims(connection, workflow):
-                    log.warning("%s: %s items are in processing and in no claim", workflow.resource, noted)
-                connection.commit()
+                self._look_through(connection, workflow)
             if self._batch_retention_days is not None:
                 self._drop_batches(connection, self._batch_retention_days)
+
+    def _look_through(self, connection: psycopg.Connection[Any], workflow: Workflow) -> None:
+        if noted := note_claims(connection, workflow):
+            log.warning("%s: %s items are in processing and in no claim", workflow.resource, noted)
+        connection.commit()
+        if (days := self._batch_retention_days) is not None:
+            dropped = drop_failure_groups(connection, workflow, retention_days=days)
+            connection.commit()
+            if dropped:
+                log.info("%s: %s old groups of failures were dropped", workflow.resource, dropped)
 
     def _drop_batches(self, connection: psycopg.Connection[Any], retention_days: int) -> None:
         count = 0

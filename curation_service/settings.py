@@ -90,5 +90,6 @@ class ServiceSettings(DatabaseSettings):
         ge=1,
         le=36_500,
         description="Days that a batch, its outcomes and its request_id are kept, longer while the log still has what "
-        "became of its items; `none` for ever.",
+        "became of its items; a group of failures since it was last seen, longer while an item is in it; `none` for "
+        "ever.",
     )

@@ -168,7 +168,7 @@ class UnknownBatch(CurationError):
 
 
 class UnknownFailureGroup(CurationError):
-    """Nothing of that resource has ever failed in that way."""
+    """Nothing of that resource has failed in that way, as far as is known."""
 
     reason = "UNKNOWN_FAILURE_GROUP"
 

@@ -2,7 +2,7 @@
 
 Which items are in a group, each item says by itself; so the counts come from the partial index of what has failed, and
 are never out of step: what has a failure and does not wait for its next attempt has failed. What a group is called was
-written with its first failure.
+written with its first failure, and is kept until nothing has been in it for long.
 """
 
 from __future__ import annotations
@@ -10,7 +10,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Any
 
+import psycopg
 from psycopg import sql
 from psycopg.rows import class_row
 
@@ -52,12 +54,28 @@ async def list_failure_groups(
 
 
 async def check_group(connection: Connection, resource: str, group: int) -> None:
-    """Raises `UnknownFailureGroup` when nothing of a resource has ever failed in that way."""
+    """Raises `UnknownFailureGroup` when nothing of a resource has failed in that way, as far as is known."""
     cursor = await connection.execute("SELECT FROM failure_group WHERE id = %s AND resource = %s", (group, resource))
     if await cursor.fetchone() is None:
         raise UnknownFailureGroup(str(group))
 
 
+def drop_failure_groups(connection: psycopg.Connection[Any], workflow: Workflow, *, retention_days: int) -> int:
+    """Drops groups of a workflow that no item is in, and that were not seen for so many days. Returns how many."""
+    statement = _DROP.format(**item_names(workflow))
+    return connection.execute(statement, {"resource": workflow.resource, "days": retention_days}).rowcount
+
+
+# A failure that comes meanwhile holds its group, or makes it anew: it is seen in the statement that saves the failure.
+_DROP = sql.SQL(
+    """/* drop_failure_groups */
+DELETE FROM failure_group WHERE id = ANY(ARRAY(
+    SELECT id FROM failure_group g
+    WHERE resource = %(resource)s AND last_seen_at < clock_timestamp() - make_interval(days => %(days)s)
+      AND NOT EXISTS (SELECT FROM {source} s WHERE s.{failure} = g.id AND s.{run_at} IS NULL)
+    FOR UPDATE SKIP LOCKED
+))"""
+)
 _GROUPS = sql.SQL(
     """/* list_failure_groups */
 WITH counted AS MATERIALIZED (

@@ -5,17 +5,21 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 from contextlib import aclosing
+from datetime import timedelta
 from typing import Any
 
 import grpc
+import psycopg
 import pytest
 
 from curation.v1 import curation_pb2 as pb
+from curation_service.log_keeper import LogKeeper
 from shared.db.claim import claim
 from shared.db.engine import Database
 from shared.db.finish import Result, finish
 from shared.failure import Failure
 from shared.table import transition_table
+from tests.integration.test_partitions import name_of, today
 from tests.support.batches import parcel_id
 from tests.support.parcels import PARCELS
 from tests.support.service import (
@@ -100,6 +104,28 @@ async def test_a_group_says_when_it_was_seen_last(service: RunningService) -> No
     (after,) = await groups(service)
     assert after.first_seen_time == before.first_seen_time
     assert after.last_seen_time.ToDatetime() > before.last_seen_time.ToDatetime()
+
+
+@pytest.mark.parametrize(("retention_days", "left"), [(365, {"used", "young"}), (500, None), (None, None)])
+async def test_a_group_goes_when_nothing_was_in_it_for_as_long_as_batches_are_kept(
+    service: RunningService, retention_days: int | None, left: set[str] | None
+) -> None:
+    await add_parcels(service.database, {}, {}, {})
+    await scan(service, 1, 2, 3)
+    await fail(service.database, ["used", "left", "young"])
+    await service.stub.RetryFailed(retry(ids=ids(2, 3)))
+    with psycopg.connect(service.database.url, autocommit=True) as connection:
+        connection.execute(
+            "UPDATE failure_group SET last_seen_at = now() - interval '400 days' WHERE message <> 'young'"
+        )
+        connection.execute("INSERT INTO failure_group SELECT 7, 'others', '', '', 'theirs', now(), '-infinity'")
+        connection.execute(f"DROP TABLE {name_of(today(connection) + timedelta(days=1))}")
+        keeper = LogKeeper(
+            url=service.database.url, retention_days=30, batch_retention_days=retention_days, workflows=[PARCELS]
+        )
+        keeper._keep()
+        messages = {message for (message,) in connection.execute("SELECT message FROM failure_group")}
+    assert messages == (left or {"used", "left", "young"}) | {"theirs"}
 
 
 async def test_workers_that_see_the_same_failures_in_opposite_orders_do_not_deadlock(service: RunningService) -> None:
