@@ -130,6 +130,7 @@ async def test_what_is_said_is_heard_at_once_and_what_came_with_an_answer_is_not
             assert said[2:] == [("tested", "three")]
             del said[2:]
         assert not await ear.hear(0.01), "nothing more was said"
+    assert [each for each in gc.get_objects() if isinstance(each, asyncio.TimerHandle) and not each.cancelled()] == []
 
 
 async def test_an_ear_on_a_connection_that_is_lost_says_so(empty_database_url: str) -> None:

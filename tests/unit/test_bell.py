@@ -1,0 +1,56 @@
+"""Waits that somebody of the same process cuts short: no ring is lost, and nothing is left behind."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+from collections import Counter
+
+from enrichment_worker.bell import Bell
+
+
+async def test_a_ring_while_nobody_waits_ends_the_next_wait_and_no_other() -> None:
+    bell = Bell()
+    bell.ring()
+    bell.ring()
+    assert await bell.wait(60)
+    assert not await bell.wait(0)
+
+
+async def test_a_ring_ends_the_waits_of_all() -> None:
+    bell = Bell()
+    waits = [asyncio.create_task(bell.wait(60)) for _ in range(3)]
+    await asyncio.wait(waits, timeout=0)
+    bell.ring()
+    assert sorted(await asyncio.gather(*waits)) == [False, False, True], "it is told to one"
+
+
+async def test_who_is_cancelled_takes_no_ring_along() -> None:
+    bell = Bell()
+    waiting = asyncio.create_task(bell.wait(60))
+    await asyncio.wait([waiting], timeout=0)
+    bell.ring()
+    waiting.cancel()
+    await asyncio.wait([waiting])
+    assert waiting.cancelled()
+    assert await bell.wait(60)
+
+
+async def test_a_wait_that_is_rung_or_cancelled_leaves_no_timer_and_no_future() -> None:
+    bell, left = Bell(), []
+    for _ in range(5):
+        asyncio.get_running_loop().call_soon(bell.ring)
+        await bell.wait(60)
+        waiting = asyncio.create_task(bell.wait(60))
+        await asyncio.wait([waiting], timeout=0)
+        waiting.cancel()
+        await asyncio.wait([waiting])
+        left.append(waited_for())
+    assert left[-1] == left[0]
+
+
+def waited_for() -> Counter[str]:
+    """Timers that are to ring, and futures."""
+    gc.collect()
+    found = [each for each in gc.get_objects() if isinstance(each, asyncio.TimerHandle | asyncio.Future)]
+    return Counter(type(each).__name__ for each in found if not each.cancelled())
