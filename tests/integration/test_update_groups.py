@@ -341,6 +341,17 @@ async def test_where_no_connection_is_free_all_who_wait_are_told_at_once(desk: D
     assert {type(answer) for answer in answers} == {DatabaseUnavailable}
 
 
+async def test_who_was_told_so_is_not_carried_out_once_a_connection_is_free(desk: Desk, database_url: str) -> None:
+    await add_many(desk.database, 2)
+    async with Database(database_url, pool_size=1, pool_timeout_s=0.2) as small:
+        clerk = Desk(small)
+        async with small.autocommit_of_many():
+            answers = await clerk.together(update("Scan", 1), update("Selected", 1))  # one after the other
+        assert [type(answer) for answer in answers] == [DatabaseUnavailable] * 2
+        assert (await clerk.call(update("Scan", 2))).changed == 1
+    assert [row["version"] for row in await all_parcels(desk.database)] == [1, 2]
+
+
 @pytest.mark.parametrize("is_first", [True, False])
 async def test_groups_with_the_same_request_ids_in_opposite_orders_do_not_deadlock(desk: Desk, is_first: bool) -> None:
     await add_many(desk.database, 2)
@@ -385,15 +396,18 @@ async def test_who_goes_takes_nobody_along(desk: Desk, database_url: str) -> Non
     assert [row["version"] for row in await all_parcels(desk.database)] == [2, 2, 1, 2, 2]
 
 
-async def test_when_the_database_goes_away_each_is_told(desk: Desk) -> None:
+async def test_when_the_database_goes_away_each_is_told_and_who_waits_is_carried_out(desk: Desk) -> None:
     await add_many(desk.database, 2)
     before = await everything(desk.database)
     async with Database(desk.database.url, name="a test") as own, Desk(own).held():
-        calls = asyncio.create_task(desk.together(update("Scan", 1), update("Scan", 2)))
+        requests = update("Scan", 1), update("Scan", 2), update("Selected", 1)
+        *calls, waits = [asyncio.create_task(desk.call(request)) for request in requests]
         await somebody_waits_for_a_lock(own, relation="status_batch")
         await cut(own, "curation")
-        assert [type(error) for error in await calls] == [DatabaseUnavailable] * 2
-    assert await everything(desk.database) == before
+        errors = await asyncio.gather(*calls, return_exceptions=True)
+        assert [type(error) for error in errors] == [DatabaseUnavailable] * 2
+        assert await everything(desk.database) == before
+    assert (await waits).changed == 1
     assert [answer.changed for answer in await desk.together(update("Scan", 1), update("Scan", 2))] == [1, 1]
 
 

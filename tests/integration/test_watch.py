@@ -118,6 +118,21 @@ async def test_the_snapshot_of_a_batch_has_what_it_changed_whether_that_was_queu
         assert stream.items.keys() == {key(1), key(2)}
 
 
+async def test_the_snapshot_of_another_resources_batch_has_no_item_whatever_its_keys_are(
+    service: RunningService,
+) -> None:
+    await add_parcels(service.database, {})
+    batch = "INSERT INTO status_batch (id, resource, status) OVERRIDING SYSTEM VALUE VALUES (7, 'others', '')"
+    entry = """INSERT INTO status_event (position, part, resource, kind, from_status, to_status, cause, items, versions,
+                                         attempts)
+               SELECT nextval('status_event_position'), 1, 'others', 'curate', '', '', 7, '{no UUID}', '{1}', '{0}'"""
+    async with service.database.core() as connection:
+        await connection.execute(text(batch))
+        await connection.execute(text(entry))
+    async with watching(service, batch_id="7") as stream:
+        assert stream.items == {}
+
+
 @pytest.mark.parametrize(
     ("selection", "before", "after"),
     [

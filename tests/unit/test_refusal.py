@@ -5,7 +5,7 @@ from __future__ import annotations
 import psycopg
 import pytest
 
-from enrichment_worker.refusal import is_refusal, value_problem
+from enrichment_worker.refusal import is_refusal, refusal, value_problem
 from tests.support.worker import GADGETS
 
 
@@ -51,3 +51,18 @@ def test_a_row_is_blamed_only_for_what_its_values_can_cause(error: Exception, re
 )
 def test_values_are_checked_against_the_columns_of_the_target(values: dict[str, object], problem: str | None) -> None:
     assert value_problem(GADGETS, values) == problem
+
+
+@pytest.mark.parametrize(
+    ("values", "hint"),
+    [
+        ({"code": "a", "label": "b" * 21, "size": 1}, " (see label)"),
+        ({"code": 1, "label": "half \ud800", "size": "large"}, " (see code, label, size)"),
+        ({"code": "a", "label": None}, ""),
+    ],
+)
+def test_what_does_not_look_like_its_column_is_named_where_postgresql_names_none(
+    values: dict[str, object], hint: str
+) -> None:
+    told = refusal(psycopg.DataError("too long"), GADGETS, values)
+    assert told == f"gadget_details refused the values: too long{hint}"
