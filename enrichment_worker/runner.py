@@ -155,7 +155,7 @@ class Runner(Part):
 
     async def _work(self, place: _Place) -> None:
         loop, lane, time_s = asyncio.get_running_loop(), self._lane, self._bench.limits.timeout_s + MERCY_S
-        while (item := await lane.items.get()) is not None:
+        while (item := await self._next(place)) is not None:
             if lane.lost and (item.key, item.version) in lane.lost:
                 self._drop(item)
                 continue
@@ -179,10 +179,17 @@ class Runner(Part):
                 self._finish(item, outcome)
             if place.task.cancelling():
                 await _forgive(place.task)
-            if place.is_over:
-                return
-            while self._slices.is_over():  # noqa: ASYNC110 - what is waited for is a turn of the event loop
-                await asyncio.sleep(0)
+
+    async def _next(self, place: _Place) -> Item | None:
+        """The item to begin there; None when nothing more is to."""
+        while not place.is_over:
+            try:
+                while self._slices.is_over():  # noqa: ASYNC110 - what is waited for is a turn of the event loop
+                    await asyncio.sleep(0)
+                return await self._lane.items.get()
+            except asyncio.CancelledError:
+                await _forgive(place.task)  # an earlier enricher may have left a timer that cancels
+        return None
 
     def _look_after(self) -> None:
         """Gives up what is stuck; raises what a place died of."""

@@ -151,7 +151,8 @@ def cancel_own_task() -> None:
 
 
 @pytest.mark.parametrize(
-    ("enrich", "status"), [(interrupt, "failed"), (swallow, "completed"), (interrupt_later, "completed")]
+    ("enrich", "status"),
+    [(interrupt, "failed"), (swallow, "completed"), (interrupt_later, "completed")],
 )
 async def test_an_enricher_that_cancels_its_own_task_ends_neither_its_place_nor_the_worker(
     world: World, monkeypatch: pytest.MonkeyPatch, enrich: Enrich, status: str
@@ -162,6 +163,26 @@ async def test_an_enricher_that_cancels_its_own_task_ends_neither_its_place_nor_
     async with world.worker() as worker:
         rows = await world.ended(worker)
     assert {row["lookup_status"] for row in rows} == {status}
+
+
+async def test_a_cancellation_that_an_enricher_left_behind_ends_no_place_that_waits(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tasks: list[asyncio.Task[Any]] = []
+
+    async def enrich(item: Item, context: EnrichmentContext) -> Values:
+        tasks.extend(filter(None, [asyncio.current_task()]))
+        return values(item)
+
+    monkeypatch.setattr("tests.support.worker.enrich", enrich)
+    monkeypatch.setattr("enrichment_worker.runner.MERCY_S", 0.05)
+    world.limit(concurrency=1)
+    async with world.worker() as worker:
+        for name in ("g1", "g2"):
+            await world.queue(name)
+            await world.ended(worker)
+            tasks[-1].cancel()
+    assert tasks[0] is tasks[1], "it is still the same place"
 
 
 def blocking(world: World, beats: int) -> Callable[[Item, EnrichmentContext], Coroutine[Any, Any, Values]]:
