@@ -48,7 +48,6 @@ class Canceller(Patrol):
                     if asked:
                         await self._look(lane, self._runners[n], asked)
             except DatabaseUnavailable:
-                self._is_told = True
                 await self.pause(self._pinned.backoff_s)
 
     async def _look(self, lane: Lane, runner: Runner, asked: set[Hold]) -> None:
