@@ -7,9 +7,14 @@ import os
 from collections.abc import Iterator
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 # A process that talks gRPC cannot fork without it crashing in the child, and PostgreSQL is started by a fork.
 os.environ["GRPC_ENABLE_FORK_SUPPORT"] = "false"
+
+# How fast examples are drawn and run says more of the machine than of the code.
+settings.register_profile("any machine", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("any machine")
 
 pytest_plugins = [
     "tests.support.chaos",
@@ -17,6 +22,7 @@ pytest_plugins = [
     "tests.support.nats",
     "tests.support.postgres",
     "tests.support.service",
+    "tests.support.untraced",
     "tests.support.worker",
     "tests.support.worker_site",
 ]

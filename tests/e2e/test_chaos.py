@@ -4,7 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
+
 from tests.support.worker_run import WorkerLoad, run_workers
+
+pytestmark = pytest.mark.untraced
 
 
 async def test_nothing_is_lost_or_doubled_whatever_dies(postgres_folder: Path) -> None:

@@ -24,6 +24,8 @@ from shared.db.migrate import migrate
 from shared.registry import load_registry
 from tests.support.ports import free_port
 
+pytestmark = pytest.mark.untraced
+
 ITEMS = 300
 ENDED = ("completed", "failed")
 TRIGGER = "SelectedForDeepScan"

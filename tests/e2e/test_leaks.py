@@ -10,6 +10,8 @@ import pytest
 from tests.support.leaks import Held, leave_clients, leave_streams
 from tests.support.replicas import running_replicas
 
+pytestmark = pytest.mark.untraced
+
 WARM_COUNT = 1_500
 ROUND_COUNT = 150
 LEAK_BYTES = 8_192

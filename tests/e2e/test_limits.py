@@ -5,9 +5,13 @@ from __future__ import annotations
 import asyncio
 import signal
 
+import pytest
+
 from tests.support.eventually import eventually
 from tests.support.worker import Reply, World, details
 from tests.support.worker_site import WorkerSite
+
+pytestmark = pytest.mark.untraced
 
 
 async def test_slots_of_a_killed_worker_come_back(world: World, workers: WorkerSite) -> None:

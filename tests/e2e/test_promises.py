@@ -4,8 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
+
 from tests.support.nats import nats_server
 from tests.support.stream_run import Load, run
+
+pytestmark = pytest.mark.untraced
 
 
 async def test_every_watcher_is_told_what_was_promised(postgres_folder: Path) -> None:

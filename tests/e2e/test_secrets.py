@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import json
 
+import pytest
+
 from tests.support.eventually import eventually_async
 from tests.support.worker import Reply, World
 from tests.support.worker_site import WorkerSite
+
+pytestmark = pytest.mark.untraced
 
 KEY = "sk-5ecr3t/a+b=c"
 TRACE = "5ecr3t"

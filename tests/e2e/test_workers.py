@@ -6,9 +6,13 @@ import asyncio
 import signal
 from typing import Any
 
+import pytest
+
 from tests.support.eventually import DEADLINE_S, eventually, eventually_async
 from tests.support.worker import Reply, World, details
 from tests.support.worker_site import WorkerSite
+
+pytestmark = pytest.mark.untraced
 
 LOST = "the worker that had it stopped answering"
 

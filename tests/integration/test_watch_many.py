@@ -27,6 +27,8 @@ from tests.support.log import update
 from tests.support.parcels import PARCELS, parcels
 from tests.support.service import WAIT_S, RunningService, add_many, parcel_database, running_service
 
+pytestmark = pytest.mark.untraced
+
 TABLE = transition_table(PARCELS)
 EVENT = tuple[str, int]
 

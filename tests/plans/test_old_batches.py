@@ -12,6 +12,8 @@ from psycopg.errors import Diagnostic
 from shared.db.old_batches import PORTION, Dropped, drop_batches
 from tests.plans.test_plans import nodes
 
+pytestmark = pytest.mark.untraced
+
 ROWS = 200_000
 OLD = 1_500
 FILL = f"""

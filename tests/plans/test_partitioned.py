@@ -9,6 +9,8 @@ from tests.plans.test_plans import CLAIMS, FILL, ROWS, STATEMENTS, explained, fi
 from tests.support.partitioned import PARTITIONS, partition_by_key
 from tests.support.service import parcel_database
 
+pytestmark = pytest.mark.untraced
+
 
 async def finish_one(connection: Connection) -> object:
     """An item, with what was run of its plan."""

@@ -36,6 +36,8 @@ from shared.workflow import Item
 from tests.support.parcels import PARCELS
 from tests.support.service import parcel_database
 
+pytestmark = pytest.mark.untraced
+
 ROWS = 1_000_000
 UNDER_WAY = 2_000
 TABLE = transition_table(PARCELS)

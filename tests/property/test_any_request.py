@@ -15,6 +15,8 @@ from google.protobuf.message_factory import GetMessageClass
 from curation.v1 import curation_pb2 as pb
 from tests.support.service import RunningService, add_parcels, refusal
 
+pytestmark = pytest.mark.untraced
+
 ROUNDS = 60
 FIELD_SHARE = 0.55
 """So many of a message's fields are set."""

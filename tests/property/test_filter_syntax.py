@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from contextlib import suppress
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -12,6 +13,8 @@ from curation_service.filter_syntax import KEYWORDS, WORD, And, Comparison, Not,
 from curation_service.filters import compile_filter, to_driver_sql
 from shared.errors import InvalidRequest
 from tests.support.parcels import PARCELS
+
+pytestmark = pytest.mark.untraced
 
 ITEMS = item_table(PARCELS)
 NAMES = st.from_regex(r"[A-Za-z_][A-Za-z0-9_]{0,8}", fullmatch=True).filter(lambda name: name not in KEYWORDS)

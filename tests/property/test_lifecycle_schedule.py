@@ -10,6 +10,8 @@ from shared.db.migrate import migrate
 from tests.support.barrels import Bench, running_bench
 from tests.support.schedule import REGISTRY, run_schedules
 
+pytestmark = pytest.mark.untraced
+
 EXAMPLES = 25
 
 

@@ -47,6 +47,8 @@ from shared.table import transition_table
 from shared.workflow import Item, Limits, Workflow, item_columns
 from tests.support.barrels import CURATION, QUEUE
 
+pytestmark = pytest.mark.untraced
+
 METADATA = MetaData()
 CRATES = Workflow(
     resource="crates",

@@ -24,6 +24,8 @@ from tests.support.batches import update
 from tests.support.parcels import PARCELS
 from tests.support.service import RunningService, add_parcels, refusal
 
+pytestmark = pytest.mark.untraced
+
 FIELDS = item_table(PARCELS).fields
 TEXTS = st.text(st.characters(exclude_characters="\0", codec="utf-8"))
 VALUES: dict[str, st.SearchStrategy[Any]] = {
