@@ -12,6 +12,7 @@ from sqlalchemy import text
 
 from shared.db.database_tail import DatabaseTail
 from shared.db.engine import Database
+from shared.db.partitions import DAY_SIZE
 from shared.errors import DatabaseUnavailable, LogRewound, TokenExpired
 from tests.support.eventually import eventually
 from tests.support.log import arrive, curate_in, cut, open_transaction, read_all, update, versions
@@ -165,6 +166,35 @@ async def test_who_is_behind_the_memory_reads_the_table(database: Database) -> N
         entries = await read_all(tail, start)
         assert [entry.versions for entry in entries] == [[2, 2], [3, 3], [4, 4], [5, 5]]
         assert (await tail.read(last - 1)).entries == entries[-1:]
+
+
+async def test_who_is_behind_the_memory_does_not_meet_a_connection_that_was_cut_while_nobody_used_it(
+    database: Database,
+) -> None:
+    async with tailing(database, items_max=0) as tail:
+        start = tail.position
+        await arrive(tail, await update(database, "Selected", 1))
+        for _ in range(2):
+            assert versions((await tail.read(start)).entries) == [(1, 2)]
+            await cut(database, "curation tail, behind")
+
+
+async def test_what_is_more_than_a_reading_is_read_at_once(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("shared.db.database_tail.READ_SIZE", 2)
+    monkeypatch.setattr("shared.db.tail.READ_SIZE", 2)
+    async with tailing(database, poll_s=60) as tail, open_transaction(database) as writing:
+        last = [await curate_in(writing, "Selected", number) for number in range(1, 6)][-1]
+        await writing.commit()  # one notification for all
+        await arrive(tail, last)
+
+
+async def test_where_nothing_happens_for_days_a_token_does_not_grow_old(database: Database) -> None:
+    async with tailing(database, poll_s=0.02) as tail:
+        next_day = tail.position - tail.position % DAY_SIZE + DAY_SIZE
+        async with database.core() as connection:
+            await connection.execute(text(f"SELECT setval('status_event_position', {next_day + 7})"))
+        await arrive(tail, next_day)
+        assert tail.position == next_day, "what was drawn there may have been rolled back, and is drawn again"
 
 
 async def test_many_who_are_behind_the_memory_need_few_connections(database: Database) -> None:
