@@ -175,7 +175,7 @@ async def test_who_is_behind_the_memory_does_not_meet_a_connection_that_was_cut_
         start = tail.position
         await arrive(tail, await update(database, "Selected", 1))
         for _ in range(2):
-            assert versions((await tail.read(start)).entries) == [(1, 2)]
+            assert versions([*(await tail.read(start)).entries]) == [(1, 2)]
             await cut(database, "curation tail, behind")
 
 

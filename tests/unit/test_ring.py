@@ -58,3 +58,4 @@ def test_it_gives_no_more_than_a_bound_at_once_and_no_half_of_a_transaction() ->
     reading = kept.read(10)
     assert (positions(reading.entries), reading.position) == ([11, 11], 11)
     assert positions(kept.read(reading.position).entries) == [12]
+    assert len(ring(*(entry(11 + n, 0) for n in range(ITEMS_AT_ONCE + 1))).read(10).entries) == ITEMS_AT_ONCE
