@@ -8,10 +8,10 @@ import subprocess
 import sys
 from collections.abc import Mapping
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
 import pytest
 
+from tests.support.postgres import short_folder
 from tests.support.untraced import untraced
 
 DEMO_TIMEOUT_S = 170
@@ -39,9 +39,8 @@ def numbers(output: str, row: str) -> tuple[int, int]:
 
 @pytest.mark.timeout(400)
 def test_the_demo_enriches_refuses_and_summarizes_and_can_be_run_again() -> None:
-    # Not tmp_path: a socket's address has little room.
-    with TemporaryDirectory(prefix="curation-") as folder:
-        first, second = demo(Path(folder), os.environ), demo(Path(folder), untraced(os.environ))
+    with short_folder() as folder:
+        first, second = demo(folder, os.environ), demo(folder, untraced(os.environ))
     for output in (first, second):
         queued, completed, failed, found, nothing = (
             numbers(output, row) for row in ("queued", "completed", "failed", "found and saved", "nothing found")

@@ -10,9 +10,10 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
 import pytest
+
+from tests.support.postgres import short_folder
 
 TIMEOUT_S = 50
 CURATION = Path(sys.executable).with_name("curation")
@@ -46,9 +47,9 @@ def told(*arguments: str, **environment: str) -> tuple[int, str]:
 
 @pytest.fixture
 def folder() -> Iterator[Path]:
-    """A folder with a space in its name, short enough for a socket's address."""
-    with TemporaryDirectory(prefix="curation ") as name:
-        yield Path(name)
+    """A folder with a space in its name."""
+    with short_folder("curation ") as folder:
+        yield folder
 
 
 def test_a_port_that_is_taken_is_no_start(folder: Path) -> None:
