@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import uuid
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -11,7 +12,7 @@ from typing import Any
 import pytest
 
 from curation.v1 import curation_pb2 as pb
-from curation_service.fanout import Fanout
+from curation_service.fanout import Fanout, Interests
 from curation_service.watch_request import WatchRequest, read_watch
 from shared.db.database_tail import DatabaseTail
 from shared.db.engine import Database
@@ -78,6 +79,13 @@ async def test_who_has_not_read_up_to_where_it_was_sent_goes_on_reading(database
             assert await waiter.news(waiter.through - 1, in_time()) == waiter.through - 1
 
 
+async def test_who_comes_with_a_token_that_this_replica_has_yet_to_reach_is_not_sent_back(database: Database) -> None:
+    async with fanned_out(database) as fanout:
+        with fanout.waiting(watch()) as waiter:
+            ahead = await update(database, "Selected", 1)
+            assert await waiter.news(ahead, in_time()) == ahead
+
+
 async def test_more_than_the_memory_holds_sends_everybody_to_look(database: Database) -> None:
     async with fanned_out(database, items_max=0) as fanout:
         with fanout.waiting(watch(ids=pb.ItemIds(ids=[key(1)]))) as one:
@@ -97,3 +105,19 @@ async def test_a_drain_ends_all_waits_at_once_and_for_good(database: Database) -
             async with asyncio.timeout(WAIT_S):
                 await asyncio.gather(*waits)
                 await one.news(one.through, far)
+
+
+async def test_who_leaves_takes_its_alarm_and_its_places_in_the_index_along(database: Database) -> None:
+    interests, far = Interests(), in_time() + 1000
+    async with fanned_out(database) as fanout:
+        for asked in (watch(), watch(batch_id="7"), watch(ids=pb.ItemIds(ids=[key(1), key(2)]))):
+            with fanout.waiting(asked) as waiter:
+                interests.add(asked, waiter)
+                waiting = asyncio.create_task(waiter.news(fanout.position, far))
+                await asyncio.wait([waiting], timeout=0)
+                waiting.cancel()
+                await asyncio.wait([waiting])
+                interests.remove(asked, waiter)
+    timers = [each for each in gc.get_objects() if isinstance(each, asyncio.TimerHandle) and each.when() >= far]
+    assert all(timer.cancelled() for timer in timers)
+    assert vars(interests) == vars(Interests())
