@@ -95,6 +95,17 @@ async def test_more_than_the_memory_holds_sends_everybody_to_look(database: Data
             assert one.through >= position
 
 
+async def test_a_wait_is_over_in_time_although_the_one_before_would_have_been_longer(database: Database) -> None:
+    async with fanned_out(database) as fanout:
+        with fanout.waiting(watch()) as waiter:
+            waiting = asyncio.create_task(waiter.news(fanout.position, in_time() + 1000))
+            await asyncio.wait([waiting], timeout=0)
+            await update(database, "Selected", 1)
+            await waiting
+            async with asyncio.timeout(WAIT_S):
+                await waiter.news(waiter.through, asyncio.get_running_loop().time())
+
+
 async def test_a_drain_ends_all_waits_at_once_and_for_good(database: Database) -> None:
     async with fanned_out(database) as fanout:
         with fanout.waiting(watch(ids=pb.ItemIds(ids=[key(1)]))) as one, fanout.waiting(watch(batch_id="7")) as other:
