@@ -144,6 +144,20 @@ async def test_workers_that_see_the_same_failures_in_opposite_orders_do_not_dead
     await failing
 
 
+async def test_the_sample_of_a_group_is_none_that_waits_for_another_attempt(service: RunningService) -> None:
+    await add_parcels(service.database, {}, {})
+    await scan(service, 1, 2)
+    failure = Failure.of("parcels API", "HTTP 500", "down")
+    async with service.database.transaction() as connection:
+        items = (await claim(connection, PARCELS, TABLE, session=1, limit=2)).items
+        results = [
+            Result(item, "retry" if str(item.key) == parcel_id(1) else "fail", "down", failure, 60) for item in items
+        ]
+        assert (await finish(connection, PARCELS, TABLE, results)).dropped == 0
+    (group,) = await groups(service)
+    assert (group.item_count, group.sample_item_id) == (1, parcel_id(2))
+
+
 async def test_an_item_that_a_later_run_mends_leaves_its_group(service: RunningService) -> None:
     await add_parcels(service.database, {}, {})
     await scan(service, 1, 2)
@@ -283,6 +297,7 @@ async def test_no_error_changes_anything(database_url: str) -> None:
         (group,) = await groups(service)
         async with service.database.transaction() as connection:
             await connection.execute("INSERT INTO status_batch (resource, status) VALUES ('places', 'New')")
+            await connection.execute("INSERT INTO failure_group SELECT 7, 'places', '', '', '', now(), now()")
         before = await everything(service)
         for reason, request in [
             ("UNKNOWN_RESOURCE", pb.RetryFailedRequest(resource="nope", filter="id:*")),
@@ -298,6 +313,7 @@ async def test_no_error_changes_anything(database_url: str) -> None:
             ("UNKNOWN_BATCH", retry(batch_id="3")),
             ("UNKNOWN_FAILURE_GROUP", retry(failure_group_id="99")),
             ("UNKNOWN_FAILURE_GROUP", retry(failure_group_id="x")),
+            ("UNKNOWN_FAILURE_GROUP", retry(failure_group_id="7")),
             ("ITEMS_REFUSED", retry(ids=ids(1, 9))),
         ]:
             assert (await refused(service.stub.RetryFailed(request))).reason == reason, request

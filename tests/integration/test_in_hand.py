@@ -133,6 +133,8 @@ async def test_claims_of_a_session_that_is_over_are_forgotten_with_the_last_of_t
         await holder.execute("SELECT FROM parcels WHERE id = %s FOR UPDATE", [second.items[0].key])
         assert (await rescued(database), await claims(database)) == (1, [second.position]), "one is locked"
     assert (await rescued(database), await claims(database)) == (1, [])
+    async with database.transaction() as connection:
+        assert (await connection.execute("SELECT FROM failure_group")).rowcount == 0, "they wait for another attempt"
 
 
 async def test_what_is_in_hand_is_known_when_the_log_of_its_claim_is_gone(database: Database) -> None:
