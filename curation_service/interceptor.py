@@ -14,7 +14,7 @@ from typing import Any, TypeAlias
 
 import grpc
 from google.protobuf.message import DecodeError
-from grpc.aio import AbortError, ServerInterceptor, ServicerContext
+from grpc.aio import ServerInterceptor, ServicerContext
 
 from curation_service.rpc_errors import to_status, trailing_metadata
 from shared.errors import CallTooLong, CurationError, MessageTooLarge, MessageUnreadable
@@ -105,8 +105,6 @@ async def _bounded(age_max_s: float) -> AsyncIterator[None]:
 async def _mapped_errors(context: Context, method: str) -> AsyncIterator[None]:
     try:
         yield
-    except AbortError:
-        raise
     except Exception as error:  # noqa: BLE001 - the edge of the process: whatever it is, the caller gets an answer
         status = to_status(error, method=method)
         await context.abort(CODES[status.code], status.message, trailing_metadata(status))
