@@ -11,12 +11,13 @@ from uuid import UUID, uuid4
 import pytest
 from psycopg import sql
 
+from shared.db.batches import read_progress
 from shared.db.claim import claim
 from shared.db.curate import CurateCall, Curated, NewBatch, curate
 from shared.db.engine import Connection, Database, connect
 from shared.db.finish import Finished, Result, finish
 from shared.db.horizon import Horizon
-from shared.db.log import Entry, read_log
+from shared.db.log import Entry, append_progress, read_log
 from shared.errors import Outcome
 from shared.machine import FIND_NOTHING, UNCHANGED, curate_trigger
 from shared.table import transition_table
@@ -109,6 +110,16 @@ async def test_batches_that_meet_half_way_from_both_ends_do_not_deadlock(databas
         await waiting(connection, len(calls))
     answers = await asyncio.gather(*calls)
     assert sum(answer.changed for answer in answers) == len(keys)
+
+
+async def test_reports_of_progress_move_no_number_of_a_batch(database: Database) -> None:
+    answer = await set_status(database, "Scan", await add(database, 1))
+    assert answer.batch is not None
+    async with database.transaction() as connection:
+        (item,) = (await claim(connection, PARCELS, TABLE, session=1, limit=1)).items
+        await append_progress(connection, PARCELS, [(item.key, item.version, "asking", 0.5)])
+        progress = await read_progress(connection, answer.batch)
+    assert (progress.total, progress.queued, progress.processing) == (1, 0, 1)
 
 
 async def test_results_of_a_worker_wait_for_items_in_the_order_that_all_others_do(database: Database) -> None:
