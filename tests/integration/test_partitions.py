@@ -239,6 +239,7 @@ def test_a_bound_for_the_statements_of_users_is_none_for_who_keeps_the_log(conne
     assert connection.execute("SHOW statement_timeout").fetchone() == ("1min",)
 
 
+@pytest.mark.usefixtures("gives_up_soon")
 def test_a_log_that_is_read_while_it_has_no_partition_of_today_is_left_as_it_was(
     connection: Connection, database_url: str
 ) -> None:

@@ -5,8 +5,12 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
+import pytest
+
 from tests.support.eventually import eventually_async
 from tests.support.worker import Reply, World, details
+
+pytestmark = pytest.mark.untraced
 
 
 async def test_three_workers_share_the_queue_and_call_for_each_item_once(world: World) -> None:

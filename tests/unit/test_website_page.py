@@ -84,6 +84,7 @@ def test_an_unclosed_title_does_not_swallow_the_page_beyond_its_limit() -> None:
     assert page.title is None or len(page.title) <= 300
 
 
+@pytest.mark.untraced
 @pytest.mark.parametrize("piece", ["<!--", "<a ", "a@", "<a href='mailto:", "&#", "<![CDATA[", "</title", "a.b-c@d."])
 def test_hostile_repetition_is_read_within_the_time_of_a_test(piece: str) -> None:
     parse_page(repeated(piece), None)
@@ -93,6 +94,7 @@ def test_no_codec_makes_a_page_take_long() -> None:
     parse_page(repeated("a"), "punycode")
 
 
+@pytest.mark.untraced
 @pytest.mark.parametrize(
     "piece",
     [
