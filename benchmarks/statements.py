@@ -22,11 +22,14 @@ from sqlalchemy.dialects.postgresql import insert
 from benchmarks.bed import cpu_s, database
 from benchmarks.report import table
 from shared.db.arrays import DOUBLES, TEXTS, UUIDS
+from shared.db.engine import connect
+from shared.db.prepared import Prepared
 
 SIZES = (100, 1_000, 10_000)
 """Rows of an upsert."""
 READ = 1_000
 EVENTS = 100_000
+ASLEEP_S = 0.1
 found = sa.Table(
     "found",
     sa.MetaData(),
@@ -165,6 +168,29 @@ async def main(rounds: int) -> None:
     """Prints the tables."""
     async with database(durable=True) as url:
         await asyncio.to_thread(_compare, url, rounds)
+        await _compare_asleep(url, rounds)
+
+
+async def _compare_asleep(url: str, rounds: int) -> None:
+    """A row by its key, asked for by a process that has slept."""
+    statement = Prepared.of(b"SELECT * FROM found ORDER BY id LIMIT %(limit)s")
+    took: dict[str, list[float]] = {}
+    async with await connect(url, name="benchmark") as connection, await connect(url, name="benchmark") as other:
+
+        async def through_libpq() -> None:
+            await statement.run(connection, {"limit": 1})
+
+        async def by_cursor() -> None:
+            cursor = await other.execute("SELECT * FROM found ORDER BY id LIMIT %s", [1], prepare=True)
+            await cursor.fetchall()
+
+        for _ in range(4 * rounds):
+            for name, way in (("through libpq", through_libpq), ("a cursor", by_cursor)):
+                await asyncio.sleep(ASLEEP_S)
+                began_s = time.perf_counter()
+                await way()
+                took.setdefault(name, []).append((time.perf_counter() - began_s) * 1e3)
+    table(("after 0.1 s of sleep, a row by", "ms"), ((name, f"{median(times):.2f}") for name, times in took.items()))
 
 
 def _compare(url: str, rounds: int) -> None:

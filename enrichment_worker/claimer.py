@@ -116,7 +116,7 @@ class Claimer(Part):
             # There may be more before it.
             self._turn = -inf
             return
-        await self.pause(BREATH_S)
+        await asyncio.sleep(BREATH_S)  # no `pause`: the items just claimed begin once this task waits
         if not self.stopping.is_set():
             await self._lane.work.wait(about(self._poll_s, self._random))
 
