@@ -11,7 +11,7 @@ from datetime import date, datetime, time
 from typing import Any
 
 import psycopg
-from psycopg.abc import Buffer
+from psycopg.abc import AdaptContext, Buffer
 from psycopg.adapt import Loader
 from psycopg.types.datetime import (
     DateLoader,
@@ -51,12 +51,21 @@ def _endless(text: str) -> str:
     return text
 
 
+class _StyledIntervalLoader(IntervalLoader):
+    """Where no connection can be asked for its IntervalStyle: it is the one that each session of ours sets."""
+
+    def __init__(self, oid: int, context: AdaptContext | None = None) -> None:
+        super().__init__(oid, context)
+        if self.connection is None:
+            self._load_method = self._load_postgres
+
+
 for _name, _base, _parse in (
     ("date", DateLoader, date.fromisoformat),
     ("timestamp", TimestampLoader, datetime.fromisoformat),
     ("timestamptz", TimestamptzLoader, datetime.fromisoformat),
     ("time", TimeLoader, _time),
     ("timetz", TimetzLoader, _time),
-    ("interval", IntervalLoader, _endless),
+    ("interval", _StyledIntervalLoader, _endless),
 ):
     psycopg.adapters.register_loader(_name, _lenient(_base, _parse))
