@@ -16,6 +16,7 @@ from shared.db.curate import CurateCall, NewBatch, curate
 from shared.db.engine import Connection
 from shared.db.finish import Result, finish
 from shared.db.log import append_progress
+from shared.db.prepared import Prepared
 from shared.db.sessions import rescue
 from shared.machine import curate_trigger
 from shared.table import transition_table
@@ -58,16 +59,22 @@ class Composed(Exception):
 @pytest.fixture
 async def statement_of(database_url: str, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[StatementOf]:
     """Gives the statement that names the source table, which does not run."""
-    execute = AsyncCursor.execute
+    execute, run_prepared = AsyncCursor.execute, Prepared.run
     found: list[str] = []
+
+    def look_at(statement: str) -> None:
+        if ANY_WAY.search(statement):
+            found.append(statement)
+            raise Composed
 
     async def record(cursor: AsyncCursor[Any], statement: Any, *args: Any, **options: Any) -> Any:
         text = statement.as_string() if isinstance(statement, sql.Composable) else statement
-        text = text.decode() if isinstance(text, bytes) else text
-        if ANY_WAY.search(text):
-            found.append(text)
-            raise Composed
+        look_at(text.decode() if isinstance(text, bytes) else text)
         return await execute(cursor, statement, *args, **options)
+
+    async def record_prepared(statement: Prepared, *args: Any) -> Any:
+        look_at(statement.text.decode())
+        return await run_prepared(statement, *args)
 
     async def statement_of(run: Run) -> str:
         with suppress(Composed):
@@ -77,6 +84,7 @@ async def statement_of(database_url: str, monkeypatch: pytest.MonkeyPatch) -> As
 
     async with await AsyncConnection.connect(database_url) as connection:
         monkeypatch.setattr(AsyncCursor, "execute", record)
+        monkeypatch.setattr(Prepared, "run", record_prepared)
         yield statement_of
 
 
