@@ -192,7 +192,8 @@ class Completer(Part):
             if not is_refusal(error):
                 raise
             if len(batch) == 1 and batch[0].trigger != COMPLETE:
-                note_refusal(self._lane, batch[0].trigger, error)
+                # Said of the first of each look: all that a worker holds may be refused.
+                note_refusal(self._lane, batch[0].trigger, error, is_known=bool(self._refused))
                 self._refused.append(hand.pop(0))  # what was refused first, where this is its failure
                 self._probe.mark("refused", error)
                 return

@@ -43,11 +43,16 @@ def is_refusal(error: Exception) -> bool:
     return not isinstance(error, psycopg.InternalError | psycopg.InterfaceError)
 
 
-def note_refusal(lane: Lane, statement: str, error: Exception) -> None:
-    """Says and counts that the source does not allow a statement that is to be tried again. Raises any other error."""
+def note_refusal(lane: Lane, statement: str, error: Exception, *, is_known: bool = False) -> None:
+    """Counts that the source does not allow a statement that is to be tried again, and says so unless that is known.
+
+    Raises any other error.
+    """
     if not isinstance(error, psycopg.Error) or not is_refusal(error):
         raise error
     lane.refused += 1
+    if is_known:
+        return
     message = error.diag.message_primary or str(error)
     log.error("%s does not allow a %s: %s", lane.workflow.source.name, statement, message)
 

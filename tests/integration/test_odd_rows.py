@@ -196,3 +196,17 @@ async def test_a_worker_that_stops_leaves_to_rescue_what_a_trigger_does_not_allo
     async with world.worker() as worker:
         (row,) = await world.ended(worker)
     assert (row["lookup_status"], row["lookup_attempts"]) == ("completed", 2)
+
+
+@pytest.mark.usefixtures("impatient")
+async def test_results_that_a_trigger_does_not_allow_are_told_of_once_a_look(
+    world: World, caplog: pytest.LogCaptureFixture
+) -> None:
+    await world.queue("one", "two", "three")
+    await refuse(world, "OLD.lookup_status = 'processing'")
+    async with world.worker(metrics_listen="127.0.0.1:0") as worker:
+        await worker.see(worker.probe.expect("refused", times=9))
+        told = caplog.text.count("gadgets does not allow a")
+        assert 3 * told <= await metric(worker, "curation_statements_refused_total") + 2
+        await allow(world)
+        await world.ended(worker)
