@@ -11,9 +11,9 @@ from tests.support.soak_run import SoakLoad, soak
 GROWN = 0.05
 """Of what a process held in the middle of the run, at its end."""
 GROWING = frozenset({"status_event", "status_batch", "batch_outcome"})
-"""Kept for as long as history is."""
+"""Kept for as long as history is; what the target has, it has after a while."""
 GROWTH = 1.25
-"""From the middle of a run to its end, of all other tables and their indexes, beyond that of their rows."""
+"""From the middle of a run to its end, of all other tables and their indexes."""
 BLOAT = 4.0
 """Times the size of the rows, of tables larger than this many bytes."""
 SMALL_BYTES = 256 * 1024

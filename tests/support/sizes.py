@@ -52,13 +52,10 @@ class Sizes:
         self.samples.append((at_s, await measure(connection)))
 
     def growth(self, name: str) -> float:
-        """How many times as large as in the middle of the run, table and indexes, it is at the end.
-
-        Beyond what its rows have grown by: a short run ends before a target has all that it is to have.
-        """
-        middle, last = self.samples[len(self.samples) // 2][1][name], self.samples[-1][1][name]
-        times = (last.table + last.indexes) / max(1, middle.table + middle.indexes)
-        return times / max(1.0, last.rows / max(1, middle.rows))
+        """How many times as large as in the middle of the run, table and indexes, it is at the end."""
+        _, middle = self.samples[len(self.samples) // 2]
+        _, last = self.samples[-1]
+        return (last[name].table + last[name].indexes) / max(1, middle[name].table + middle[name].indexes)
 
     def table(self) -> str:
         """To print: at the begin, in the middle and at the end."""
