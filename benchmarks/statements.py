@@ -172,7 +172,7 @@ async def main(rounds: int) -> None:
 
 
 async def _compare_asleep(url: str, rounds: int) -> None:
-    """A row by its key, asked for by a process that has slept."""
+    """One row, asked for by a process that has slept."""
     statement = Prepared.of(b"SELECT * FROM found ORDER BY id LIMIT %(limit)s")
     took: dict[str, list[float]] = {}
     async with await connect(url, name="benchmark") as connection, await connect(url, name="benchmark") as other:
@@ -190,7 +190,7 @@ async def _compare_asleep(url: str, rounds: int) -> None:
                 began_s = time.perf_counter()
                 await way()
                 took.setdefault(name, []).append((time.perf_counter() - began_s) * 1e3)
-    table(("after 0.1 s of sleep, a row by", "ms"), ((name, f"{median(times):.2f}") for name, times in took.items()))
+    table(("after 0.1 s of sleep, one row", "ms"), ((name, f"{median(times):.2f}") for name, times in took.items()))
 
 
 def _compare(url: str, rounds: int) -> None:

@@ -93,8 +93,7 @@ async def test_after_all_was_dropped_behind_its_back_only_a_new_connection_helps
 async def test_who_stops_waiting_ends_the_statement_and_nobody_gets_its_answer(
     connection: Connection, empty_database_url: str
 ) -> None:
-    sleeping = asyncio.create_task(SLEEP.run(connection, {}))
-    await eventually_async(lambda: _is_asleep(empty_database_url))
+    sleeping = await _asleep(connection, empty_database_url)
     sleeping.cancel()
     with pytest.raises(asyncio.CancelledError):
         await sleeping
@@ -105,8 +104,7 @@ async def test_who_stops_waiting_ends_the_statement_and_nobody_gets_its_answer(
 async def test_a_lost_connection_is_the_drivers_error(empty_database_url: str) -> None:
     async with proxied(empty_database_url) as (proxy, url):
         connection = await connect(url, name="tested")
-        sleeping = asyncio.create_task(SLEEP.run(connection, {}))
-        await eventually_async(lambda: _is_asleep(empty_database_url))
+        sleeping = await _asleep(connection, empty_database_url)
         proxy.cut()
         with pytest.raises(psycopg.OperationalError):
             await sleeping
@@ -149,8 +147,7 @@ async def test_an_ear_on_a_connection_that_is_lost_says_so(empty_database_url: s
 async def test_who_is_told_twice_to_stop_waiting_loses_the_connection_all_the_same(empty_database_url: str) -> None:
     async with proxied(empty_database_url) as (proxy, url):
         connection = await connect(url, name="tested")
-        sleeping = asyncio.create_task(SLEEP.run(connection, {}))
-        await eventually_async(lambda: _is_asleep(empty_database_url))
+        sleeping = await _asleep(connection, empty_database_url)
         proxy.stall()
         sleeping.cancel()
         await eventually(lambda: proxy.open_count == 2)  # one more, to tell the server
@@ -161,8 +158,7 @@ async def test_who_is_told_twice_to_stop_waiting_loses_the_connection_all_the_sa
 
 
 async def test_the_servers_last_word_is_the_error(connection: Connection, empty_database_url: str) -> None:
-    sleeping = asyncio.create_task(SLEEP.run(connection, {}))
-    await eventually_async(lambda: _is_asleep(empty_database_url))
+    sleeping = await _asleep(connection, empty_database_url)
     async with await connect(empty_database_url, name="ending") as ending:
         await ending.execute("SELECT pg_terminate_backend(%s)", [connection.info.backend_pid])
     with pytest.raises(psycopg.errors.AdminShutdown):
@@ -222,6 +218,13 @@ async def test_an_error_of_who_is_told_is_raised_where_one_hears(
         await talking.execute("NOTIFY tested")
     with pytest.raises(ZeroDivisionError):
         await hearing
+
+
+async def _asleep(connection: Connection, url: str) -> asyncio.Task[object]:
+    """A statement that the server runs already, and that takes a minute."""
+    sleeping: asyncio.Task[object] = asyncio.create_task(SLEEP.run(connection, {}))
+    await eventually_async(lambda: _is_asleep(url))
+    return sleeping
 
 
 async def _is_asleep(url: str) -> bool:

@@ -151,8 +151,7 @@ def cancel_own_task() -> None:
 
 
 @pytest.mark.parametrize(
-    ("enrich", "status"),
-    [(interrupt, "failed"), (swallow, "completed"), (interrupt_later, "completed")],
+    ("enrich", "status"), [(interrupt, "failed"), (swallow, "completed"), (interrupt_later, "completed")]
 )
 async def test_an_enricher_that_cancels_its_own_task_ends_neither_its_place_nor_the_worker(
     world: World, monkeypatch: pytest.MonkeyPatch, enrich: Enrich, status: str
