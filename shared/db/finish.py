@@ -5,8 +5,8 @@ Data is saved if and only if its item turns `completed`: both are the same state
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Any
 
@@ -16,9 +16,9 @@ from sqlalchemy import Column, Table
 from shared.db.arrays import BIGINTS, DOUBLES, TEXTS, Array, array_of
 from shared.db.engine import Connection
 from shared.db.prepared import Prepared
-from shared.db.statement import after_comma, commas, item_names, table_name
-from shared.db.values import array_type, element, to_array
-from shared.db.writer import NOTIFY, Write, compose
+from shared.db.statement import commas, item_names, table_name
+from shared.db.values import TEXT, array_type, element, to_array
+from shared.db.writer import NOTIFY, Alike, Write, compose
 from shared.failure import Failure
 from shared.machine import COMPLETE, FAIL, FIND_NOTHING, POSTPONE, RELEASE, RETRY
 from shared.table import TransitionTable
@@ -53,24 +53,25 @@ class Finished:
     """Late: the item has another version by now, or is gone. Nothing was written for them."""
 
 
-_GIVEN = sql.SQL(
-    """given AS MATERIALIZED (
-    SELECT * FROM unnest(%(keys)s::{key_type}[], %(versions)s::bigint[], %(triggers)s::text[], %(errors)s::text[],
-                         %(failures)s::bigint[], %(delays)s::float8[]{arrays})
-    WITH ORDINALITY AS given (key, version, trigger, error, failure, delay_s{names}, ordinal)
-),
-"""
-)
+_OWN = {"trigger": TEXT, "error": TEXT, "failure": sql.SQL("bigint"), "delay_s": sql.SQL("float8")}
+"""What results have of their own, besides keys, versions and values, where not all are `complete`; with its types."""
+# In the select list functions go side by side; in FROM each of them first writes all of its rows down.
+_NUMBERED = sql.SQL("SELECT generate_series(1, cardinality(%(key)s::{key_type}[])) AS ordinal, {columns}")
+_GIVEN = sql.SQL("given AS MATERIALIZED (\n    {}\n),\n")
 _HELD = sql.SQL("given g JOIN {source} s ON s.{key} = g.key ORDER BY s.{key} FOR NO KEY UPDATE OF s")
+_COMPLETED = sql.SQL("SELECT c.ordinal FROM changed c")
+_COMPLETED_OF_ANY = sql.SQL("SELECT c.ordinal FROM changed c WHERE c.trigger = 'complete'")
 # Several items may share a target row, and one statement may touch a row but once: the last result wins, as it would
-# have one by one.
+# have one by one. IS TRUE keeps IN a search in a hash: a join could be a nested loop, for the planner takes it that few
+# rows change.
 _UPSERT = sql.SQL(
     """,
 upserted AS (
     INSERT INTO {target} ({columns})
-    SELECT DISTINCT ON (c.{taken_key}) {taken}
-    FROM changed c WHERE c.trigger = 'complete'
-    ORDER BY c.{taken_key}, c.ordinal DESC
+    SELECT DISTINCT ON ({key}) {values}
+    FROM ({numbered}) v
+    WHERE (v.ordinal IN ({completed})) IS TRUE
+    ORDER BY {key}, v.ordinal DESC
     ON CONFLICT ({target_key}) DO UPDATE SET {assignments}
 )"""
 )
@@ -108,25 +109,38 @@ async def finish(
     Raises:
         psycopg.Error, TypeError, ValueError, RecursionError: the target refuses a value; nothing was changed.
     """
-    groups = {f.group(workflow.resource): f for r in results if (f := r.failure) is not None}
+    rows = [r.values for r in results]
     parameters: dict[str, Any] = {
         "resource": workflow.resource,
-        "keys": array_of(workflow.key, [r.item.key for r in results]),
-        "versions": BIGINTS.array([r.item.version for r in results]),
-        "triggers": TEXTS.array([r.trigger for r in results]),
-        "errors": TEXTS.array([r.error for r in results]),
-        "failures": BIGINTS.array([r.failure and r.failure.group(workflow.resource) for r in results]),
-        "delays": DOUBLES.array([r.delay_s for r in results]),
+        "key": array_of(workflow.key, [r.item.key for r in results]),
+        "version": BIGINTS.array([r.item.version for r in results]),
+        **{name: to_array(column, rows) for name, column in _values(workflow).items()},
+    }
+    all_complete = all(r.trigger == COMPLETE for r in results)
+    if not all_complete:
+        parameters |= _own(workflow, results)
+    [(saved, _)] = await _statement(workflow, table, all_complete=all_complete).run(connection, parameters)
+    return Finished(saved=saved, dropped=len(results) - saved)
+
+
+def _values(workflow: Workflow) -> dict[str, Column[Any]]:
+    """What may be saved, by number: a column's name may be any."""
+    return {f"value_{n}": column for n, column in enumerate(workflow.value_columns)}
+
+
+def _own(workflow: Workflow, results: Sequence[Result]) -> dict[str, Any]:
+    """What `_OWN` names of these results, and their groups of failures."""
+    groups = {f.group(workflow.resource): f for r in results if (f := r.failure) is not None}
+    return {
+        "trigger": TEXTS.array([r.trigger for r in results]),
+        "error": TEXTS.array([r.error for r in results]),
+        "failure": BIGINTS.array([r.failure and r.failure.group(workflow.resource) for r in results]),
+        "delay_s": DOUBLES.array([r.delay_s for r in results]),
         "groups": BIGINTS.array(list(groups)),
         "upstreams": TEXTS.array([failure.upstream for failure in groups.values()]),
         "kinds": TEXTS.array([failure.kind for failure in groups.values()]),
         "messages": TEXTS.array([failure.message for failure in groups.values()]),
     }
-    rows = [r.values for r in results]
-    for n, column in enumerate(workflow.value_columns):
-        parameters[f"value_{n}"] = to_array(column, rows)
-    [(saved, _)] = await _statement(workflow, table).run(connection, parameters)
-    return Finished(saved=saved, dropped=len(results) - saved)
 
 
 async def held_keys(connection: Connection, workflow: Workflow, results: Sequence[Result]) -> set[ItemKey]:
@@ -157,41 +171,57 @@ async def _held(connection: Connection, table: Table, column: Column[Any], keys:
 
 
 @lru_cache
-def _statement(workflow: Workflow, table: TransitionTable) -> Prepared:
-    columns, names = workflow.value_columns, item_names(workflow)
-    # By number: a name with something before it may be longer than PostgreSQL keeps.
-    aliases = {column.name: f"value {n}" for n, column in enumerate(columns)}
-    taken = {name: sql.Identifier(alias) for name, alias in aliases.items()}
-    arrays = [
-        sql.SQL("{}::{}[]").format(sql.Placeholder(f"value_{n}"), array_type(column))
-        for n, column in enumerate(columns)
-    ]
-    assigned = [sql.Identifier(c.name) for c in columns if c.name != workflow.target_key]
-    touched = assigned or [sql.Identifier(workflow.target_key)]
-    statement = compose(
-        workflow,
-        Write(
-            name=f"finish {workflow.resource}",
-            before=_GIVEN.format(**names, arrays=after_comma(arrays), names=after_comma(taken.values())),
-            chosen=_HELD.format(**names),
+def _statement(workflow: Workflow, table: TransitionTable, *, all_complete: bool) -> Prepared:
+    """For results that are all `complete`, which is the usual case, or for any."""
+    names, own = item_names(workflow), {} if all_complete else _OWN
+    given = _numbered(workflow, {"key": names["key_type"], "version": sql.SQL("bigint"), **own})
+    write = Write(
+        name=f"finish {workflow.resource}",
+        before=_GIVEN.format(given),
+        chosen=_HELD.format(**names),
+        rules=table.of(COMPLETE),
+        trigger=Alike(sql.SQL("'complete'::text")),
+        expected=sql.SQL("g.version"),
+        worker=sql.SQL("s.{worker}").format(**names),
+        carried={"ordinal": sql.SQL("g.ordinal")},
+        after=_upsert(workflow, completed=_COMPLETED),
+        answer=_ANSWER,
+    )
+    if not all_complete:
+        write = replace(
+            write,
             rules=table.of(COMPLETE, FIND_NOTHING, RETRY, FAIL, RELEASE, POSTPONE),
             trigger=sql.SQL("g.trigger"),
-            expected=sql.SQL("g.version"),
             error=sql.SQL("g.error"),
             failure=sql.SQL("g.failure"),
             delay_s=sql.SQL("g.delay_s"),
-            worker=sql.SQL("s.{worker}").format(**names),
-            carried={name: sql.SQL("g.{}").format(sql.Identifier(name)) for name in ("ordinal", *aliases.values())},
-            after=_UPSERT.format(
-                target=table_name(workflow.target),
-                columns=commas(sql.Identifier(c.name) for c in columns),
-                taken=commas(element(c, sql.SQL("c.{}").format(taken[c.name])) for c in columns),
-                taken_key=taken[workflow.target_key],
-                target_key=sql.Identifier(workflow.target_key),
-                assignments=commas(sql.SQL("{0} = excluded.{0}").format(name) for name in touched),
-            )
-            + _GROUPED.format(**names),
-            answer=_ANSWER,
-        ),
+            after=_upsert(workflow, completed=_COMPLETED_OF_ANY) + _GROUPED.format(**names),
+        )
+    return Prepared.of(compose(workflow, write))
+
+
+def _numbered(workflow: Workflow, types: Mapping[str, sql.Composable]) -> sql.Composed:
+    """Arrays by name, with the types of their elements, as columns; an ordinal says which result a row is of."""
+    columns = (
+        sql.SQL("unnest({}::{}[]) AS {}").format(sql.Placeholder(name), type_, sql.Identifier(name))
+        for name, type_ in types.items()
     )
-    return Prepared.of(statement)
+    return _NUMBERED.format(**item_names(workflow), columns=commas(columns))
+
+
+def _upsert(workflow: Workflow, *, completed: sql.SQL) -> sql.Composed:
+    values = _values(workflow)
+    taken = {column.name: sql.SQL("v.{}").format(sql.Identifier(name)) for name, column in values.items()}
+    target_key = sql.Identifier(workflow.target_key)
+    columns = {column.name: sql.Identifier(column.name) for column in values.values()}
+    assigned = [name for column, name in columns.items() if column != workflow.target_key]
+    return _UPSERT.format(
+        target=table_name(workflow.target),
+        columns=commas(columns.values()),
+        key=taken[workflow.target_key],
+        values=commas(element(column, taken[column.name]) for column in values.values()),
+        numbered=_numbered(workflow, {name: array_type(column) for name, column in values.items()}),
+        completed=completed,
+        target_key=target_key,
+        assignments=commas(sql.SQL("{0} = excluded.{0}").format(name) for name in assigned or [target_key]),
+    )

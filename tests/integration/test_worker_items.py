@@ -149,38 +149,51 @@ async def test_two_items_with_one_target_key_are_both_completed(world: World) ->
     assert [row["code"] for row in await world.details()] == ["shared"]
 
 
+@pytest.mark.parametrize("alone", [True, False], ids=["alone", "beside one that found nothing"])
 @pytest.mark.parametrize("turned", [False, True], ids=["by key", "against the keys"])
-async def test_of_results_with_one_target_key_the_last_is_saved(world: World, turned: bool) -> None:
-    await world.queue("one", "two")
+async def test_of_results_with_one_target_key_the_last_is_saved(world: World, turned: bool, alone: bool) -> None:
+    await world.queue("one", "two", "three")
     async with world.transaction() as connection:
         session = await open_session(connection, host="here", version="0", resources=["gadgets"])
-        claimed = await claim(connection, world.workflow, world.table, session=session, limit=2)
-        items = sorted(claimed.items, key=lambda item: item.key, reverse=turned)
+        claimed = await claim(connection, world.workflow, world.table, session=session, limit=3)
+        empty, *items = sorted(claimed.items, key=lambda item: item.key, reverse=turned)
         results = [
             Result(item, "complete", values={"code": "shared", "label": str(item.data["name"])}) for item in items
         ]
-        assert (await finish(connection, world.workflow, world.table, results)).saved == 2
+        if not alone:
+            results.insert(0, Result(empty, "find_nothing"))
+        assert (await finish(connection, world.workflow, world.table, results)).saved == len(results)
     assert [row["label"] for row in await world.details()] == [items[-1].data["name"]]
 
 
-async def test_one_prepared_statement_saves_results_whatever_they_leave_out(world: World) -> None:
-    await world.queue("one", "two", "three", "four")
+async def test_two_prepared_statements_end_attempts_whatever_is_left_out_and_no_results_prepare_the_usual_one(
+    world: World,
+) -> None:
+    await world.queue("one", "two", "three", "four", "five")
     failure = Failure.of("the API", "HTTP 404", "not found")
     async with world.transaction() as connection:
         session = await open_session(connection, host="here", version="0", resources=["gadgets"])
-        full, bare, failed, nothing = (
-            await claim(connection, world.workflow, world.table, session=session, limit=4)
+        full, bare, other, failed, nothing = (
+            await claim(connection, world.workflow, world.table, session=session, limit=5)
         ).items
-        for results in (
-            [],
-            [Result(full, "complete", values={"code": "full", "label": "full", "size": 1})],
-            [Result(bare, "complete", values={"code": "bare", "label": "bare"})],
-            [Result(failed, "fail", error="not found", failure=failure)],
-            [Result(nothing, "find_nothing")],
+        for results, count in (
+            ([], 1),
+            ([Result(full, "complete", values={"code": "full", "label": "full", "size": 1})], 1),
+            ([Result(bare, "complete", values={"code": "bare", "label": "bare"})], 1),
+            ([Result(failed, "fail", error="not found", failure=failure)], 2),
+            (
+                [
+                    Result(nothing, "find_nothing"),
+                    Result(other, "complete", values={"code": "other", "label": "other"}),
+                ],
+                2,
+            ),
         ):
-            assert (await finish(connection, world.workflow, world.table, results)).dropped == 0
-        cursor = await connection.execute("SELECT FROM pg_prepared_statements WHERE statement LIKE '%finish gadgets%'")
-        assert cursor.rowcount == 1
+            assert (await finish(connection, world.workflow, world.table, results)).saved == len(results)
+            cursor = await connection.execute(
+                "SELECT FROM pg_prepared_statements WHERE statement LIKE '%finish gadgets%'"
+            )
+            assert cursor.rowcount == count
 
 
 async def test_what_is_found_later_takes_the_place_of_what_was_saved(world: World) -> None:

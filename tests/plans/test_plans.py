@@ -104,9 +104,10 @@ async def find_own(connection: Connection) -> object:
     return own
 
 
-def finish_some(count: int) -> Run:
+def finish_some(count: int, *, failed: int = 0) -> Run:
     async def run(connection: Connection) -> object:
         results = [Result(Item(k, 1, 1, {}), "complete", values={"code": str(k)}) for k in keys(1, count)]
+        results[:failed] = [Result(r.item, "fail", error="not found") for r in results[:failed]]
         finished = await finish(connection, PARCELS, TABLE, results)
         assert finished.saved == count
         return finished
@@ -213,6 +214,7 @@ STATEMENTS: dict[str, tuple[Run, set[str]]] = {
     "holds": (read_some_holds, {KEY}),
     "finish 1": (finish_some(1), {KEY}),
     "finish 500": (finish_some(500), {KEY}),
+    "finish 500, some failed": (finish_some(500, failed=2), {KEY}),
     "curate 1": (curate_some(SCAN, 5, 1), {KEY, TURN}),
     "curate 1,000": (curate_some(SCAN, 5, 1_000), {KEY, TURN}),
     "validate 1,000": (validate_some, {KEY, TURN}),
@@ -312,6 +314,24 @@ async def test_no_hot_statement_reads_the_whole_table(database_url: str) -> None
                 read = [node["Node Type"] for node in plan if node.get("Relation Name") == "parcels"]
                 assert "Seq Scan" not in read, (name, f"statistics: {statistics}", read)
                 assert indexes <= {node.get("Index Name") for node in plan}, (name, f"statistics: {statistics}")
+
+
+@pytest.mark.parametrize("failed", [0, 1])
+async def test_values_are_matched_with_what_has_changed_by_a_hash_however_many_there_are(
+    database_url: str, failed: int
+) -> None:
+    async with parcel_database(database_url) as database:
+        async with database.transaction() as connection:
+            await connection.execute("ALTER TABLE parcels SET (autovacuum_enabled = false)")
+            await connection.execute(FILL, (10 * UNDER_WAY,))
+        for statistics in (False, True):
+            if statistics:
+                async with database.transaction() as connection:
+                    await connection.execute("ANALYZE parcels")
+            for count in (1, 10, 100, 500, 1_000, UNDER_WAY):
+                plan = await explained(database, finish_some(count, failed=failed))
+                [matched] = [node for node in plan if "SubPlan" in node.get("Filter", "")]
+                assert "hashed SubPlan" in matched["Filter"], (count, f"statistics: {statistics}")
 
 
 async def test_a_plan_for_few_that_was_made_while_the_table_was_empty_reads_few_rows(database_url: str) -> None:
