@@ -173,7 +173,7 @@ def _is_async(enricher: Callable[..., Any]) -> bool:
 def _found(values: object) -> AttemptOutcome:
     if values is None:
         return AttemptOutcome(trigger="find_nothing")
-    if not isinstance(values, Mapping):
+    if not isinstance(values, (dict, Mapping)):  # dict first: an abstract class takes its time
         raise TypeError(f"the enricher returned {type(values).__name__}, not a mapping of columns to values")
     return AttemptOutcome(trigger="complete", values=dict(values))
 

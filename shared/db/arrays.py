@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from struct import Struct, error
 from typing import Any, TypeAlias
 from uuid import UUID
@@ -60,7 +61,7 @@ class Encoding:
         return BinaryArray(info.array_oid, head + b"".join(encoded))
 
 
-_HEAD, _LENGTH, _INT8, _FLOAT8 = Struct("!iiIii"), Struct("!i"), Struct("!iq"), Struct("!id")
+_HEAD, _LENGTH = Struct("!iiIii"), Struct("!i")
 _NULL, _UUID_LENGTH = _LENGTH.pack(-1), _LENGTH.pack(16)
 
 
@@ -80,16 +81,9 @@ def _jsonb(value: Any) -> bytes:
     return _LENGTH.pack(len(encoded) + 1) + b"\x01" + encoded
 
 
-def _int8(value: int) -> bytes:
-    return _INT8.pack(8, value)
-
-
-def _float8(value: float) -> bytes:
-    return _FLOAT8.pack(8, value)
-
-
 UUIDS, TEXTS = Encoding("uuid", _uuid), Encoding("text", _text)
-BIGINTS, DOUBLES = Encoding("int8", _int8), Encoding("float8", _float8)
+BIGINTS = Encoding("int8", partial(Struct("!iq").pack, 8))
+DOUBLES = Encoding("float8", partial(Struct("!id").pack, 8))
 JSONBS = Encoding("jsonb", _jsonb)
 
 

@@ -119,8 +119,8 @@ async def claim(
         "probe": probe,
     }
     rows = await _statement(workflow, table, few=limit <= FEW).run(connection, parameters)
-    names = [column.name for column in workflow.data_columns]
-    items = [Item(row[2], row[3], row[4], dict(zip(names, row[5:], strict=True))) for row in rows]
+    data = list(enumerate((column.name for column in workflow.data_columns), start=5))
+    items = [Item(row[2], row[3], row[4], {name: row[n] for n, name in data}) for row in rows]
     if not rows:
         return Claimed(items, from_turn)
     turn, position, *_ = rows[0]

@@ -25,7 +25,7 @@ _encode = c_make_encoder(
     skipkeys=False,
     allow_nan=True,
 )
-_decode = JSONDecoder().raw_decode
+_decode = JSONDecoder().scan_once  # type: ignore[attr-defined]
 
 
 def to_jsonb(value: Any) -> bytes:
@@ -39,9 +39,9 @@ def to_jsonb(value: Any) -> bytes:
 
 class _Loader(JsonLoader):
     def load(self, data: Buffer) -> Any:
-        text = bytes(data).decode()
+        text = str(data, "utf-8")
         try:
-            value = _decode(text.lstrip())[0]  # `json` keeps white space
+            value, _ = _decode(text.lstrip(), 0)  # `json` keeps white space
             if "\\u" in text:
                 dumps(value, ensure_ascii=False).encode()  # it keeps halves of surrogate pairs, too
         except (RecursionError, ValueError):  # too deep, a number of too many digits, or half a pair
