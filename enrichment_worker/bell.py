@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 
 
 class Bell:
@@ -10,26 +11,31 @@ class Bell:
 
     def __init__(self) -> None:
         self._is_rung = False
-        self._waiting: set[asyncio.Future[None]] = set()
+        self._waiting: dict[asyncio.Future[None], Callable[[], None] | None] = {}
 
     def ring(self) -> None:
         """Ends the waits that are under way, or the next one."""
         self._is_rung = True
-        for waiting in self._waiting:
+        for waiting, at_once in self._waiting.items():
+            if at_once is not None and not waiting.done():
+                at_once()
             _end(waiting)
 
-    async def wait(self, seconds: float) -> bool:
-        """Returns when rung, or after so many seconds; says whether it was rung."""
+    async def wait(self, seconds: float, at_once: Callable[[], None] | None = None) -> bool:
+        """Returns when rung, or after so many seconds; says whether it was rung.
+
+        `at_once` is called by who rings, before any task gets to run; not when it was rung before. It raises nothing.
+        """
         if not self._is_rung:
             # An event and a timeout around it take twice as many steps, for which a new item would wait.
             loop = asyncio.get_running_loop()
             waiting = loop.create_future()
             timer = loop.call_later(seconds, _end, waiting)
-            self._waiting.add(waiting)
+            self._waiting[waiting] = at_once
             try:
                 await waiting
             finally:
-                self._waiting.discard(waiting)
+                del self._waiting[waiting]
                 timer.cancel()
         was_rung, self._is_rung = self._is_rung, False
         return was_rung

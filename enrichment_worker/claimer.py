@@ -12,6 +12,7 @@ from math import inf
 
 import psycopg
 
+from enrichment_worker.armed import Armed
 from enrichment_worker.lane import CLAIM_SIZE_MAX, Lane
 from enrichment_worker.pinned import Pinned
 from enrichment_worker.quota import Portion, Quota
@@ -20,7 +21,7 @@ from enrichment_worker.session import Session
 from enrichment_worker.strays import release_strays
 from enrichment_worker.waits import about, backoff
 from shared.db.api_states import begin_probe, may_probe
-from shared.db.claim import FEW, Claimed, claim
+from shared.db.claim import FEW, Claimed, claim, ready_claim
 from shared.errors import DatabaseUnavailable
 from shared.lifecycle import Part
 from shared.probe import Probe
@@ -67,6 +68,8 @@ class Claimer(Part):
         """So many claims in a row were not allowed."""
         self._expects_few = True
         """The last claim emptied the queue."""
+        self._is_idle = False
+        """The next claim waits for news."""
         self._turn, self._restart_at_s = -inf, 0.0
 
     @property
@@ -76,6 +79,7 @@ class Claimer(Part):
 
     async def stop(self) -> None:
         """Claims nothing more."""
+        self.stopping.set()
         self._lane.work.ring()
         await super().stop()
 
@@ -98,27 +102,50 @@ class Claimer(Part):
                 self._refusals = 0
 
     async def _step(self) -> None:
-        limit = min(self._lane.room, CLAIM_SIZE_MAX)
+        limit, is_idle = min(self._lane.room, CLAIM_SIZE_MAX), self._is_idle
+        self._is_idle = False
         if self._lane.upstream.is_barred():
             await self._wait_for_api()
         elif limit < self._lane.portion:
             await self._lane.work.wait(self._poll_s)
+        elif is_idle:
+            await asyncio.sleep(BREATH_S)  # no `pause`: the items just claimed begin once this task waits
+            if not self.stopping.is_set():
+                await self._wait_for_items(limit)
         else:
             portion, taken = await self._claim(min(limit, FEW) if self._expects_few else limit)
-            self._expects_few = taken < portion.count
-            if self._expects_few:
-                await self._wait_for_items()
-            elif portion.rest_s:
+            if taken < portion.count and self._turn > -inf:
+                self._expects_few, self._turn = True, -inf  # there may be more before it
+            else:
+                self._expects_few = self._is_idle = taken < portion.count
+            if not self._expects_few and portion.rest_s:
                 await self.pause(portion.rest_s)
 
-    async def _wait_for_items(self) -> None:
-        if self._turn > -inf:
-            # There may be more before it.
-            self._turn = -inf
+    async def _wait_for_items(self, limit: int) -> None:
+        """Until there may be some; where nothing has to be asked before, they are claimed by whoever rings."""
+        wait_s, session = about(self._poll_s, self._random), self._session.id
+        if self._quota.is_limited:
+            await self._lane.work.wait(wait_s)
             return
-        await asyncio.sleep(BREATH_S)  # no `pause`: the items just claimed begin once this task waits
-        if not self.stopping.is_set():
-            await self._lane.work.wait(about(self._poll_s, self._random))
+        self._used = self._few_pinned
+        async with self._few_pinned.autocommit() as connection:
+            ready = await ready_claim(connection, self._lane.workflow, self._lane.table, session=session, limit=limit)
+
+        def may_be_sent() -> bool:
+            if self.stopping.is_set() or self._lane.upstream.is_barred():
+                return False
+            return session == self._session.id and asyncio.get_running_loop().time() < self._look_at_s
+
+        def take(claimed: Claimed) -> None:
+            self._take(Portion(ready.limit), claimed)
+            if len(claimed.items) < ready.limit:
+                self._is_idle, self._turn = True, -inf
+            else:
+                self._expects_few = False
+            if claimed.items:
+                self._probe.mark("claimed by a ring", claimed.items)
+
+        await Armed(ready, self._few_pinned, may_be_sent).wait(self._lane.work, wait_s, take)
 
     async def _wait_for_api(self) -> None:
         """One item, of all workers, is tried while the API is down; no other one is claimed."""
@@ -164,13 +191,12 @@ class Claimer(Part):
         if from_front:
             ended_s = asyncio.get_running_loop().time()
             self._restart_at_s = ended_s + max(RESTART_S, (ended_s - now_s) / RESTART_SHARE)
-        self._hold(portion, claimed, probe=probe)
+        self._take(portion, claimed, probe=probe)
         if from_front and len(claimed.items) < portion.count:
             self._turn = -inf  # nothing is before what it saw: it needs no second look
-        self._probe.mark("claimed", claimed.items)
         return portion, len(claimed.items)
 
-    def _hold(self, portion: Portion, claimed: Claimed, *, probe: bool) -> None:
+    def _take(self, portion: Portion, claimed: Claimed, *, probe: bool = False) -> None:
         items, terms = claimed.items, self._quota.terms(portion, len(claimed.items))
         if not probe:
             self._turn = claimed.turn
@@ -179,3 +205,4 @@ class Claimer(Part):
             terms = None  # it is the only call
         more = 0 < len(items) == portion.count
         self._lane.take(items, claimed.position, now_s=asyncio.get_running_loop().time(), more=more, terms=terms)
+        self._probe.mark("claimed", items)

@@ -87,22 +87,50 @@ class Pinned:
             yield connection
 
     @asynccontextmanager
-    async def autocommit(self) -> AsyncIterator[Connection]:
+    async def autocommit(self, *, is_seized: bool = False) -> AsyncIterator[Connection]:
         """The connection without a transaction: each statement is one, and takes one round trip.
+
+        `is_seized`: the caller has it already.
 
         Raises:
             DatabaseUnavailable: as `transaction`.
         """
-        async with self._lock:
-            try:
-                async with asyncio.timeout(self._timeout_s):
-                    yield await self._connected()
-            except (TimeoutError, DatabaseUnavailable, psycopg.Error, ConnectionError) as error:
-                if not self._is_away(error):
-                    raise
-                await self._lost(error)
-                raise DatabaseUnavailable("the database cannot be reached") from error
+        if not is_seized:
+            await self._lock.acquire()
+        try:
+            async with asyncio.timeout(self._timeout_s):
+                yield await self._connected()
+        except (TimeoutError, DatabaseUnavailable, psycopg.Error, ConnectionError) as error:
+            if not self._is_away(error):
+                raise
+            await self._lost(error)
+            raise DatabaseUnavailable("the database cannot be reached") from error
+        else:
             self._failures = 0
+        finally:
+            self._lock.release()
+
+    def seize(self, connection: Connection) -> bool:
+        """Has this connection at once, without a task, where it still is the one and nobody uses it; says whether.
+
+        Then it is gone on with by `autocommit(is_seized=True)`, or given up.
+        """
+        if self._connection is not connection or connection.closed:
+            return False
+        acquiring = self._lock.acquire()
+        try:
+            acquiring.send(None)
+        except StopIteration:
+            return True  # a lock that is free is had without waiting
+        acquiring.close()
+        return False
+
+    async def give_up(self) -> None:
+        """Loses the connection that was seized: nobody reads what was sent over it."""
+        try:
+            await self._drop()
+        finally:
+            self._lock.release()
 
     async def _connected(self) -> Connection:
         if self._connection is None or self._connection.closed:

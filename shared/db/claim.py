@@ -10,12 +10,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from math import inf
+from typing import Any
 
 from psycopg import sql
 
 from shared.db.arrays import BIGINTS
 from shared.db.engine import Connection
-from shared.db.prepared import Prepared
+from shared.db.prepared import Bound, Prepared
 from shared.db.statement import after_comma, commas, item_names, literal
 from shared.db.writer import NOTIFY_WATCHERS, Alike, Write, compose
 from shared.machine import CLAIM
@@ -111,14 +112,47 @@ async def claim(
             the remains of claimed rows, which vacuum cannot remove while an old transaction is open.
         probe: claims although the API is broken, to see whether it still is.
     """
-    parameters = {
+    parameters = _parameters(workflow, session=session, limit=limit, from_turn=from_turn, probe=probe)
+    rows = await _statement(workflow, table, few=limit <= FEW).run(connection, parameters)
+    return _claimed(workflow, rows, from_turn)
+
+
+@dataclass(frozen=True, slots=True)
+class ReadyClaim:
+    """A claim of few from the front of the queue that has only to be sent."""
+
+    bound: Bound
+    workflow: Workflow
+    limit: int
+
+    async def claimed(self) -> Claimed:
+        """What it got, once it is sent. Raises `psycopg.Error`."""
+        return _claimed(self.workflow, await self.bound.rows(), -inf)
+
+
+async def ready_claim(
+    connection: Connection, workflow: Workflow, table: TransitionTable, *, session: int, limit: int
+) -> ReadyClaim:
+    """Gets a claim ready, for an item that may come at any time; of `FEW` at most. The connection is in autocommit."""
+    limit = min(limit, FEW)
+    parameters = _parameters(workflow, session=session, limit=limit)
+    bound = await _statement(workflow, table, few=True).bind(connection, parameters)
+    return ReadyClaim(bound, workflow, limit)
+
+
+def _parameters(
+    workflow: Workflow, *, session: int, limit: int, from_turn: float = -inf, probe: bool = False
+) -> dict[str, object]:
+    return {
         "limit": limit,
         "session": session,
         "resource": workflow.resource,
         "from_turn": from_turn,
         "probe": probe,
     }
-    rows = await _statement(workflow, table, few=limit <= FEW).run(connection, parameters)
+
+
+def _claimed(workflow: Workflow, rows: Sequence[tuple[Any, ...]], from_turn: float) -> Claimed:
     data = list(enumerate((column.name for column in workflow.data_columns), start=5))
     items = [Item(row[2], row[3], row[4], {name: row[n] for n, name in data}) for row in rows]
     if not rows:

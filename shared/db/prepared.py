@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from itertools import count
 from typing import Any, Self
 from weakref import WeakKeyDictionary
@@ -54,6 +55,12 @@ class Prepared:
         """
         if not connection.autocommit and connection.info.transaction_status == TransactionStatus.IDLE:
             await connection.execute("")  # the driver begins a transaction with a statement of its own
+        bound = await self.bind(connection, parameters)
+        bound.send()
+        return await bound.rows()
+
+    async def bind(self, connection: Connection, parameters: Mapping[str, Any]) -> Bound:
+        """Gets it ready to be sent, so that this takes no step more than it must. Raises `psycopg.Error`."""
         known = self._known.get(connection)
         if known is None:
             known = self._known[connection] = _Known(Adapter(connection))
@@ -61,12 +68,12 @@ class Prepared:
         name = known.names.get(types)
         if name is None and connection.prepare_threshold is not None and len(known.names) < KINDS_MAX:
             name = await self._prepare(connection, known, types)
+        libpq = connection.pgconn
         if name is None:
-            connection.pgconn.send_query_params(self.text, values, param_types=types, param_formats=formats)
+            send = partial(libpq.send_query_params, self.text, values, param_types=types, param_formats=formats)
         else:
-            connection.pgconn.send_query_prepared(name, values, param_formats=formats)
-        [result] = await answer(connection)
-        return known.adapter.rows(result)
+            send = partial(libpq.send_query_prepared, name, values, param_formats=formats)
+        return Bound(connection, send, known.adapter)
 
     async def _prepare(self, connection: Connection, known: _Known, types: tuple[int, ...]) -> bytes:
         name = b"curation_%d" % next(_NUMBERS)
@@ -83,3 +90,22 @@ class _Known:
     adapter: Adapter
     names: dict[Sequence[int], bytes] = field(init=False, default_factory=dict)
     """Of the prepared ones, by the types of their parameters: a small number has another one than a large one."""
+
+
+@dataclass(frozen=True, slots=True)
+class Bound:
+    """A statement with its parameters, of one connection, to be sent once."""
+
+    connection: Connection
+    _send: Callable[[], None]
+    _adapter: Adapter
+
+    def send(self) -> None:
+        """Sends it. Needs no task, and waits for nothing. Raises `psycopg.Error`: the connection is lost."""
+        self._send()
+        self.connection.pgconn.flush()
+
+    async def rows(self) -> list[tuple[Any, ...]]:
+        """The rows of what was sent. Raises `psycopg.Error`: it failed, or the connection is lost."""
+        [result] = await answer(self.connection)
+        return self._adapter.rows(result)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import gc
 from collections import Counter
+from functools import partial
 
 from enrichment_worker.bell import Bell
 
@@ -23,6 +24,26 @@ async def test_a_ring_ends_the_waits_of_all() -> None:
     await asyncio.wait(waits, timeout=0)
     bell.ring()
     assert sorted(await asyncio.gather(*waits)) == [False, False, True], "it is told to one"
+
+
+async def test_what_is_to_be_done_at_once_is_done_by_who_rings_and_once() -> None:
+    bell, done = Bell(), list[str]()
+    waits = [asyncio.create_task(bell.wait(60, partial(done.append, name))) for name in ("a", "b")]
+    await asyncio.wait(waits, timeout=0)
+    bell.ring()
+    assert done == ["a", "b"]
+    bell.ring()
+    await asyncio.wait(waits)
+    bell.ring()
+    assert done == ["a", "b"]
+
+
+async def test_it_is_not_done_where_the_wait_was_rung_for_before_or_ends_by_itself() -> None:
+    bell, done = Bell(), list[str]()
+    bell.ring()
+    assert await bell.wait(60, lambda: done.append("rung before"))
+    assert not await bell.wait(0, lambda: done.append("by itself"))
+    assert not done
 
 
 async def test_who_is_cancelled_takes_no_ring_along() -> None:
