@@ -24,7 +24,8 @@ class Armed:
         self._error: psycopg.Error | None = None
 
     async def wait(self, bell: Bell, seconds: float, take: Callable[[Claimed], None]) -> bool:
-        """Waits for the bell, so many seconds at most. Says whether it was sent; then `take` was given what it got.
+        """Waits for the bell, so many seconds at most. Says whether it was sent; then `take` was given what it got, by
+        the event loop: its items begin before this returns.
 
         Raises:
             DatabaseUnavailable: the connection is lost. Whether it got anything is then unknown.
@@ -40,7 +41,7 @@ class Armed:
             async with self._pinned.autocommit(is_seized=True):
                 if self._error is not None:
                     raise self._error
-                take(await self._ready.claimed())
+                await self._ready.tell(take)
         return self._is_sent
 
     def _send(self) -> None:

@@ -6,17 +6,16 @@ queue then is, so that a batch of ten queued behind one of 100,000 is served bet
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from math import inf
-from typing import Any
 
 from psycopg import sql
 
 from shared.db.arrays import BIGINTS
 from shared.db.engine import Connection
-from shared.db.prepared import Bound, Prepared
+from shared.db.prepared import Bound, Prepared, Rows
 from shared.db.statement import after_comma, commas, item_names, literal
 from shared.db.writer import NOTIFY_WATCHERS, Alike, Write, compose
 from shared.machine import CLAIM
@@ -125,9 +124,9 @@ class ReadyClaim:
     workflow: Workflow
     limit: int
 
-    async def claimed(self) -> Claimed:
-        """What it got, once it is sent. Raises `psycopg.Error`."""
-        return _claimed(self.workflow, await self.bound.rows(), -inf)
+    async def tell(self, take: Callable[[Claimed], None]) -> None:
+        """Once it is sent, `take` is given what it got, by the event loop at once. Raises `psycopg.Error`."""
+        await self.bound.tell(lambda rows: take(_claimed(self.workflow, rows, -inf)))
 
 
 async def ready_claim(
@@ -152,7 +151,7 @@ def _parameters(
     }
 
 
-def _claimed(workflow: Workflow, rows: Sequence[tuple[Any, ...]], from_turn: float) -> Claimed:
+def _claimed(workflow: Workflow, rows: Rows, from_turn: float) -> Claimed:
     data = list(enumerate((column.name for column in workflow.data_columns), start=5))
     items = [Item(row[2], row[3], row[4], {name: row[n] for n, name in data}) for row in rows]
     if not rows:

@@ -24,30 +24,42 @@ CANCEL_S = 5.0
 """So long may it take to tell the server that nobody waits any more."""
 
 
-async def answer(connection: Connection) -> list[PGresult]:
+async def answer(
+    connection: Connection, tell: Callable[[list[PGresult]], None] = lambda results: None
+) -> list[PGresult]:
     """The results of what was just sent over `connection.pgconn`, one for each statement.
 
     Nobody else may use the connection meanwhile. Whoever stops waiting has the server stop, and loses the connection.
+    `tell` is given them first, by the event loop at once, before any task gets to run.
 
     Raises:
         psycopg.Error: a statement failed, or the connection is lost.
     """
-    libpq, results = connection.pgconn, []
+    libpq = connection.pgconn
+    results: list[PGresult] = []
+
+    def take() -> bool:
+        while not libpq.is_busy():
+            if (result := libpq.get_result()) is None:
+                _raise_failure(results)
+                tell(results)
+                return True
+            results.append(result)
+        return False
 
     def read() -> bool:
         libpq.consume_input()
-        return not libpq.is_busy()
+        return take()
+
+    def make_room() -> bool:
+        libpq.consume_input()  # the server may not read on before its own words are read
+        return True
 
     try:
         while libpq.flush():
-            # The server may not read on before its own words are read.
-            await _ready(libpq.socket, read, writing=True)
-        while True:
-            if libpq.is_busy():
-                await _ready(libpq.socket, read)
-            if (result := libpq.get_result()) is None:
-                break
-            results.append(result)
+            await _ready(libpq.socket, make_room, writing=True)
+        if not take():
+            await _ready(libpq.socket, read)
     except asyncio.CancelledError:
         try:
             with suppress(psycopg.Error):
@@ -58,7 +70,6 @@ async def answer(connection: Connection) -> list[PGresult]:
     except psycopg.Error:
         _raise_failure(results)  # before it went, the server has said why
         raise
-    _raise_failure(results)
     return results
 
 
@@ -135,18 +146,24 @@ async def _ready(socket: int, read: Callable[[], bool], *, seconds: float | None
     ready = loop.create_future()
     is_watched = True
 
-    def end() -> None:
-        if not ready.done():
+    def end(error: Exception | None = None) -> None:
+        if ready.done():
+            return
+        if error is None:
             ready.set_result(None)
+        else:
+            ready.set_exception(error)
 
     def run() -> None:
+        error = None
         try:
-            if read() or writing:
-                end()
-        except Exception as error:  # noqa: BLE001 - it is raised where it is waited for
-            ignore()  # libpq has closed the socket, and the next one to be opened has its number
-            if not ready.done():
-                ready.set_exception(error)
+            if not read():
+                return
+        except Exception as raised:  # noqa: BLE001 - it is raised where it is waited for
+            error = raised
+        # What comes next is for who waits next; where libpq has closed the socket, another one may get its number.
+        ignore()
+        end(error)
 
     def ignore() -> None:
         nonlocal is_watched

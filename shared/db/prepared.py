@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from itertools import count
-from typing import Any, Self
+from typing import Any, Self, TypeAlias
 from weakref import WeakKeyDictionary
 
 from psycopg.pq import TransactionStatus
@@ -17,6 +17,7 @@ from shared.db.libpq import Adapter, answer
 
 _PLACEHOLDER = re.compile(rb"%(?:%|\((\w+)\)s)")
 _NUMBERS = count()
+Rows: TypeAlias = list[tuple[Any, ...]]
 KINDS_MAX = 8
 """A statement is prepared so often on a connection at most, for parameters of other types each time."""
 
@@ -45,7 +46,7 @@ class Prepared:
 
         return cls(_PLACEHOLDER.sub(number, text), tuple(name.decode() for name in numbers))
 
-    async def run(self, connection: Connection, parameters: Mapping[str, Any]) -> list[tuple[Any, ...]]:
+    async def run(self, connection: Connection, parameters: Mapping[str, Any]) -> Rows:
         """Runs it, and returns its rows; prepared from the first time on, where the connection prepares at all.
 
         The connection is nobody else's meanwhile.
@@ -105,7 +106,11 @@ class Bound:
         self._send()
         self.connection.pgconn.flush()
 
-    async def rows(self) -> list[tuple[Any, ...]]:
+    async def rows(self) -> Rows:
         """The rows of what was sent. Raises `psycopg.Error`: it failed, or the connection is lost."""
         [result] = await answer(self.connection)
         return self._adapter.rows(result)
+
+    async def tell(self, take: Callable[[Rows], None]) -> None:
+        """The same, but `take` is given the rows, by the event loop as soon as they are there: no task has to run."""
+        await answer(self.connection, lambda results: take(self._adapter.rows(results[0])))

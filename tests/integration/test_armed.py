@@ -27,6 +27,7 @@ class Idler:
     def __init__(self, world: World, pinned: Pinned) -> None:
         self.world, self.pinned, self.bell = world, pinned, Bell()
         self.claimed: list[Claimed] = []
+        self.told_by: set[object] = set()
         self.may_be_sent = True
 
     async def wait(self, limit: int = FEW) -> asyncio.Task[bool]:
@@ -34,9 +35,13 @@ class Idler:
         async with self.pinned.autocommit() as connection:
             ready = await ready_claim(connection, self.world.workflow, self.world.table, session=1, limit=limit)
         armed = Armed(ready, self.pinned, lambda: self.may_be_sent)
-        waiting = asyncio.create_task(armed.wait(self.bell, DEADLINE_S, self.claimed.append))
+        waiting = asyncio.create_task(armed.wait(self.bell, DEADLINE_S, self._take))
         await asyncio.wait([waiting], timeout=0)
         return waiting
+
+    def _take(self, claimed: Claimed) -> None:
+        self.claimed.append(claimed)
+        self.told_by.add(asyncio.current_task())
 
     @property
     def keys(self) -> list[object]:
@@ -64,6 +69,7 @@ async def test_it_is_sent_by_whoever_rings_before_any_task_runs(world: World, id
     assert not waiting.done()
     assert await waiting
     assert idler.keys == keys
+    assert idler.told_by == {None}, "no task has to run for what it got, either"
     assert await idler.is_usable()
 
 

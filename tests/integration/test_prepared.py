@@ -8,6 +8,7 @@ import os
 import socket
 import weakref
 from collections.abc import AsyncIterator
+from contextlib import nullcontext
 from datetime import UTC, datetime
 from functools import partial
 from uuid import UUID
@@ -45,6 +46,18 @@ async def test_rows_are_a_cursors(connection: Connection) -> None:
     rows = await Prepared.of(text.encode()).run(connection, {"n": 2})
     assert rows == await (await connection.execute(text, {"n": 2})).fetchall()
     assert rows[1] == (2, None, "ä", {"a": [1.5]}, UUID(int=0), datetime(2026, 1, 2, tzinfo=UTC), True)
+
+
+async def test_what_failed_is_raised_and_not_told(connection: Connection) -> None:
+    told: list[object] = []
+    for value in ("1", "no number", "2"):
+        bound = await Prepared.of(b"SELECT %(value)s::text::int FROM generate_series(1, 2)").bind(
+            connection, {"value": value}
+        )
+        bound.send()
+        with nullcontext() if value.isdigit() else pytest.raises(psycopg.errors.InvalidTextRepresentation):
+            await bound.tell(told.append)
+    assert told == [[(1,), (1,)], [(2,), (2,)]]
 
 
 async def test_a_statement_is_prepared_once_for_each_type_of_what_it_is_given(connection: Connection) -> None:
