@@ -27,7 +27,8 @@ from tests.support.parcels import PARCELS
 TABLE = transition_table(PARCELS)
 KEY = UUID(int=1)
 BATCH = NewBatch(status="Scan")
-RESULTS = [Result(Item(KEY, 1, 1, {}), "complete", values={"code": "1"})]
+RESULTS = [Result(Item(KEY, 1, 1, {}), "complete", values={"code": "1"}), Result(Item(KEY, 1, 1, {}), "retry")]
+"""Not all complete: the statement that does most."""
 Run = Callable[[Connection], Awaitable[Any]]
 StatementOf = Callable[[Run], Awaitable[str]]
 STATEMENTS: dict[str, Run] = {
