@@ -44,11 +44,12 @@ class Armed:
                 await self._ready.tell(take)
         return self._is_sent
 
-    def _send(self) -> None:
+    def _send(self) -> bool:
         if not self._may_be_sent() or not self._pinned.seize(self._ready.bound.connection):
-            return
+            return False
         self._is_sent = True
         try:
             self._ready.bound.send()
         except psycopg.Error as error:
             self._error = error
+        return True

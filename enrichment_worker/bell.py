@@ -11,20 +11,24 @@ class Bell:
 
     def __init__(self) -> None:
         self._is_rung = False
-        self._waiting: dict[asyncio.Future[None], Callable[[], None] | None] = {}
+        self._waiting: dict[asyncio.Future[bool], Callable[[], bool] | None] = {}
 
     def ring(self) -> None:
         """Ends the waits that are under way, or the next one."""
         self._is_rung = True
         for waiting, at_once in self._waiting.items():
-            if at_once is not None and not waiting.done():
-                at_once()
-            _end(waiting)
+            if waiting.done():
+                continue
+            is_done = at_once is not None and at_once()
+            waiting.set_result(is_done)
+            if is_done:
+                self._is_rung = False  # who rings again before the task runs may do so for something newer
 
-    async def wait(self, seconds: float, at_once: Callable[[], None] | None = None) -> bool:
+    async def wait(self, seconds: float, at_once: Callable[[], bool] | None = None) -> bool:
         """Returns when rung, or after so many seconds; says whether it was rung.
 
-        `at_once` is called by who rings, before any task gets to run; not when it was rung before. It raises nothing.
+        `at_once` is called by who rings, before any task gets to run; not when it was rung before. It says whether all
+        that the ring is for is done so: then the next one ends the next wait. It raises nothing.
         """
         if not self._is_rung:
             # An event and a timeout around it take twice as many steps, for which a new item would wait.
@@ -33,7 +37,8 @@ class Bell:
             timer = loop.call_later(seconds, _end, waiting)
             self._waiting[waiting] = at_once
             try:
-                await waiting
+                if await waiting:
+                    return True
             finally:
                 del self._waiting[waiting]
                 timer.cancel()
@@ -41,6 +46,6 @@ class Bell:
         return was_rung
 
 
-def _end(waiting: asyncio.Future[None]) -> None:
+def _end(waiting: asyncio.Future[bool]) -> None:
     if not waiting.done():
-        waiting.set_result(None)
+        waiting.set_result(False)

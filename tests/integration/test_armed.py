@@ -90,6 +90,18 @@ async def test_it_is_sent_once_however_often_it_rings(world: World, idler: Idler
     assert await idler.is_usable()
 
 
+async def test_a_ring_for_what_came_after_it_was_sent_is_kept(world: World, idler: Idler) -> None:
+    """The task that waits has not run between: what rings first may be a commit, what rings then a notification."""
+    waiting = await idler.wait()
+    keys = await world.queue("one")
+    idler.bell.ring()
+    wait_for_statuses(world, ["processing"])
+    idler.bell.ring()
+    assert await waiting
+    assert idler.keys == keys
+    assert await idler.bell.wait(0), "there may be more"
+
+
 async def test_it_is_not_sent_once_it_may_not_be(world: World, idler: Idler) -> None:
     await world.queue("one")
     waiting = await idler.wait()

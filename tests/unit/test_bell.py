@@ -28,7 +28,7 @@ async def test_a_ring_ends_the_waits_of_all() -> None:
 
 async def test_what_is_to_be_done_at_once_is_done_by_who_rings_and_once() -> None:
     bell, done = Bell(), list[str]()
-    waits = [asyncio.create_task(bell.wait(60, partial(done.append, name))) for name in ("a", "b")]
+    waits = [asyncio.create_task(bell.wait(60, partial(begin, done, name))) for name in ("a", "b")]
     await asyncio.wait(waits, timeout=0)
     bell.ring()
     assert done == ["a", "b"]
@@ -38,11 +38,22 @@ async def test_what_is_to_be_done_at_once_is_done_by_who_rings_and_once() -> Non
     assert done == ["a", "b"]
 
 
+async def test_a_ring_after_one_that_was_dealt_with_at_once_ends_the_next_wait() -> None:
+    for is_done in (True, False):
+        bell = Bell()
+        waiting = asyncio.create_task(bell.wait(60, partial(bool, is_done)))
+        await asyncio.wait([waiting], timeout=0)
+        bell.ring()
+        bell.ring()
+        assert await waiting
+        assert await bell.wait(0) == is_done, "else the task itself deals with both"
+
+
 async def test_it_is_not_done_where_the_wait_was_rung_for_before_or_ends_by_itself() -> None:
     bell, done = Bell(), list[str]()
     bell.ring()
-    assert await bell.wait(60, lambda: done.append("rung before"))
-    assert not await bell.wait(0, lambda: done.append("by itself"))
+    assert await bell.wait(60, partial(begin, done, "rung before"))
+    assert not await bell.wait(0, partial(begin, done, "by itself"))
     assert not done
 
 
@@ -68,6 +79,12 @@ async def test_a_wait_that_is_rung_or_cancelled_leaves_no_timer_and_no_future() 
         await asyncio.wait([waiting])
         left.append(waited_for())
     assert left[-1] == left[0]
+
+
+def begin(done: list[str], name: str) -> bool:
+    """What is done at once, of which not all is done then."""
+    done.append(name)
+    return False
 
 
 def waited_for() -> Counter[str]:
