@@ -113,13 +113,9 @@ class Claimer(Part):
             if not self.stopping.is_set():
                 await self._wait_for_items(limit)
         else:
-            portion, taken = await self._claim(min(limit, FEW) if self._expects_few else limit)
-            if taken < portion.count and self._turn > -inf:
-                self._expects_few, self._turn = True, -inf  # there may be more before it
-            else:
-                self._expects_few = self._is_idle = taken < portion.count
-            if not self._expects_few and portion.rest_s:
-                await self.pause(portion.rest_s)
+            rest_s = await self._claim(min(limit, FEW) if self._expects_few else limit)
+            if rest_s and not self._expects_few:
+                await self.pause(rest_s)
 
     async def _wait_for_items(self, limit: int) -> None:
         """Until there may be some; where nothing has to be asked before, they are claimed by whoever rings."""
@@ -137,11 +133,7 @@ class Claimer(Part):
             return session == self._session.id and asyncio.get_running_loop().time() < self._look_at_s
 
         def take(claimed: Claimed) -> None:
-            self._take(Portion(ready.limit), claimed)
-            if len(claimed.items) < ready.limit:
-                self._is_idle, self._turn = True, -inf
-            else:
-                self._expects_few = False
+            self._take(Portion(ready.limit), claimed, from_front=True)
             if claimed.items:
                 self._probe.mark("claimed by a ring", claimed.items)
 
@@ -158,8 +150,8 @@ class Claimer(Part):
             wait_s = about(self._poll_s, self._random)
         await self._lane.work.wait(min(max(wait_s, BREATH_S), self._poll_s))
 
-    async def _claim(self, limit: int, *, probe: bool = False) -> tuple[Portion, int]:
-        """Returns what could be had, and how much of it was."""
+    async def _claim(self, limit: int, *, probe: bool = False) -> float:
+        """Returns for how long there is nothing more to be had that could begin soon."""
         lane, session, now_s = self._lane, self._session.id, asyncio.get_running_loop().time()
         if now_s >= self._restart_at_s:
             self._turn = -inf
@@ -191,15 +183,15 @@ class Claimer(Part):
         if from_front:
             ended_s = asyncio.get_running_loop().time()
             self._restart_at_s = ended_s + max(RESTART_S, (ended_s - now_s) / RESTART_SHARE)
-        self._take(portion, claimed, probe=probe)
-        if from_front and len(claimed.items) < portion.count:
-            self._turn = -inf  # nothing is before what it saw: it needs no second look
-        return portion, len(claimed.items)
+        self._take(portion, claimed, from_front=from_front, probe=probe)
+        return portion.rest_s
 
-    def _take(self, portion: Portion, claimed: Claimed, *, probe: bool = False) -> None:
+    def _take(self, portion: Portion, claimed: Claimed, *, from_front: bool, probe: bool = False) -> None:
         items, terms = claimed.items, self._quota.terms(portion, len(claimed.items))
         if not probe:
-            self._turn = claimed.turn
+            self._turn, self._expects_few = claimed.turn, len(items) < portion.count
+            if self._expects_few:
+                self._turn, self._is_idle = -inf, from_front  # if not from there, more may be before
         elif items:
             self._lane.upstream.begin_probe(items[0])
             terms = None  # it is the only call
