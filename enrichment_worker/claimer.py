@@ -137,6 +137,7 @@ class Claimer(Part):
             if claimed.items:
                 self._probe.mark("claimed by a ring", claimed.items)
 
+        self._probe.mark("armed")
         await Armed(ready, self._few_pinned, may_be_sent).wait(self._lane.work, wait_s, take)
 
     async def _wait_for_api(self) -> None:
