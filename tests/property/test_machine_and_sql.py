@@ -390,7 +390,7 @@ async def world(database_url: str) -> AsyncIterator[World]:
 
 
 # The database is the same in all examples; each starts by emptying it.
-examples = settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+examples = settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
 
 
 LATE = Finish({1: COMPLETE}, later=False, late=True)

@@ -214,7 +214,5 @@ def run_schedules(bench: Bench, *, examples: int) -> None:
             super().__init__(bench)
 
     # The database is the same in all; each begins by emptying it.
-    chosen = settings(
-        max_examples=examples, stateful_step_count=STEPS, deadline=None, suppress_health_check=list(HealthCheck)
-    )
+    chosen = settings(max_examples=examples, stateful_step_count=STEPS, suppress_health_check=list(HealthCheck))
     run_state_machine_as_test(Here, settings=chosen)
