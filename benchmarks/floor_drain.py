@@ -49,8 +49,8 @@ WITH next AS MATERIALIZED (
 """
 COMPLETE = """
 WITH given AS MATERIALIZED (
-    SELECT * FROM unnest(%s::uuid[], %s::bigint[], %s::text[], %s::float8[], %s::float8[], %s::text[])
-        AS g (id, version, name, latitude, longitude, raw)
+    SELECT unnest(%s::uuid[]) AS id, unnest(%s::bigint[]) AS version, unnest(%s::text[]) AS name,
+           unnest(%s::float8[]) AS latitude, unnest(%s::float8[]) AS longitude, unnest(%s::text[]) AS raw
 ), changed AS (
     UPDATE source s SET queue = 'completed', error = NULL, version = s.version + 1 FROM given g
     WHERE s.id = g.id AND s.version = g.version AND s.queue = 'processing' RETURNING s.id, s.version
