@@ -31,7 +31,7 @@ class Rival:
     goal: float
     """So many times its rate is ours to be."""
     every: int = 3
-    """It takes part in each so manieth round."""
+    """It takes part in one round of so many."""
 
 
 RIVALS = (

@@ -79,7 +79,7 @@ class Claimer(Part):
 
     async def stop(self) -> None:
         """Claims nothing more."""
-        self.stopping.set()
+        self.stopping.set()  # first: a ring may send a claim
         self._lane.work.ring()
         await super().stop()
 

@@ -98,13 +98,9 @@ class Bound:
     """A statement with its parameters, of one connection, to be sent once."""
 
     connection: Connection
-    _send: Callable[[], None]
+    send: Callable[[], None]
+    """Needs no task, and waits for nothing. Raises `psycopg.Error`: the connection is lost."""
     _adapter: Adapter
-
-    def send(self) -> None:
-        """Sends it. Needs no task, and waits for nothing. Raises `psycopg.Error`: the connection is lost."""
-        self._send()
-        self.connection.pgconn.flush()
 
     async def rows(self) -> Rows:
         """The rows of what was sent. Raises `psycopg.Error`: it failed, or the connection is lost."""
