@@ -27,40 +27,34 @@ FEW = 100
 
 # What is queued has a turn, or a time before which it is not claimed, and nothing else has either; so no more is asked:
 # the planner would guess how many have the queue's status. Each by an index of its own, so that neither walks over the
-# other's rows. What had to wait goes first: it has had its turn before. Both take the whole limit, which the planner
-# can see; few are locked in vain, and not for long. A plan made once cannot see it: the limit of few is in the text
-# besides, and what is beyond the smaller one is not locked.
-_QUEUED = sql.SQL(
-    """may_claim AS MATERIALIZED (
-    SELECT WHERE NOT EXISTS (SELECT FROM workflow_state w WHERE w.resource = {resource} AND w.paused_at IS NOT NULL)
+# other's rows. What had to wait goes first: it has had its turn before. Either may give the whole limit, which the
+# planner can see; no more is locked than is taken. A plan made once cannot see it: the limit of few is in the text.
+# Whether anything may be claimed is asked before either begins.
+_CHOSEN = sql.SQL(
+    """(
+    SELECT * FROM (
+        SELECT * FROM (
+            SELECT {columns} FROM {source} s
+            WHERE s.{run_at} <= now() ORDER BY s.{run_at} LIMIT {most} FOR NO KEY UPDATE SKIP LOCKED
+        ) late
+        UNION ALL
+        SELECT * FROM (
+            SELECT {columns} FROM {source} s
+            WHERE s.{turn} >= %(from_turn)s ORDER BY s.{turn}, s.{key} LIMIT {most} FOR NO KEY UPDATE SKIP LOCKED
+        ) next
+        LIMIT %(limit)s
+    ) s
+    WHERE NOT EXISTS (SELECT FROM workflow_state w WHERE w.resource = {resource} AND w.paused_at IS NOT NULL)
       AND NOT EXISTS (SELECT FROM api_state a WHERE a.api = {api} AND NOT %(probe)s
                       AND (a.broken_since IS NOT NULL OR a.held_until > clock_timestamp()))
       AND NOT EXISTS (SELECT FROM worker_session o WHERE o.id = %(session)s AND o.ended_at IS NOT NULL)
-), late AS MATERIALIZED (
-    SELECT * FROM (
-        SELECT {columns} FROM {source} s
-        WHERE s.{run_at} <= now() AND EXISTS (SELECT FROM may_claim)
-        ORDER BY s.{run_at}
-        LIMIT {most}
-        FOR NO KEY UPDATE SKIP LOCKED
-    ) s LIMIT %(limit)s
-), next AS MATERIALIZED (
-    SELECT * FROM (
-        SELECT {columns} FROM {source} s
-        WHERE s.{turn} >= %(from_turn)s AND EXISTS (SELECT FROM may_claim)
-        ORDER BY s.{turn}, s.{key}
-        LIMIT {most}
-        FOR NO KEY UPDATE SKIP LOCKED
-    ) s LIMIT %(limit)s
-),
-"""
+) s"""
 )
-_CHOSEN = sql.SQL("(SELECT * FROM late UNION ALL SELECT * FROM next LIMIT %(limit)s) s")
 _CLAIMED = sql.SQL(
     """, noted AS (
     INSERT INTO worker_claim (position, resource, session) SELECT position, {resource}, %(session)s FROM position
 )
-SELECT (SELECT max({turn}) FROM next), (SELECT position FROM position), c.key, c.new_version, c.to_attempts{columns}
+SELECT (SELECT max(had_turn) FROM judged), (SELECT position FROM position), c.key, c.new_version, c.to_attempts{columns}
 FROM changed c"""
 )
 # Its commit does not wait for the disk, and the lock that a NOTIFY takes of the whole server is not held meanwhile.
@@ -192,16 +186,16 @@ def _statement(workflow: Workflow, table: TransitionTable, *, few: bool) -> Prep
         workflow,
         Write(
             name=f"claim {workflow.resource}",
-            before=_QUEUED.format(
+            chosen=_CHOSEN.format(
                 **names,
                 columns=commas(sql.SQL("s.{}").format(name) for name in needed),
                 most=sql.Literal(FEW) if few else sql.Placeholder("limit"),
                 api=literal(workflow.api),
             ),
-            chosen=_CHOSEN,
             rules=table.of(CLAIM),
             trigger=Alike(sql.SQL("'claim'::text")),
             worker=Alike(sql.SQL("%(session)s::bigint")),
+            carried={"had_turn": sql.SQL("s.{turn}").format(**names)},
             returned=after_comma(sql.SQL("s.{} AS {}").format(*pair) for pair in zip(columns, taken, strict=True)),
             answer=_CLAIMED.format(**names, columns=after_comma(sql.SQL("c.{}").format(name) for name in taken)),
         ),
