@@ -22,6 +22,7 @@ from shared.db.prepared import KINDS_MAX, Prepared
 from tests.support.eventually import eventually, eventually_async
 from tests.support.proxy import proxied
 
+pytestmark = pytest.mark.every_loop
 ECHO = Prepared.of(b"SELECT %(value)s AS value")
 SLEEP = Prepared.of(b"SELECT pg_sleep(60)")
 NOTHING_PREPARED, ONE = [(0,)], [(1,)]
