@@ -119,21 +119,22 @@ class Claimer(Part):
 
     async def _wait_for_items(self, limit: int) -> None:
         """Until there may be some; where nothing has to be asked before, they are claimed by whoever rings."""
-        wait_s, session = about(self._poll_s, self._random), self._session.id
+        wait_s, session, loop = about(self._poll_s, self._random), self._session.id, asyncio.get_running_loop()
         if self._quota.is_limited:
             await self._lane.work.wait(wait_s)
             return
         self._used = self._few_pinned
         async with self._few_pinned.autocommit() as connection:
             ready = await ready_claim(connection, self._lane.workflow, self._lane.table, session=session, limit=limit)
+        portion = Portion(ready.limit)
 
         def may_be_sent() -> bool:
             if self.stopping.is_set() or self._lane.upstream.is_barred():
                 return False
-            return session == self._session.id and asyncio.get_running_loop().time() < self._look_at_s
+            return session == self._session.id and loop.time() < self._look_at_s
 
         def take(claimed: Claimed) -> None:
-            self._take(Portion(ready.limit), claimed, from_front=True)
+            self._take(portion, claimed, from_front=True)
             if claimed.items:
                 self._probe.mark("claimed by a ring", claimed.items)
 

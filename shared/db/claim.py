@@ -107,7 +107,7 @@ async def claim(
     """
     parameters = _parameters(workflow, session=session, limit=limit, from_turn=from_turn, probe=probe)
     rows = await _statement(workflow, table, few=limit <= FEW).run(connection, parameters)
-    return _claimed(workflow, rows, from_turn)
+    return _claimed(_places(workflow), rows, from_turn)
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,12 +115,12 @@ class ReadyClaim:
     """A claim of few from the front of the queue that has only to be sent."""
 
     bound: Bound
-    workflow: Workflow
     limit: int
+    _places: Sequence[tuple[int, str]]
 
     async def tell(self, take: Callable[[Claimed], None]) -> None:
         """Once it is sent, `take` is given what it got, by the event loop at once. Raises `psycopg.Error`."""
-        await self.bound.tell(lambda rows: take(_claimed(self.workflow, rows, -inf)))
+        await self.bound.tell(lambda rows: take(_claimed(self._places, rows, -inf)))
 
 
 async def ready_claim(
@@ -130,7 +130,7 @@ async def ready_claim(
     limit = min(limit, FEW)
     parameters = _parameters(workflow, session=session, limit=limit)
     bound = await _statement(workflow, table, few=True).bind(connection, parameters)
-    return ReadyClaim(bound, workflow, limit)
+    return ReadyClaim(bound, limit, _places(workflow))
 
 
 def _parameters(
@@ -145,9 +145,13 @@ def _parameters(
     }
 
 
-def _claimed(workflow: Workflow, rows: Rows, from_turn: float) -> Claimed:
-    data = list(enumerate((column.name for column in workflow.data_columns), start=5))
-    items = [Item(row[2], row[3], row[4], {name: row[n] for n, name in data}) for row in rows]
+def _places(workflow: Workflow) -> Sequence[tuple[int, str]]:
+    """Where in a row of the answer an item's data are, and under which names it has them."""
+    return [*enumerate((column.name for column in workflow.data_columns), start=5)]
+
+
+def _claimed(places: Sequence[tuple[int, str]], rows: Rows, from_turn: float) -> Claimed:
+    items = [Item(row[2], row[3], row[4], {name: row[n] for n, name in places}) for row in rows]
     if not rows:
         return Claimed(items, from_turn)
     turn, position, *_ = rows[0]

@@ -155,15 +155,12 @@ async def _ready(socket: int, read: Callable[[], bool], *, seconds: float | None
             ready.set_exception(error)
 
     def run() -> None:
-        error = None
         try:
-            if not read():
-                return
-        except Exception as raised:  # noqa: BLE001 - it is raised where it is waited for
-            error = raised
-        # What comes next is for who waits next; where libpq has closed the socket, another one may get its number.
-        ignore()
-        end(error)
+            if not ready.done() and read():
+                end()
+        except Exception as error:  # noqa: BLE001 - it is raised where it is waited for
+            ignore()  # libpq may have closed the socket, and another one may get its number
+            end(error)
 
     def ignore() -> None:
         nonlocal is_watched
