@@ -34,7 +34,7 @@ _IN_HAND = sql.SQL(
 _OWN = sql.SQL(
     """/* own_items */
 SELECT DISTINCT s.{key}, s.{version}, s.{attempts} FROM {in_hand}
-WHERE c.session = %s ORDER BY s.{key}"""
+WHERE c.session = %s"""
 )
 _FORGET = sql.SQL(
     """/* forget_claims */

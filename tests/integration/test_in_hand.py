@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import AsyncIterator, Sequence
+from dataclasses import replace
 from datetime import timedelta
 
 import psycopg
@@ -14,7 +15,7 @@ from shared.db.claim import Claimed, claim, follow_up
 from shared.db.curate import CurateCall, NewBatch, curate
 from shared.db.engine import Database
 from shared.db.finish import Result, finish
-from shared.db.in_hand import own_items
+from shared.db.in_hand import note_claims, own_items
 from shared.db.queue import count_queue
 from shared.db.sessions import close_session, open_session, rescue
 from shared.machine import curate_trigger
@@ -173,6 +174,48 @@ async def test_an_item_whose_key_was_changed_while_a_worker_had_it_is_found_with
     assert (await rescued(database), await claims(database)) == (2, [])
 
 
+async def test_an_item_is_in_the_hand_of_whoever_claimed_it_last(database: Database) -> None:
+    session = await queue(database, 2)
+    async with database.transaction() as connection:
+        other = await open_session(connection, host="h", version="1", resources=["parcels"])
+    given_back, kept = (await take(database, session, 2)).items
+    await end(database, [given_back], "release")
+    (taken,) = (await take(database, other, 1)).items
+    async with database.transaction() as connection:
+        for each, item in ((session, kept), (other, taken)):
+            assert await own_items(connection, PARCELS, each) == [replace(item, data={})]
+
+
+async def test_an_item_whose_status_was_set_by_hand_is_in_nobodys_hand(database: Database) -> None:
+    session = await queue(database, 1)
+    await take(database, session, 1)
+    async with database.transaction() as connection:
+        await connection.execute("UPDATE parcels SET scan_status = NULL")
+        assert await own_items(connection, PARCELS, session) == []
+        await close_session(connection, session)
+    assert (await rescued(database), await claims(database)) == (0, [])
+
+
+async def test_what_is_with_workers_by_its_rows_alone_is_noted_once_for_each(database: Database) -> None:
+    sessions = [await queue(database, 5)]
+    async with database.transaction() as connection:
+        sessions.append(await open_session(connection, host="h", version="1", resources=["parcels"]))
+    taken = [(await take(database, session, limit)).items for session, limit in zip(sessions, (1, 2), strict=True)]
+    with psycopg.connect(database.url) as other:
+        # Nobody is to be told of what only looks so.
+        other.execute(
+            "UPDATE parcels SET scan_status = CASE name WHEN 'parcel 4' THEN 'processing' END,"
+            " scan_worker = CASE name WHEN 'parcel 5' THEN %s END WHERE scan_worker IS NULL",
+            [sessions[0]],
+        )
+        other.execute("DELETE FROM worker_claim")
+        assert [note_claims(other, PARCELS) for _ in range(2)] == [3, 0]
+    async with database.transaction() as reader:
+        for session, items in zip(sessions, taken, strict=True):
+            own = await own_items(reader, PARCELS, session)
+            assert {item.key for item in own} == {item.key for item in items}
+
+
 async def test_claims_of_other_workflows_are_not_read_as_keys_of_this_one(database: Database) -> None:
     session = await queue(database, 4)
     await end(database, (await take(database, session, 2)).items)
@@ -180,11 +223,14 @@ async def test_claims_of_other_workflows_are_not_read_as_keys_of_this_one(databa
     async with database.transaction() as connection:
         living = await open_session(connection, host="h", version="1", resources=["parcels"])
         await connection.execute(
-            "INSERT INTO worker_claim (position, resource, session, items) VALUES (1, 'others', %s, '{39}')", [living]
+            "INSERT INTO worker_claim (position, resource, session, items)"
+            " VALUES (0, 'others', %s, '{38}'), (1, 'others', %s, '{39}')",
+            [session, living],
         )
     theirs = await take(database, living, 1)
     async with database.transaction() as connection:
         await close_session(connection, session)
         await connection.execute("SET LOCAL enable_nestloop = off")  # however it is planned
         assert await rescue(connection, PARCELS, TABLE) == 1
-    assert await claims(database) == [1, theirs.position]
+    assert await claims(database) == [0, 1, theirs.position]
+    assert await own(database, living) == {item.key for item in theirs.items}
