@@ -47,4 +47,4 @@ class Pacer(Part):
             if lapsed:
                 self.lapsed += len(lapsed)
                 self._runner.release(lapsed)
-            await self._lane.pace.wait(IDLE_S if next_s is None else max(0.0, next_s - clock()))
+            await self._lane.pace.wait(IDLE_S if next_s is None else next_s - clock())

@@ -14,6 +14,7 @@ import psycopg
 import pytest
 
 from enrichment_worker import quota
+from enrichment_worker.pacer import Pacer
 from shared.db.limits import Ask, interval_s, late_s, lease, reserve, sweep
 from shared.db.sessions import close_session, open_session
 from shared.workflow import Rate
@@ -175,6 +176,7 @@ async def test_items_that_wait_for_their_time_are_given_back_by_a_worker_that_st
     world: World,  # noqa: F811
     calls: Calls,
     monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     monkeypatch.setattr(quota, "HORIZON_S", 3600.0)
     world.limit(rate=Rate(calls=1, per_s=600))
@@ -188,6 +190,24 @@ async def test_items_that_wait_for_their_time_are_given_back_by_a_worker_that_st
         ("queued", 0),
     ]
     assert [name for name, _, _ in calls.times] == ["now"]
+    assert "did not stop" not in caplog.text, "the next time is an hour away"
+
+
+async def test_an_item_whose_time_has_passed_is_given_back_without_losing_an_attempt(
+    world: World,  # noqa: F811
+    calls: Calls,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(quota, "late_s", lambda rate: -60.0)  # each time is over before it comes
+    world.limit(rate=Rate(calls=1000), attempts_max=1)
+    await world.queue("late")
+    async with world.worker() as worker:
+        await worker.see(worker.probe.expect("flushed", times=2))
+        (pacer,) = [part for part in worker.parts if isinstance(part, Pacer)]
+        assert pacer.lapsed >= 2
+    (row,) = await world.gadgets()
+    assert (row["lookup_status"], row["lookup_attempts"], row["lookup_error"]) == ("queued", 0, None)
+    assert calls.times == []
 
 
 async def test_what_was_reserved_for_more_items_than_there_are_is_free_again(
