@@ -50,6 +50,20 @@ async def test_a_worker_waits_for_a_database_that_refuses_it_and_saves_what_it_h
     assert world.api.requests == ["before", "after"], "nothing was asked for twice"
 
 
+async def test_what_a_worker_was_told_while_deaf_is_done_once_it_hears_again(
+    world: World, network: Network, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("enrichment_worker.claimer.about", lambda *_: 3600.0)  # not by a poll
+    proxy, url = network
+    async with world.worker(listen_url=url) as worker:
+        await worker.see(worker.listening)
+        proxy.refuse()
+        await world.queue("meanwhile")
+        await proxy.accept()
+        (row,) = await world.ended(worker)
+    assert row["lookup_status"] == "completed"
+
+
 async def test_connections_that_hang_without_a_word_are_given_up_and_the_result_is_saved(
     world: World, network: Network, monkeypatch: pytest.MonkeyPatch
 ) -> None:
