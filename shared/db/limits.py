@@ -67,6 +67,14 @@ async def reserve(connection: Connection, api: str, asks: Sequence[Ask], *, hori
 
     The rows are locked until the transaction ends, in order of key.
     """
+    grants = await _granted(connection, api, asks, horizon_s=horizon_s)
+    if new := [ask for ask in asks if ask.key not in grants]:
+        await connection.execute(_FIRST, {"api": api, "keys": [ask.key for ask in new]})
+        return {**grants, **await _granted(connection, api, new, horizon_s=horizon_s)}
+    return grants
+
+
+async def _granted(connection: Connection, api: str, asks: Sequence[Ask], *, horizon_s: float) -> dict[str, Grant]:
     parameters = {
         "api": api,
         "horizon": horizon_s,
@@ -74,13 +82,7 @@ async def reserve(connection: Connection, api: str, asks: Sequence[Ask], *, hori
         "calls": [ask.calls for ask in asks],
         "intervals": [ask.interval_s for ask in asks],
     }
-    grants = {row[0]: Grant(*row) for row in await (await connection.execute(_RESERVE, parameters)).fetchall()}
-    if len(grants) < len(asks):
-        await connection.execute(_FIRST, parameters)
-        return {
-            row[0]: Grant(*row) for row in await (await connection.execute(_RESERVE, parameters)).fetchall()
-        } | grants
-    return grants
+    return {row[0]: Grant(*row) for row in await (await connection.execute(_RESERVE, parameters)).fetchall()}
 
 
 # The time is taken once the row is locked.
