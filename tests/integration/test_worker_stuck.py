@@ -210,6 +210,16 @@ async def test_an_enricher_that_blocks_the_event_loop_does_not_stop_the_beats(
     assert (row["lookup_status"], row["lookup_attempts"]) == ("completed", 1)
 
 
+async def test_a_worker_whose_pulse_dies_ends_loudly(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def fail(*_: object, **__: object) -> bool:
+        raise ZeroDivisionError
+
+    monkeypatch.setattr("enrichment_worker.pulse.beat", fail)
+    async with world.worker(beat_s=0.05) as worker:
+        with pytest.raises(ZeroDivisionError):
+            await worker.died()
+
+
 async def test_a_long_enrichment_on_a_living_worker_is_never_rescued(world: World) -> None:
     gate = Gate(world)
     await world.queue("long")
