@@ -166,7 +166,8 @@ async def _ready(socket: int, read: Callable[[], bool], *, seconds: float | None
         nonlocal is_watched
         if is_watched:
             is_watched = False
-            loop.remove_reader(socket)
+            with suppress(OSError):  # asyncio would go on to watch for room to write, of a socket that is closed
+                loop.remove_reader(socket)
             if writing:
                 loop.remove_writer(socket)
 

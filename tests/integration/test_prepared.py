@@ -20,12 +20,13 @@ from shared.db.engine import Connection, connect, is_outdated
 from shared.db.libpq import Ear
 from shared.db.prepared import KINDS_MAX, Prepared
 from tests.support.eventually import eventually, eventually_async
-from tests.support.proxy import proxied
+from tests.support.proxy import Direction, proxied
 
 pytestmark = pytest.mark.every_loop
 ECHO = Prepared.of(b"SELECT %(value)s AS value")
 SLEEP = Prepared.of(b"SELECT pg_sleep(60)")
 NOTHING_PREPARED, ONE = [(0,)], [(1,)]
+LARGER_THAN_BUFFERS = 20_000_000
 COUNT = "SELECT count(*) FROM pg_prepared_statements WHERE name LIKE 'curation%'"
 
 
@@ -74,7 +75,7 @@ async def test_nothing_is_prepared_where_a_pooler_gives_each_statement_another_s
 
 
 async def test_what_is_larger_than_the_buffers_of_a_socket_goes_both_ways(connection: Connection) -> None:
-    value = "x" * 20_000_000
+    value = "x" * LARGER_THAN_BUFFERS
     assert await ECHO.run(connection, {"value": value}) == [(value,)]
 
 
@@ -244,3 +245,20 @@ async def _asleep(connection: Connection, url: str) -> asyncio.Task[object]:
 async def _is_asleep(url: str) -> bool:
     async with await connect(url, name="looking") as looking:
         return bool((await looking.execute("SELECT FROM pg_stat_activity WHERE wait_event = 'PgSleep'")).rowcount)
+
+
+async def test_a_connection_that_is_lost_while_a_statement_is_sent_is_the_drivers_error_and_no_other(
+    empty_database_url: str,
+) -> None:
+    told: list[object] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, context: told.append(context))
+    async with proxied(empty_database_url) as (proxy, url):
+        connection = await connect(url, name="tested")
+        await ECHO.run(connection, {"value": "x"})
+        proxy.stall(Direction.REQUESTS)
+        sending = asyncio.create_task(ECHO.run(connection, {"value": "x" * LARGER_THAN_BUFFERS}))
+        await eventually(lambda: connection.pgconn.flush() == 1)
+        proxy.cut()
+        with pytest.raises(psycopg.OperationalError):
+            await sending
+    assert told == []
