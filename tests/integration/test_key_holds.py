@@ -75,12 +75,16 @@ async def test_a_key_that_is_held_is_not_locked_while_another_is_waited_for(data
         await entering
 
 
-async def test_keys_are_waited_for_in_one_order_whatever_they_are_asked_for_in(database: Database) -> None:
+@pytest.mark.parametrize("are_new", [True, False])
+async def test_keys_are_waited_for_in_one_order_whatever_they_are_asked_for_in(
+    database: Database, are_new: bool
+) -> None:
     async def ask(*keys: str) -> int:
         async with database.transaction() as connection:
             return len(await reserve(connection, "API", [Ask(key, 1, 1.0) for key in keys], horizon_s=1.0))
 
-    assert await ask("b") + await ask("a") == 2  # the table has them in this order, too
+    if not are_new:
+        assert await ask("b") + await ask("a") == 2  # the table has them in this order, too
     async with database.transaction() as connection:
         await lock_key(connection, "a")
         asking = asyncio.create_task(ask("b", "a"))
