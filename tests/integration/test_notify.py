@@ -11,6 +11,7 @@ from psycopg import sql
 
 from shared.db.claim import claim, follow_up
 from shared.db.curate import CurateCall, NewBatch, curate
+from shared.db.curate_each import curate_each
 from shared.db.engine import Connection, Database, connect
 from shared.db.finish import Result, finish
 from shared.db.log import append_progress
@@ -27,9 +28,9 @@ pytestmark = pytest.mark.postgres_versions
 
 @pytest.fixture
 async def database(database_url: str) -> AsyncIterator[Database]:
-    """With one parcel."""
+    """With two parcels."""
     async with parcel_database(database_url) as database:
-        await add_parcels(database, {})
+        await add_parcels(database, {}, {})
         yield database
 
 
@@ -62,4 +63,14 @@ async def test_watchers_hear_of_every_change_and_workers_of_those_that_may_make_
         assert await heard(listening) == [(WATCH_CHANNEL, "parcels")]
         async with database.autocommit() as connection:
             await finish(connection, PARCELS, TABLE, [Result(item, FIND_NOTHING)])
+        assert await heard(listening) == [(CHANNEL, "parcels")]
+
+
+async def test_calls_for_one_item_each_that_are_carried_out_together_are_told_once(database: Database) -> None:
+    async with await connect(database.url, name="a test") as listening:
+        await listening.execute(sql.SQL("LISTEN {}").format(sql.Identifier(CHANNEL)))
+        async with database.autocommit() as connection:
+            trigger, batch = curate_trigger("Scan"), NewBatch(status="Scan")
+            calls = [CurateCall(trigger=trigger, keys=[UUID(int=n)], batch=batch) for n in (1, 2)]
+            assert None not in await curate_each(connection, PARCELS, TABLE, calls)
         assert await heard(listening) == [(CHANNEL, "parcels")]

@@ -294,15 +294,17 @@ async def test_two_groups_with_the_same_request_ids_do_not_wait_for_each_other(d
     assert sum(row["version"] - 1 for row in await all_parcels(desk.database)) == 2
 
 
-async def test_an_item_that_somebody_holds_keeps_nobody_else_waiting(desk: Desk) -> None:
+async def test_an_item_that_somebody_holds_keeps_nobody_else_waiting(desk: Desk, database_url: str) -> None:
     await add_many(desk.database, 3)
-    async with desk.database.core() as connection:
+    async with Database(database_url, lock_s=0) as patient, desk.database.core() as connection:
+        clerk = Desk(patient)
         await connection.execute(text("SELECT FROM parcels WHERE name = 'parcel 2' FOR UPDATE"))
-        waits = asyncio.create_task(desk.call(update("Scan", 2)))
-        answers = await desk.together(update("Scan", 1), update("Scan", 3))
+        waits = asyncio.create_task(clerk.call(update("Scan", 2)))
+        answers = await clerk.together(update("Scan", 1), update("Scan", 3))
         await somebody_waits_for_a_lock(desk.database)
-        assert (await desk.call(update("Selected", 1))).changed == 1
-    assert [answer.changed for answer in (*answers, await waits)] == [1, 1, 1]
+        assert (await clerk.call(update("Selected", 1))).changed == 1
+        await connection.rollback()
+        assert [answer.changed for answer in (*answers, await waits)] == [1, 1, 1]
 
 
 async def test_items_that_somebody_holds_leave_a_connection_to_the_others(desk: Desk, database_url: str) -> None:
