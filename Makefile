@@ -100,7 +100,7 @@ soak: setup ## Steady traffic for SECONDS, an hour by default: memory stays flat
 	$(BIN)/pytest tests/soak --soak=$(SECONDS)
 
 lock: setup ## Resolve the dependencies anew: requirements.lock for images, requirements-dev.lock for everything
-	$(LOCK) --upgrade --extra uvloop --output-file requirements.lock
+	$(LOCK) --upgrade --output-file requirements.lock
 	$(LOCK) --upgrade --all-extras --constraint requirements.lock --output-file requirements-dev.lock
 
 clean: ## Remove what was made, the data of `make run` included

@@ -7,7 +7,6 @@ import logging
 import os
 import sys
 import threading
-from collections.abc import Callable
 from collections.abc import Set as AbstractSet
 from functools import partial
 
@@ -25,17 +24,7 @@ log = logging.getLogger("enrichment_worker")
 
 def run(settings: WorkerSettings) -> None:
     """Runs a worker; its enrichers see the whole environment."""
-    with asyncio.Runner(loop_factory=_loop_factory()) as runner:
-        runner.run(_run(settings))
-
-
-def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
-    """That of uvloop, where it is installed: a twentieth less for an item that calls an API (docs/performance.md)."""
-    try:
-        from uvloop import new_event_loop
-    except ModuleNotFoundError:
-        return None
-    return new_event_loop
+    asyncio.run(_run(settings))
 
 
 async def _run(settings: WorkerSettings) -> None:

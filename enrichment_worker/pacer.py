@@ -13,8 +13,6 @@ from enrichment_worker.runner import Runner
 from shared.lifecycle import Part
 
 IDLE_S = 1.0
-TICK_S = 0.001
-"""Of the clock of uvloop. A shorter wait may end before any time has passed, and would be begun again at once."""
 
 
 class Pacer(Part):
@@ -49,4 +47,4 @@ class Pacer(Part):
             if lapsed:
                 self.lapsed += len(lapsed)
                 self._runner.release(lapsed)
-            await self._lane.pace.wait(IDLE_S if next_s is None else max(TICK_S, next_s - clock()))
+            await self._lane.pace.wait(IDLE_S if next_s is None else next_s - clock())

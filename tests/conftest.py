@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator
 
 import pytest
-import uvloop
 from hypothesis import HealthCheck, settings
 
 # A process that talks gRPC cannot fork without it crashing in the child, and PostgreSQL is started by a fork.
@@ -28,13 +26,6 @@ pytest_plugins = [
     "tests.support.worker",
     "tests.support.worker_site",
 ]
-
-LOOPS = {"asyncio": asyncio.new_event_loop, "uvloop": uvloop.new_event_loop}
-
-
-def pytest_asyncio_loop_factories(item: pytest.Item) -> Mapping[str, Callable[[], asyncio.AbstractEventLoop]]:
-    """What a worker may run on."""
-    return LOOPS if item.get_closest_marker("every_loop") else {"asyncio": LOOPS["asyncio"]}
 
 
 @pytest.fixture

@@ -18,7 +18,6 @@ from shared.errors import DatabaseUnavailable
 from tests.support.eventually import DEADLINE_S
 from tests.support.worker import World
 
-pytestmark = pytest.mark.every_loop
 STATUSES = "SELECT lookup_status FROM gadgets ORDER BY id"
 
 

@@ -17,7 +17,6 @@ from tests.support.eventually import DEADLINE_S
 from tests.support.service import RunningService, running_service
 from tests.support.worker import GADGETS, Gate, Reply, RunningWorker, World, details, world  # noqa: F401 - a fixture
 
-pytestmark = pytest.mark.every_loop
 DEAF = {"poll_s": 0.02, "listen_url": "postgresql://127.0.0.1:1/nowhere"}
 TOLD = {"poll_s": 60}
 

@@ -18,7 +18,6 @@ from shared.probe import Probe
 from tests.support.eventually import DEADLINE_S
 from tests.support.worker import World
 
-pytestmark = pytest.mark.every_loop
 FEW = "few"
 
 

@@ -21,7 +21,6 @@ from shared.workflow import Rate
 from tests.support.calls import Calls
 from tests.support.worker import WIDGETS, Reply, RunningWorker, World, details, world  # noqa: F401 - a fixture
 
-pytestmark = pytest.mark.every_loop
 TEN = 10
 SLACK_S = 0.2
 """So long a busy machine may take to begin an attempt whose time has come."""

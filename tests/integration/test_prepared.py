@@ -22,7 +22,6 @@ from shared.db.prepared import KINDS_MAX, Prepared
 from tests.support.eventually import eventually, eventually_async
 from tests.support.proxy import Direction, proxied
 
-pytestmark = pytest.mark.every_loop
 ECHO = Prepared.of(b"SELECT %(value)s AS value")
 SLEEP = Prepared.of(b"SELECT pg_sleep(60)")
 NOTHING_PREPARED, ONE = [(0,)], [(1,)]

@@ -14,7 +14,6 @@ from tests.support.eventually import eventually_async
 from tests.support.proxy import Proxy, proxied
 from tests.support.worker import Gate, Reply, World
 
-pytestmark = pytest.mark.every_loop
 Network = tuple[Proxy, str]
 
 

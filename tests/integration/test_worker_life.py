@@ -20,8 +20,6 @@ from shared.registry import Registry
 from shared.workflow import Item
 from tests.support.worker import WIDGETS, Api, Gate, Reply, World, create_tables, details
 
-pytestmark = pytest.mark.every_loop
-
 
 async def silent_worker(world: World, limit: int) -> list[Item]:
     """Claims as a worker that never beats again."""

@@ -18,7 +18,6 @@ from shared.workflow import EnrichmentContext, Item, Values
 from tests.support.eventually import eventually_async
 from tests.support.worker import Gate, RunningWorker, World
 
-pytestmark = pytest.mark.every_loop
 Enrich = Callable[[Item, EnrichmentContext], Any]
 
 

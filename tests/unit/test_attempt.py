@@ -18,8 +18,6 @@ from shared.testing import EnricherRun, item, run_enricher
 from shared.workflow import EnrichmentContext, Item, Values
 from tests.support.worker import GADGETS
 
-pytestmark = pytest.mark.every_loop
-
 
 async def run(enricher: Callable[[Item, Any], Any]) -> EnricherRun:
     return await run_enricher(GADGETS, item(7, name="g"), enricher=enricher)

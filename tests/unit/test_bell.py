@@ -7,11 +7,7 @@ import gc
 from collections import Counter
 from functools import partial
 
-import pytest
-
 from enrichment_worker.bell import Bell
-
-pytestmark = pytest.mark.every_loop
 
 
 async def test_a_ring_while_nobody_waits_ends_the_next_wait_and_no_other() -> None:

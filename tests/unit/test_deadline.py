@@ -8,7 +8,6 @@ import pytest
 
 from shared.deadline import Deadline
 
-pytestmark = pytest.mark.every_loop
 LONG_S = 3600.0
 
 

@@ -12,8 +12,6 @@ from shared.db.limits import Grant, interval_s, late_s
 from shared.enrichment import TurnedAway
 from shared.workflow import Limits, Rate
 
-pytestmark = pytest.mark.every_loop
-
 
 async def test_who_waits_for_a_key_leaves_most_places_of_its_workflow_free_and_all_of_others() -> None:
     nobody = Pinned("", name="nobody", random=lambda: 1.0, timeout_s=1.0)

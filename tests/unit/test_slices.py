@@ -4,11 +4,7 @@ from __future__ import annotations
 
 import asyncio
 
-import pytest
-
 from enrichment_worker.slices import Slices
-
-pytestmark = pytest.mark.every_loop
 
 
 async def test_work_that_waits_for_nothing_lets_others_have_the_event_loop() -> None:
