@@ -14,7 +14,7 @@ import sys
 from functools import partial
 from pathlib import Path
 
-from benchmarks import batch_update, growth, watch_latency
+from benchmarks import batch_update, growth, growth_rows, watch_latency
 from benchmarks.bed import add_places, database, service
 
 ROOT = Path(__file__).parents[1]
@@ -48,7 +48,7 @@ async def latency() -> Curves:
 
 async def grown() -> Curves:
     """Milliseconds by rows of the table."""
-    costs = await growth.measured(TABLES, 15, partial(growth.of_rows, in_order=True))
+    costs = await growth.measured(TABLES, 15, partial(growth_rows.of_rows, in_order=True))
     return {name: list(zip(TABLES, by_size, strict=True)) for name, by_size in costs.items()}
 
 
