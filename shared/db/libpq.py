@@ -41,7 +41,8 @@ async def answer(
     def take() -> bool:
         while not libpq.is_busy():
             if (result := libpq.get_result()) is None:
-                _raise_failure(results)
+                if failure := _failure(results):
+                    raise failure
                 tell(results)
                 return True
             results.append(result)
@@ -67,16 +68,14 @@ async def answer(
         finally:
             await connection.close()  # or the next one would take this answer for its own
         raise
-    except psycopg.Error:
-        _raise_failure(results)  # before it went, the server has said why
-        raise
+    except psycopg.Error as error:
+        raise _failure(results) or error from None  # before it went, the server has said why
     return results
 
 
-def _raise_failure(results: Sequence[PGresult]) -> None:
-    for result in results:
-        if result.status == ExecStatus.FATAL_ERROR:
-            raise error_from_result(result)
+def _failure(results: Sequence[PGresult]) -> psycopg.Error | None:
+    failed = next((result for result in results if result.status == ExecStatus.FATAL_ERROR), None)
+    return None if failed is None else error_from_result(failed)
 
 
 class Adapter:
