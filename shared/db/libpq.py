@@ -1,7 +1,7 @@
 """What libpq is asked for directly, where somebody waits for it: the answer to a statement, and notifications.
 
 A process that has slept has no step of its next one in the processor's caches, and a cursor takes many: what an item
-waits for in an idle worker, and an event in a service, is a quarter shorter without (docs/performance.md).
+waits for in an idle worker, and an event in a service, is a quarter shorter without (docs/performance/drain.md).
 """
 
 from __future__ import annotations

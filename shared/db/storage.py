@@ -2,7 +2,7 @@
 
 Each of these changes leaves a dead version of the row, and two of them a dead entry in every index. Where vacuums come
 late, or a page has no room, pages of indexes are split in two, and nothing ever joins them again. What was measured is
-in `docs/performance.md`.
+in `docs/performance/storage.md`.
 """
 
 from __future__ import annotations
