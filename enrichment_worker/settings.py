@@ -48,7 +48,7 @@ class WorkerSettings(DatabaseSettings):
     @classmethod
     def _split(cls, value: object) -> object:
         if isinstance(value, str):
-            return tuple(name.strip() for name in value.split(",") if name.strip())
+            return tuple(dict.fromkeys(name.strip() for name in value.split(",") if name.strip()))
         return value
 
     @field_validator("expiry_s")

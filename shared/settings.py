@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from typing import Annotated, Any, Literal, Self, TypeAlias
+from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, Field, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from shared.db.engine import driver_url
+from shared.db.engine import PORT_MAX, driver_url
 from shared.errors import FieldViolation, SettingsInvalid
-
-PORT_MAX = 65_535
 
 
 def _database_url(value: str) -> str:
@@ -26,9 +25,17 @@ def _address(value: str) -> str:
 
 
 def _nats_url(value: str) -> str:
-    if not all(server.strip().startswith(("nats://", "tls://")) for server in value.split(",")):
+    if not all(_is_nats_server(server.strip()) for server in value.split(",")):
         raise ValueError("is no address of NATS, `nats://user:password@host:4222`, or several after commas")
     return value
+
+
+def _is_nats_server(url: str) -> bool:
+    try:
+        parts = urlsplit(url)
+        return parts.scheme in {"nats", "tls"} and bool(parts.hostname) and parts.port != 0
+    except ValueError:  # of brackets without an end, or a port that cannot be
+        return False
 
 
 DatabaseUrl: TypeAlias = Annotated[str, AfterValidator(_database_url)]

@@ -26,6 +26,7 @@ from shared.errors import DatabaseUnavailable, StatementCanceled
 Connection: TypeAlias = psycopg.AsyncConnection[Any]
 """A psycopg connection."""
 
+PORT_MAX = 65_535
 SESSION_OPTIONS = (
     "-c plan_cache_mode=force_custom_plan -c jit=off -c random_page_cost=1.1 -c work_mem=32MB -c timezone=UTC "
     "-c datestyle=ISO -c intervalstyle=postgres -c client_encoding=UTF8 "
@@ -230,10 +231,12 @@ def driver_url(url: str) -> str:
     try:
         parsed = make_url(url)
         plain = parsed.set(drivername="postgresql").render_as_string(hide_password=False)
-        conninfo_to_dict(plain)
+        # libpq looks at ports only when it connects: who starts would wait for a database that cannot come.
+        ports = [int(port) for port in str(conninfo_to_dict(plain).get("port", "")).split(",") if port]
+        fits = parsed.get_backend_name() in ("postgresql", "postgres") and all(0 < port <= PORT_MAX for port in ports)
     except (exc.ArgumentError, ValueError, psycopg.ProgrammingError):
-        parsed = None
-    if parsed is None or parsed.get_backend_name() not in ("postgresql", "postgres"):
+        fits = False
+    if not fits:
         raise ValueError("is no address of PostgreSQL, `postgresql://user:password@host:port/database`")
     return plain
 

@@ -73,6 +73,8 @@ Told = Callable[..., tuple[int, str]]
         ({"DATABASE_URL": "mysql://somebody:s3cret@host/name"}, "DATABASE_URL is no address of PostgreSQL"),
         ({"DATABASE_URL": "postgresql://somebody:s3cret@host:port/name"}, "DATABASE_URL is no address of PostgreSQL"),
         ({"DATABASE_URL": f"{NOWHERE}?colour=blue"}, "DATABASE_URL is no address of PostgreSQL"),
+        ({"DATABASE_URL": "postgresql://somebody:s3cret@host:65536/name"}, "DATABASE_URL is no address of PostgreSQL"),
+        ({"DATABASE_URL": "postgresql:///name?port=0"}, "DATABASE_URL is no address of PostgreSQL"),
         (
             {"DATABASE_URL": NOWHERE, "CURATION_START_TIMEOUT_S": "ten"},
             "CURATION_START_TIMEOUT_S='ten' input",
@@ -99,6 +101,8 @@ def test_a_wrong_setting_is_named(program: str, environment: dict[str, str], pro
         ("curation_service", {"CURATION_POOL_SIZE": "0"}, "CURATION_POOL_SIZE='0' input should be greater than"),
         ("curation_service", {"CURATION_READ_URL": "s3cret"}, "CURATION_READ_URL is no address of PostgreSQL"),
         ("curation_service", {"CURATION_NATS_URL": "nats://a:1,s3cret"}, "CURATION_NATS_URL is no address of NATS"),
+        ("curation_service", {"CURATION_NATS_URL": "nats://a:s3cret"}, "CURATION_NATS_URL is no address of NATS"),
+        ("curation_service", {"CURATION_NATS_URL": "nats://"}, "CURATION_NATS_URL is no address of NATS"),
         ("enrichment_worker", {"CURATION_EXPIRY_S": "6"}, "CURATION_EXPIRY_S='6' must be at least twice"),
     ],
 )

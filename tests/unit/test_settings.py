@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 from pydantic import ValidationError
 
+from enrichment_worker.settings import WorkerSettings
 from shared.settings import DatabaseSettings
 
 
@@ -30,6 +31,11 @@ def test_a_listener_goes_past_the_pooler_where_there_is_one(monkeypatch: pytest.
 def test_preparing_statements_can_be_switched_off(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CURATION_PREPARE_THRESHOLD", "none")
     assert DatabaseSettings().prepare_threshold is None
+
+
+def test_a_resource_that_is_named_twice_is_served_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CURATION_RESOURCES", "places, local_businesses,places,")
+    assert WorkerSettings().resources == ("places", "local_businesses")
 
 
 def test_a_value_out_of_bounds_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
