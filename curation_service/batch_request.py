@@ -150,7 +150,8 @@ def read_selection(
         case "filter":
             violations.add("filter", "an empty filter would change every item; id:* says that it is meant")
         case _:
-            violations.add("selection", "one of items, ids and filter is required")
+            ways = (field.name for field in request.DESCRIPTOR.oneofs_by_name["selection"].fields)
+            violations.add("selection", f"one of {', '.join(ways)} is required")
     return None
 
 

@@ -40,8 +40,8 @@ class Measurement:
 class BatchMeter:
     """Measures one batch."""
 
-    def __init__(self, *, database: Database, batch: int) -> None:
-        self._database, self._batch = database, batch
+    def __init__(self, *, database: Database, resource: str, batch: int) -> None:
+        self._database, self._resource, self._batch = database, resource, batch
         self._history: deque[tuple[float, int]] = deque()
         self._latest: Measurement | None = None
         self._asking = asyncio.Lock()
@@ -56,7 +56,7 @@ class BatchMeter:
 
     async def _measured(self, began_s: float) -> Measurement:
         async with self._database.transaction() as connection:
-            progress = await read_progress(connection, self._batch)
+            progress = await read_progress(connection, self._batch, resource=self._resource)
             # After the numbers: an entry that they count is not missed.
             newest = await newest_position(connection)
         before = self._latest
@@ -127,20 +127,21 @@ class Meters:
 
     def __init__(self, *, database: Database, errands: Errands) -> None:
         self._database, self._errands = database, errands
-        self._meters: dict[int, BatchMeter] = {}
-        self._watchers: dict[int, int] = {}
+        self._meters: dict[tuple[str, int], BatchMeter] = {}
+        self._watchers: dict[tuple[str, int], int] = {}
 
     @contextmanager
-    def watching(self, batch: int | None) -> Iterator[ProgressTurns | None]:
+    def watching(self, resource: str, batch: int | None) -> Iterator[ProgressTurns | None]:
         """One watcher's turns, for as long as it watches; None without a batch."""
         if batch is None:
             yield None
             return
-        meter = self._meters.setdefault(batch, BatchMeter(database=self._database, batch=batch))
-        self._watchers[batch] = self._watchers.get(batch, 0) + 1
+        key = resource, batch
+        meter = self._meters.setdefault(key, BatchMeter(database=self._database, resource=resource, batch=batch))
+        self._watchers[key] = self._watchers.get(key, 0) + 1
         try:
             yield ProgressTurns(meter, self._errands)
         finally:
-            self._watchers[batch] -= 1
-            if not self._watchers[batch]:
-                del self._watchers[batch], self._meters[batch]
+            self._watchers[key] -= 1
+            if not self._watchers[key]:
+                del self._watchers[key], self._meters[key]

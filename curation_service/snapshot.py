@@ -197,4 +197,4 @@ def _keys_of_batch(workflow: Workflow, batch: int) -> Any:
     log = status_event.c
     item = cast(func.unnest(log["items"]), workflow.key.type)
     concerned = or_(log.batch == batch, log.cause == batch, log.left_batch == batch)
-    return select(item).where(concerned, log.resource == workflow.resource)
+    return select(item).where(concerned)

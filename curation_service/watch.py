@@ -66,14 +66,15 @@ class Watch:
 
         Raises:
             InvalidRequest, UnknownResource, TokenInvalid: as `read_watch`.
-            UnknownBatch: there is no such batch.
+            UnknownBatch: the resource has no such batch.
             TokenExpired: the log no longer reaches back to the token.
             ServerStopping: the service stops, or the stream is old enough; the last token goes on elsewhere.
             DatabaseUnavailable: it could not be asked.
         """
         read = partial(read_watch, request, self._registry, log=self._tail.log_id, items_max=self._items_max)
         watch = await read_off_loop(read, request)
-        with self._meters.watching(watch.batch) as turns, self._fanout.waiting(watch) as waiter:
+        resource = watch.workflow.resource
+        with self._meters.watching(resource, watch.batch) as turns, self._fanout.waiting(watch) as waiter:
             if turns is not None:
                 await turns.check()
             position, seen = self._tail.position, None

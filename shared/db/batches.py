@@ -129,23 +129,23 @@ _MOVES = sql.SQL(
 )
 _PROGRESS = sql.SQL(
     """/* batch_progress */
-SELECT b.queued, b.folded, (
+SELECT b.resource, b.queued, b.folded, (
     SELECT jsonb_object_agg(key, n) FROM (SELECT key, sum(n) AS n FROM {moves} GROUP BY key) numbers
 ) FROM status_batch b WHERE b.id = %s"""
 ).format(moves=moves(sql.SQL("status_event"), sql.SQL("= b.id")))
 
 
-async def read_progress(connection: Connection, batch: int) -> Progress:
+async def read_progress(connection: Connection, batch: int, *, resource: str | None = None) -> Progress:
     """How far a batch has come, from its entries in the log and what dropped partitions left in its row.
 
     Raises:
-        UnknownBatch: there is no such batch.
+        UnknownBatch: there is no such batch, or it is of another resource than the one given.
     """
     cursor = await connection.execute(_PROGRESS, (batch,))
     row = await cursor.fetchone()
-    if row is None:
+    if row is None or resource not in (None, row[0]):
         raise UnknownBatch(str(batch))
-    total, folded, live = row
+    _, total, folded, live = row
 
     def number(key: str) -> int:
         return int(folded.get(key, 0)) + int((live or {}).get(key, 0))

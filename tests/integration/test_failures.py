@@ -317,6 +317,8 @@ async def test_no_error_changes_anything(database_url: str) -> None:
             ("ITEMS_REFUSED", retry(ids=ids(1, 9))),
         ]:
             assert (await refused(service.stub.RetryFailed(request))).reason == reason, request
+        ((_, ways),) = (await refused(service.stub.RetryFailed(retry()))).fields
+        assert ways == "one of items, ids, filter, batch_id, failure_group_id is required"
         listed = service.stub.ListFailureGroups
         for reason, query in [
             ("UNKNOWN_RESOURCE", pb.ListFailureGroupsRequest(resource="nope")),

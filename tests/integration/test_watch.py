@@ -118,21 +118,6 @@ async def test_the_snapshot_of_a_batch_has_what_it_changed_whether_that_was_queu
         assert stream.items.keys() == {key(1), key(2)}
 
 
-async def test_the_snapshot_of_another_resources_batch_has_no_item_whatever_its_keys_are(
-    service: RunningService,
-) -> None:
-    await add_parcels(service.database, {})
-    batch = "INSERT INTO status_batch (id, resource, status) OVERRIDING SYSTEM VALUE VALUES (7, 'others', '')"
-    entry = """INSERT INTO status_event (position, part, resource, kind, from_status, to_status, cause, items, versions,
-                                         attempts)
-               SELECT nextval('status_event_position'), 1, 'others', 'curate', '', '', 7, '{no UUID}', '{1}', '{0}'"""
-    async with service.database.core() as connection:
-        await connection.execute(text(batch))
-        await connection.execute(text(entry))
-    async with watching(service, batch_id="7") as stream:
-        assert stream.items == {}
-
-
 @pytest.mark.parametrize(
     ("selection", "before", "after"),
     [
@@ -425,6 +410,14 @@ async def test_what_cannot_be_watched_is_refused(
     request = pb.WatchStatusRequest(**{"resource": "parcels", **fields})
     refusal = await refused(service.stub.WatchStatus(request).read())
     assert (refusal.code.name, refusal.reason) == (code, reason)
+
+
+async def test_a_batch_of_another_resource_cannot_be_watched(service: RunningService) -> None:
+    async with service.database.transaction() as connection:
+        inserted = "INSERT INTO status_batch (resource, status) VALUES ('places', 'New') RETURNING id::text"
+        ((batch,),) = await (await connection.execute(inserted)).fetchall()
+    request = pb.WatchStatusRequest(resource="parcels", batch_id=batch)
+    assert (await refused(service.stub.WatchStatus(request).read())).reason == "UNKNOWN_BATCH"
 
 
 async def test_a_token_that_the_log_no_longer_reaches_back_to_has_expired(service: RunningService) -> None:

@@ -79,7 +79,11 @@ def test_a_filter_selects_what_matches() -> None:
         (update(items=entries((ID, 1), ("", 1))), "items.entries[1].id", "an id is required"),
         (update(filter=" "), "filter", "an empty filter would change every item"),
         (update(filter="size ="), "filter", "at character 7: expected a value"),
-        (pb.BatchUpdateStatusRequest(resource="parcels", status="Scan"), "selection", "one of items, ids and filter"),
+        (
+            pb.BatchUpdateStatusRequest(resource="parcels", status="Scan"),
+            "selection",
+            "one of items, ids, filter is required",
+        ),
         (update(request_id="again"), "request_id", "expected a UUID"),
         (update(actor="a" * 201), "actor", "at most 200 characters, not 201"),
         (update(actor="\0"), "actor", "a NUL character cannot be stored"),
