@@ -181,7 +181,6 @@ taken AS (
 INSERT INTO call_lease AS l (api, key, session, slots)
 SELECT %(api)s, a.key, %(session)s, greatest(a.used, least(a.wanted, %(max)s - coalesce(t.slots, 0)))
 FROM asked a LEFT JOIN taken t ON t.key = a.key
-ORDER BY a.key
 ON CONFLICT (api, key, session) DO UPDATE SET slots = excluded.slots
 RETURNING l.key, l.slots"""  # noqa: S608 - our own words
 
@@ -198,19 +197,22 @@ async def keep(connection: Connection, api: str, session: int, used: Mapping[str
 
 
 async def sweep(connection: Connection) -> None:
-    """Removes what no longer says anything: leases of nothing or of the dead, schedules whose next call is long due."""
+    """Removes what no longer says anything: leases of nothing or of the dead, schedules whose next call is long due.
+
+    Waits for nobody: claims have both kinds locked in the other order.
+    """
     await connection.execute(
         """/* sweep leases */
         DELETE FROM call_lease l
         USING (SELECT api, key, session FROM call_lease
                WHERE slots = 0 OR session NOT IN (SELECT id FROM worker_session WHERE ended_at IS NULL)
-               ORDER BY api, key, session FOR UPDATE SKIP LOCKED) o
+               FOR UPDATE SKIP LOCKED) o
         WHERE l.api = o.api AND l.key = o.key AND l.session = o.session"""
     )
     await connection.execute(
         """/* sweep schedules */
         DELETE FROM call_schedule s
         USING (SELECT api, key FROM call_schedule WHERE next_at < clock_timestamp() - interval '1 minute'
-               ORDER BY api, key FOR UPDATE SKIP LOCKED) o
+               FOR UPDATE SKIP LOCKED) o
         WHERE s.api = o.api AND s.key = o.key"""
     )

@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator, Mapping
 import pytest
 
 from shared.db.engine import Connection, Database
-from shared.db.limits import Ask, Grant, give_back, interval_s, keep, late_s, lease, postpone, reserve, sweep
+from shared.db.limits import LATE_S, Ask, Grant, give_back, interval_s, keep, late_s, lease, postpone, reserve, sweep
 from shared.db.sessions import open_session
 from shared.workflow import Rate
 from tests.support.service import somebody_waits_for_a_lock
@@ -59,9 +59,9 @@ async def test_calls_follow_one_another_within_the_horizon_and_what_is_given_bac
 async def test_what_nobody_used_in_time_is_gone(database: Database) -> None:
     async with database.transaction() as connection:
         await connection.execute("INSERT INTO call_schedule VALUES ('API', 'one', now() - interval '9 hours')")
-        grants = await reserved(connection, one=2)
-        assert (grants["one"].first_s, hours(grants["one"])) == (0.0, (2, 0, 2))
-        assert (await schedules(connection))["API", "one"] == 2
+        grants = await reserved(connection, one=99)
+        assert (grants["one"].first_s, hours(grants["one"])) == (0.0, (11, 0, 11)), "no more than at any other time"
+        assert (await schedules(connection))["API", "one"] == 11
 
 
 @pytest.mark.parametrize("interval_s", [0.0, HOUR_S])
@@ -133,6 +133,24 @@ async def test_a_schedule_is_swept_a_minute_after_its_next_call_was_due_and_no_o
         assert set(await schedules(connection)) == {("API", "soon"), ("API", "other"), ("other", "one")}
 
 
+async def test_a_sweep_waits_for_nobody_who_reserves(database: Database) -> None:
+    async with database.transaction() as connection:
+        mine = await open_session(connection, host="h", version="0", resources=[], expiry_s=HOUR_S)
+        await connection.execute("INSERT INTO call_schedule VALUES ('API', 'one', now() - interval '1 hour')")
+        await connection.execute(
+            "INSERT INTO call_lease (api, key, session, slots) VALUES ('API', 'one', %s, 0)", [mine]
+        )
+    async with database.transaction() as connection, database.transaction() as sweeping:
+        await reserved(connection, one=1)
+        await lease(connection, "API", mine, {"one": (1, 0)}, slots_max=1)
+        await sweeping.execute("SET LOCAL lock_timeout = 1")
+        await sweep(sweeping)
+
+
 @pytest.mark.parametrize("rate", [Rate(calls=1, per_s=10), Rate(calls=600, per_s=60)])
 def test_who_begins_as_late_as_he_may_is_not_one_too_many_in_a_period(rate: Rate) -> None:
     assert rate.calls * interval_s(rate) - late_s(rate) == pytest.approx(rate.per_s)
+
+
+def test_in_a_short_period_too_a_worker_may_be_a_little_late() -> None:
+    assert late_s(Rate(calls=100)) == LATE_S
