@@ -57,6 +57,16 @@ async def test_it_is_not_done_where_the_wait_was_rung_for_before_or_ends_by_itse
     assert not done
 
 
+async def test_a_ring_in_the_turn_in_which_the_time_is_up_is_told_and_no_error() -> None:
+    bell, errors = Bell(), list[object]()
+    asyncio.get_running_loop().set_exception_handler(lambda _, context: errors.append(context))
+    waiting = asyncio.create_task(bell.wait(0))
+    await asyncio.wait([waiting], timeout=0)
+    bell.ring()  # the timer is due, and about to run
+    assert await waiting
+    assert errors == []
+
+
 async def test_who_is_cancelled_takes_no_ring_along() -> None:
     bell = Bell()
     waiting = asyncio.create_task(bell.wait(60))
