@@ -12,7 +12,7 @@ from psycopg import sql
 from enrichment_worker.lane import Lane
 from enrichment_worker.waits import backoff
 from shared.db.curate import TAKEN_CHANNEL
-from shared.db.engine import connect
+from shared.db.engine import Connection, connect
 from shared.db.libpq import Ear
 from shared.db.workflow_states import STATE_CHANNEL
 from shared.db.writer import CHANNEL
@@ -23,7 +23,8 @@ from shared.probe import Probe
 log = logging.getLogger(__name__)
 
 SILENCE_S = 30.0
-"""After so long without a notification the connection is tried: a broken one may just be silent."""
+"""After so long without a notification the connection is tried: a broken one may just be silent. And so long it has for
+an answer."""
 
 
 class Listener(Part):
@@ -61,18 +62,16 @@ class Listener(Part):
         while True:
             try:
                 await self._listen()
-            except (DatabaseUnavailable, psycopg.Error, TimeoutError, ConnectionError) as error:
+            except (DatabaseUnavailable, psycopg.Error, TimeoutError) as error:
                 log.warning("deaf for now, polling goes on: %s", type(error).__name__)
             await self.pause(backoff(self._failures, self._random))
             self._failures += 1
 
     async def _listen(self) -> None:
-        async with asyncio.timeout(SILENCE_S):
-            connection = await connect(self._url, name="curation worker, listening")
+        connection = await connect(self._url, name="curation worker, listening")
         try:
-            async with asyncio.timeout(SILENCE_S):
-                for channel in (CHANNEL, STATE_CHANNEL, TAKEN_CHANNEL):
-                    await connection.execute(sql.SQL("LISTEN {}").format(sql.Identifier(channel)))
+            for channel in (CHANNEL, STATE_CHANNEL, TAKEN_CHANNEL):
+                await _ask(connection, sql.SQL("LISTEN {}").format(sql.Identifier(channel)))
             self._failures = 0
             for missed in self._calls.values():
                 missed()  # what was said while deaf
@@ -81,11 +80,15 @@ class Listener(Part):
             while True:
                 while await ear.hear(SILENCE_S):
                     pass
-                async with asyncio.timeout(SILENCE_S):
-                    await connection.execute("SELECT 1")
+                await _ask(connection, sql.SQL("SELECT 1"))
         finally:
             await connection.close()
 
     def _call(self, channel: str, payload: str) -> None:
         if (call := self._calls.get((channel, payload))) is not None:
             call()
+
+
+async def _ask(connection: Connection, statement: sql.SQL | sql.Composed) -> None:
+    async with asyncio.timeout(SILENCE_S):
+        await connection.execute(statement)
