@@ -96,7 +96,11 @@ def _between(least: int, most: int, text: str) -> int:
 
 
 def _address(text: str) -> str:
-    return _filled(_text(text))
+    host, _, port = _filled(_text(text)).rpartition(":")
+    if not host or "/" in host:
+        raise argparse.ArgumentTypeError(f"{reprlib.repr(text)} is no host:port")
+    _between(1, PORT_MAX, port)
+    return text
 
 
 def _folder(text: str) -> Path:

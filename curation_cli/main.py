@@ -28,6 +28,7 @@ from curation_cli.up import Running, Setup, started
 from curation_cli.watch import watch
 from curation_client.aio import CurationClient
 from shared.errors import CurationError
+from shared.settings import DatabaseSettings
 
 INTERRUPTED = 130
 """The exit code of a command that Ctrl-C ended, as shells have it."""
@@ -59,6 +60,8 @@ async def _until_signal(work: Coroutine[object, object, int]) -> int:
 
 async def _run(options: argparse.Namespace, console: Console) -> int:
     if options.command == "up":
+        if os.environ.get("DATABASE_URL"):
+            DatabaseSettings.from_environment()  # or it says by name what is wrong, before anything starts
         setup = Setup(folder=options.data.absolute(), port=options.port, environment=dict(os.environ))
         await (_demo(console, setup) if options.demo else _up(console, setup))
         return 0

@@ -11,7 +11,7 @@ from curation_cli.http_server import Answer
 
 PAGE = """<!doctype html>
 <html lang="en"><head><meta charset="utf-8"><title>{name}</title>
-<meta name="description" content="{name} in {city}, {region}, {country}: opening hours, arrivals and how to find us.">
+<meta name="description" content="{name} in {where}: opening hours, arrivals and how to find us.">
 <link rel="sitemap" type="application/xml" href="sitemap.xml"></head>
 <body><h1>{name}</h1><p>Write to <a href="mailto:{mailbox}?subject=Hello">us</a>,
 or to the tower: tower@{domain}.</p></body></html>
@@ -37,6 +37,6 @@ def render(row: PlaceRow, page: str, *, root: str) -> Answer | None:
     if page not in PAGES:
         return None
     domain = re.sub(r"[^a-z0-9]+", "-", row.code.lower()) + ".example"
-    words = {name: escape(str(value)) for name, value in row._asdict().items()}
-    body = PAGE.format(**words, mailbox=f"info@{domain}", domain=domain)
+    where = ", ".join(filter(None, (row.city, row.region, row.country)))
+    body = PAGE.format(name=escape(row.name), where=escape(where), mailbox=f"info@{domain}", domain=domain)
     return Answer(HTTPStatus.OK, body.encode(), "text/html; charset=utf-8")

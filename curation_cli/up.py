@@ -69,6 +69,8 @@ async def started(setup: Setup) -> AsyncIterator[Running]:
         await asyncio.to_thread(migrate, url, load_registry())
         address = f"{HOST}:{setup.port or _free_port()}"
         environment = {**setup.environment, "DATABASE_URL": url, "CURATION_LISTEN": address}
+        if environment.get("CURATION_LOG_LEVEL") in ("WARNING", "ERROR"):
+            environment["CURATION_LOG_LEVEL"] = "INFO"  # as which they log that they are ready
         service = Child("curation_service", environment=environment, log=logs / "service.log", ready=READY)
         worker = Child("enrichment_worker", environment=environment, log=logs / "worker.log", ready=READY)
         children = (service, worker)

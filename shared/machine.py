@@ -116,7 +116,8 @@ class Lifecycle:
                 )
             for source in curation.statuses:
                 if status in curation.transitions[source] and source != status:
-                    free = self._may_be_taken if {source, status} & curation.triggers else None
+                    couples = source in curation.triggers or status in curation.triggers
+                    free = self._may_be_taken if couples else None
                     machine.add_transition(trigger, source, status, conditions=free, after=[self._couple, self._count])
         for status in curation.statuses:
             if status in curation.triggers:

@@ -65,7 +65,8 @@ def test_a_port_that_is_taken_is_no_start(folder: Path) -> None:
 
 @pytest.mark.parametrize("line", ["Starting ", "Ctrl-C ends it all"])
 def test_ctrl_c_ends_it_all_whenever_it_comes(folder: Path, line: str) -> None:
-    with called("up", "--data", str(folder), "--port", "0") as process:
+    # However little they log, it is known when they are ready.
+    with called("up", "--data", str(folder), "--port", "0", CURATION_LOG_LEVEL="ERROR") as process:
         assert process.stdout is not None
         for said in process.stdout:
             if said.startswith(line):
@@ -79,7 +80,7 @@ def test_ctrl_c_ends_it_all_whenever_it_comes(folder: Path, line: str) -> None:
 @pytest.mark.parametrize(
     ("url", "problem"),
     [
-        ("nonsense", "is no address of PostgreSQL"),
+        ("nonsense", "DATABASE_URL is no address of PostgreSQL"),
         ("postgresql://somebody:s3cret@127.0.0.1:1/x", "Connection refused"),
         ("postgresql://somebody:s3cret@nowhere.invalid/x", "nowhere.invalid"),
     ],

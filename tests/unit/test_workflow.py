@@ -23,6 +23,7 @@ from sqlalchemy import (
 )
 
 from shared.errors import WorkflowError
+from shared.table import transition_table
 from shared.workflow import Curation, Limits, QueueColumns, Rate
 from tests.support.parcels import PARCELS
 
@@ -111,3 +112,8 @@ def test_a_primary_key_that_counts_by_itself_is_not_for_an_enricher_to_fill() ->
     table = Table("t", MetaData(), Column("id", Integer, primary_key=True), Column("code", Text, unique=True))
     assert replace(PARCELS, **by_code(table)).value_names == {"code"}
     assert replace(PARCELS, target=table, target_key="id").value_names == {"id", "code"}
+
+
+def test_triggers_may_be_a_list() -> None:
+    workflow = replace(PARCELS, curation=curation(triggers=sorted(PARCELS.curation.triggers)))
+    assert transition_table(workflow).rules == transition_table(PARCELS).rules
