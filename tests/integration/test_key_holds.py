@@ -1,4 +1,4 @@
-"""A key that its API asked to leave alone, as a worker tells the others."""
+"""Keys as a worker tells the others of them: those that their API asked to leave alone, and what is reserved."""
 
 from __future__ import annotations
 
@@ -13,9 +13,12 @@ from enrichment_worker.pinned import Pinned
 from shared.db.engine import Connection, Database
 from shared.db.limits import Ask, postpone, reserve
 from shared.db.sessions import open_session
-from shared.workflow import Limits
+from shared.enrichment import TurnedAway
+from shared.workflow import Limits, Rate
 from tests.support.eventually import eventually_async
 from tests.support.service import somebody_waits_for_a_lock
+
+LIMITS = Limits(key_concurrency=2)
 
 
 @pytest.fixture
@@ -26,24 +29,24 @@ async def database(database_url: str) -> AsyncIterator[Database]:
 
 
 @asynccontextmanager
-async def two_uses(database: Database) -> AsyncIterator[Door]:
-    """The door of a worker that uses the key `held` twice."""
+async def uses(database: Database, *used: str, limits: Limits = LIMITS) -> AsyncIterator[Door]:
+    """The door of a worker that uses these keys."""
     async with database.transaction() as connection:
         session = await open_session(connection, host="h", version="0", resources=[])
-    limits = Limits(key_concurrency=2)
     async with Pinned(database.url, name="keys", random=lambda: 1.0, timeout_s=60) as pinned:
         keys = Keys(api="API", limits=[limits], session=lambda: session, pinned=pinned)
         async with keys:
             door = Door.of(keys, limits)
-            for _ in range(2):
-                await door.enter("held", wait_s=60)
+            for key in used:
+                await door.enter(key, wait_s=60)
             yield door
 
 
 async def lock_key(connection: Connection, key: str) -> None:
     """Locks a key's schedule, which nobody else may have."""
-    await connection.execute("INSERT INTO call_schedule VALUES ('API', %s, now()) ON CONFLICT DO NOTHING", [key])
-    await connection.execute("SELECT FROM call_schedule WHERE api = 'API' AND key = %s FOR UPDATE NOWAIT", [key])
+    lock = "SELECT FROM call_schedule WHERE api = 'API' AND key = %s FOR UPDATE NOWAIT"
+    if (await connection.execute(lock, [key])).rowcount == 0:
+        await connection.execute("INSERT INTO call_schedule VALUES ('API', %s, now())", [key])
 
 
 async def held_s(connection: Connection) -> float:
@@ -64,7 +67,7 @@ async def test_a_hold_never_gets_shorter(database: Database) -> None:
 
 
 async def test_a_key_that_is_held_is_not_locked_while_another_is_waited_for(database: Database) -> None:
-    async with two_uses(database) as door:
+    async with uses(database, "held", "held") as door:
         async with database.transaction() as connection:
             await lock_key(connection, "asked")
             door.leave("held", lasted_s=1.0, hold_s=3600.0)
@@ -93,8 +96,26 @@ async def test_keys_are_waited_for_in_one_order_whatever_they_are_asked_for_in(
     assert await asking == 2
 
 
+async def test_holds_are_told_in_the_order_of_their_keys(database: Database) -> None:
+    async with uses(database, "b", "a") as door, database.transaction() as connection:
+        await lock_key(connection, "a")
+        for key in ("b", "a"):
+            door.leave(key, lasted_s=1.0, hold_s=3600.0)
+        await somebody_waits_for_a_lock(database)
+        await lock_key(connection, "b")
+
+
+async def test_who_has_no_slot_has_no_call_either(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("enrichment_worker.keys.HORIZON_S", 10 * 3600.0)
+    async with uses(database, "held", limits=Limits(key_concurrency=1, key_rate=Rate(calls=1, per_s=3600))) as door:
+        with pytest.raises(TurnedAway):
+            await door.enter("held", wait_s=60)
+    async with database.transaction() as connection:
+        assert round(await held_s(connection) / 3600) == 1
+
+
 async def test_a_hold_that_grows_while_it_is_told_is_told_again(database: Database) -> None:
-    async with two_uses(database) as door:
+    async with uses(database, "held", "held") as door:
         async with database.transaction() as connection:
             await lock_key(connection, "held")
             door.leave("held", lasted_s=1.0, hold_s=1.0)
