@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from typing import NoReturn
 
 import psycopg
 
@@ -64,13 +65,12 @@ class Relay(Part):
             self.working = True
             try:
                 async with asyncio.TaskGroup() as group:
-                    ended = group.create_task(tail.ended())
+                    group.create_task(tail.ended())
                     await self._pass_on(tail, backbone, lock)
-                    ended.cancel()
             finally:
                 self.working = False
 
-    async def _pass_on(self, tail: Tail, backbone: Backbone, lock: Connection) -> None:
+    async def _pass_on(self, tail: Tail, backbone: Backbone, lock: Connection) -> NoReturn:
         clock = asyncio.get_running_loop().time
         position, checked_s = await backbone.position(), clock()
         if position is not None and not await _is_of_this_log(lock, position, backbone.last):

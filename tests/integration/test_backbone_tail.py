@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack
 from typing import Any
 from unittest.mock import AsyncMock
 
@@ -14,13 +14,13 @@ from sqlalchemy import text
 from curation_service import readings
 from curation_service.backbone import SILENCE_S
 from curation_service.backbone_tail import BackboneTail
-from curation_service.relay import Relay
 from shared.db.engine import Database
 from shared.errors import LogRewound, TokenExpired
 from tests.support.eventually import eventually
 from tests.support.log import arrive, curate_in, cut, open_transaction, read_all, update, versions
 from tests.support.nats import NatsServer
-from tests.support.proxy import Proxy
+from tests.support.proxy import Proxy, proxied
+from tests.support.relays import go_back, prune, relay_of, tailing, turn
 from tests.support.service import add_parcels, parcel_database
 
 
@@ -30,27 +30,6 @@ async def database(database_url: str) -> AsyncIterator[Database]:
     async with parcel_database(database_url) as database:
         await add_parcels(database, *[{}] * 5)
         yield database
-
-
-def relay_of(database: Database, nats_url: str) -> Relay:
-    return Relay(url=database.url, listen_url=database.url, nats_url=nats_url)
-
-
-@asynccontextmanager
-async def tailing(
-    database: Database, nats: NatsServer, *, url: str | None = None, relays: int = 1, **options: Any
-) -> AsyncIterator[tuple[BackboneTail, list[Relay]]]:
-    """A tail, over `url` where that is not the server's own, and those who relay for it."""
-    async with AsyncExitStack() as stack:
-        entered = [await stack.enter_async_context(relay_of(database, nats.url)) for _ in range(relays)]
-        tail = BackboneTail(database=database, nats_url=url or nats.url, **options)
-        yield await stack.enter_async_context(tail), entered
-
-
-async def turn(database: Database, count: int) -> int:
-    """So many changes of the first parcel, there and back; gives the last position."""
-    assert not count % 2
-    return [await update(database, ("Selected", "New")[number % 2], 1) for number in range(count)][-1]
 
 
 async def test_what_is_committed_arrives_in_order(database: Database, nats: NatsServer) -> None:
@@ -121,7 +100,10 @@ async def test_the_silence_of_nats_is_told_and_a_connection_that_hangs_is_given_
         await eventually(lambda: not tail.lag_s)
 
 
-async def test_what_the_stream_no_longer_has_is_in_the_table(database: Database, nats: NatsServer) -> None:
+async def test_what_the_stream_no_longer_has_is_in_the_table_however_much_that_is(
+    database: Database, nats: NatsServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("shared.db.tail.READ_SIZE", 1)
     async with Proxy(nats.port) as proxy, tailing(database, nats, url=f"nats://127.0.0.1:{proxy.port}") as (tail, _):
         start = tail.position
         proxy.refuse()
@@ -131,6 +113,41 @@ async def test_what_the_stream_no_longer_has_is_in_the_table(database: Database,
         await nats.purge(tail.log_id)
         await proxy.accept()
         await arrive(tail, await turn(database, 2))
+        assert versions(await read_all(tail, start)) == [(1, version) for version in range(2, 8)]
+
+
+async def test_what_the_stream_still_has_is_asked_of_nobody_else(database: Database, nats: NatsServer) -> None:
+    async with Proxy(nats.port) as proxy, tailing(database, nats, url=f"nats://127.0.0.1:{proxy.port}") as (tail, _):
+        start = tail.position
+        await arrive(tail, await turn(database, 2))
+        proxy.refuse()
+        last = await turn(database, 2)
+        async with tailing(database, nats, relays=0) as (other, _):
+            await arrive(other, last)
+        await prune(database, last)
+        await proxy.accept()
+        await arrive(tail, last)
+        assert versions(await read_all(tail, start)) == [(1, version) for version in range(2, 6)]
+
+
+async def test_a_tail_needs_no_database_while_one_relays_and_waits_for_it_when_another_does(
+    database: Database, nats: NatsServer, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with AsyncExitStack() as stack:
+        relay = await stack.enter_async_context(relay_of(database, nats.url))
+        proxy, url = await stack.enter_async_context(proxied(database.url))
+        cut_off = await stack.enter_async_context(Database(url))
+        tail, _ = await stack.enter_async_context(tailing(cut_off, nats, relays=0))
+        start = tail.position
+        await arrive(tail, await turn(database, 2))
+        proxy.refuse()
+        await arrive(tail, await turn(database, 2))
+        await relay.stop()
+        await stack.enter_async_context(relay_of(database, nats.url))
+        last = await turn(database, 2)
+        await eventually(lambda: "the log is not heard now" in caplog.text)
+        await proxy.accept()
+        await arrive(tail, last)
         assert versions(await read_all(tail, start)) == [(1, version) for version in range(2, 8)]
 
 
@@ -144,9 +161,7 @@ async def test_what_neither_stream_nor_table_have_is_not_passed_over_in_silence(
         async with tailing(database, nats, relays=0) as (other, _):
             await arrive(other, gone)
         await nats.purge(tail.log_id)
-        async with database.core() as connection:
-            await connection.execute(text(f"DELETE FROM status_event WHERE position <= {gone}"))
-            await connection.execute(text(f"UPDATE event_log SET pruned_through = {gone}"))
+        await prune(database, gone)
         await proxy.accept()
         await arrive(tail, await update(database, "Selected", 2))
         with pytest.raises(TokenExpired):
@@ -154,17 +169,16 @@ async def test_what_neither_stream_nor_table_have_is_not_passed_over_in_silence(
         assert versions(await read_all(tail, gone)) == [(2, 2)]
 
 
-async def test_a_log_that_lost_what_was_relayed_of_it_ends_the_tails_and_starts_the_stream_anew(
-    database: Database, nats: NatsServer
+@pytest.mark.parametrize("found", [False, True], ids=["told", "found"])
+async def test_a_log_that_lost_what_a_tail_was_told_or_had_found_ends_it_and_starts_the_stream_anew(
+    database: Database, nats: NatsServer, found: bool
 ) -> None:
+    last = await turn(database, 2) if found else 0
     second = relay_of(database, nats.url)
     async with second:
         tail = await BackboneTail(database=database, nats_url=nats.url).__aenter__()
-        await arrive(tail, await turn(database, 2))
-        # As after a restore of a backup from before: the last change is gone, and its position is drawn once more.
-        async with database.core() as connection:
-            await connection.execute(text(f"DELETE FROM status_event WHERE position = {tail.position}"))
-            await connection.execute(text(f"SELECT setval('status_event_position', {tail.position - 1})"))
+        await arrive(tail, last or await turn(database, 2))
+        await go_back(database, tail.position - 1)
         await second.stop()
         async with relay_of(database, nats.url):
             with pytest.raises(ExceptionGroup) as caught:

@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import json
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -57,6 +57,14 @@ class NatsServer:
         """Empties the stream of a log, as its bound does."""
         async with await connect(self.url) as client:
             await client.jetstream().purge_stream(f"curation_{log_id.hex}")
+
+    async def headers(self, log_id: UUID) -> Sequence[Mapping[str, str]]:
+        """Of each message that the stream of a log has, in order."""
+        async with await connect(self.url) as client:
+            stream, name = client.jetstream(), f"curation_{log_id.hex}"
+            state = (await stream.stream_info(name)).state
+            numbers = range(state.first_seq, state.last_seq + 1)
+            return [(await stream.get_msg(name, number)).headers or {} for number in numbers]
 
     async def message_count(self, log_id: UUID) -> int:
         """How many messages were stored so far."""
