@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from itertools import pairwise
+from typing import Any
 from uuid import UUID
 
 import pytest
@@ -70,6 +71,23 @@ async def test_a_stream_is_made_in_memory_with_a_bound_and_one_of_an_operators_i
 async def test_of_several_addresses_one_that_answers_is_enough(nats: NatsServer) -> None:
     async with connected(f"nats://127.0.0.1:1,{nats.url}", LOG, name="a test") as backbone:
         assert await backbone.position() is None
+
+
+async def test_a_cancellation_that_comes_along_with_an_answer_is_not_lost(
+    nats: NatsServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    wait_for = asyncio.wait_for
+    async with connected(nats.url, LOG, name="a test") as backbone:
+        asking = asyncio.create_task(backbone.position())
+
+        def answered(answer: asyncio.Future[Any], timeout: float) -> Any:
+            answer.add_done_callback(lambda _: asking.cancel())
+            return wait_for(answer, timeout)
+
+        with monkeypatch.context() as patch:
+            patch.setattr(asyncio, "wait_for", answered)
+            with pytest.raises(asyncio.CancelledError):
+                await asking
 
 
 async def test_who_takes_over_leaves_no_gap_in_the_stream(database: Database, nats: NatsServer) -> None:
@@ -166,8 +184,9 @@ async def test_a_relay_waits_for_a_database_that_refuses_it(
 
 
 async def test_a_relay_whose_lock_hangs_without_a_word_gives_up_and_takes_its_next_turn(
-    database: Database, nats: NatsServer
+    database: Database, nats: NatsServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr("curation_service.relay.BEAT_S", 0.1)
     async with (
         proxied(database.url) as (proxy, url),
         Relay(url=database.url, listen_url=url, nats_url=nats.url) as relay,
