@@ -59,7 +59,7 @@ class Session(Part):
         await super().stop()
 
     async def _run(self) -> None:
-        while not self.stopping.is_set() and await self._open():
+        while await self._open():
             self.ready()
             self._over = asyncio.get_running_loop().create_future()
             pulse = Pulse(
@@ -76,7 +76,6 @@ class Session(Part):
                     await self._over
             finally:
                 await pulse.stop()
-        self.ready()
         await self._close()
 
     async def _open(self) -> bool:

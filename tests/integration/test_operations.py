@@ -17,7 +17,7 @@ from shared.db.sessions import open_session
 from shared.table import transition_table
 from tests.support.parcels import PARCELS
 from tests.support.service import RunningService, add_parcels, refused, somebody_waits_for_a_lock
-from tests.support.worker import World, world  # noqa: F401 - a fixture
+from tests.support.worker import Gate, World, world  # noqa: F401 - a fixture
 
 TABLE = transition_table(PARCELS)
 QUEUED = {"status": "Scan", "scan_status": "queued", "scan_turn": 1.0}
@@ -134,7 +134,7 @@ async def test_workers_are_alive_silent_or_ended_by_the_clock_of_the_database(se
             await open_session(connection, host=host, version="1", resources=["parcels", "places"], expiry_s=10)
             for host in ("a", "b", "c", "d")
         ]
-    await execute(service.database, f"UPDATE worker_session SET expiry_s = 0 WHERE id = {silent}")
+    await execute(service.database, f"UPDATE worker_session SET expiry_s = 0 WHERE id IN ({silent}, {ended})")
     await execute(service.database, f"UPDATE worker_session SET ended_at = now() WHERE id = {ended}")
     await execute(service.database, f"UPDATE worker_session SET ended_at = now() - interval '2 days' WHERE id = {old}")
     await service.stub.PauseWorkflow(pause())
@@ -149,7 +149,7 @@ async def test_workers_are_alive_silent_or_ended_by_the_clock_of_the_database(se
     ]
     everybody = (await service.stub.ListWorkers(pb.ListWorkersRequest(with_ended=True))).workers
     assert [worker.host for worker in everybody] == ["c", "b", "a"]
-    assert everybody[0].HasField("end_time")
+    assert (everybody[0].state, everybody[0].HasField("end_time")) == (pb.WORKER_STATE_ENDED, True)
     async with service.database.transaction() as connection:
         await open_session(connection, host="e", version="1", resources=["places"])
     assert await execute(service.database, "SELECT host FROM worker_session ORDER BY id") == [
@@ -173,8 +173,14 @@ async def test_workers_come_in_pages(service: RunningService) -> None:
 
 
 async def test_a_worker_lists_itself_with_its_numbers(service: RunningService, world: World) -> None:  # noqa: F811
+    gate = Gate(world)
     await world.queue("lamp", "radio")
     async with world.worker(beat_s=0.02) as worker:
+        await worker.see(gate.asked.wait())
+        await worker.see(worker.probe.expect("beat", times=2))
+        (working,) = (await service.stub.ListWorkers(pb.ListWorkersRequest())).workers
+        assert (working.done_count, working.in_flight_count) == (0, 2)
+        gate.open.set()
         await world.ended(worker)
         await worker.see(worker.probe.expect("beat"))
         (running,) = (await service.stub.ListWorkers(pb.ListWorkersRequest())).workers

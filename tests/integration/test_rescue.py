@@ -1,0 +1,89 @@
+"""The rescue of what dead workers had: it is bounded, waits for nobody, and takes nothing that is not lost."""
+
+from __future__ import annotations
+
+import pytest
+
+from shared.db.claim import claim
+from shared.db.log import append_progress
+from shared.db.sessions import close_session, open_session, rescue
+from shared.workflow import Item
+from tests.support.worker import World
+
+
+async def claimed(world: World, limit: int, *, expiry_s: float = 3600) -> tuple[int, list[Item]]:
+    """The number of a session, and what it claimed."""
+    async with world.transaction() as connection:
+        session = await open_session(connection, host="h", version="0", resources=["gadgets"], expiry_s=expiry_s)
+        taken = await claim(connection, world.workflow, world.table, session=session, limit=limit)
+        return session, list(taken.items)
+
+
+async def rescued(world: World) -> int:
+    async with world.transaction() as connection:
+        return await rescue(connection, world.workflow, world.table)
+
+
+async def close(world: World, session: int) -> None:
+    async with world.transaction() as connection:
+        await close_session(connection, session)
+
+
+async def test_one_statement_rescues_so_many_and_no_more(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("shared.db.sessions.RESCUE_SIZE_MAX", 2)
+    await world.queue("one", "two", "three")
+    session, _ = await claimed(world, 3)
+    await close(world, session)
+    assert [await rescued(world) for _ in range(3)] == [2, 1, 0]
+
+
+async def test_neither_the_living_nor_other_workflows_keep_it_from_those_that_are_lost(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("shared.db.sessions.RESCUE_CLAIMS_MAX", 1)
+    await world.queue("one", "two")
+    await claimed(world, 1)
+    session, _ = await claimed(world, 1)
+    await close(world, session)
+    async with world.transaction() as connection:
+        await connection.execute(
+            "INSERT INTO worker_claim (position, resource, session, items) VALUES (0, 'others', %s, '{1}')", [session]
+        )
+    assert await rescued(world) == 1
+    assert [row["lookup_status"] for row in await world.gadgets()] == ["processing", "queued"]
+
+
+async def test_what_somebody_holds_is_left_for_the_next_time(world: World) -> None:
+    await world.queue("one", "two")
+    session, _ = await claimed(world, 2)
+    await close(world, session)
+    beating, _ = await claimed(world, 0, expiry_s=0)
+    async with world.transaction() as other:
+        await other.execute("SELECT FROM gadgets WHERE name = 'one' FOR UPDATE")
+        await other.execute("SELECT FROM worker_session WHERE id = %s FOR UPDATE", [beating])
+        async with world.transaction() as connection:
+            await connection.execute("SET LOCAL lock_timeout = '1s'")
+            assert await rescue(connection, world.workflow, world.table) == 1
+    assert await rescued(world) == 1
+    assert None not in {row["ended_at"] for row in await world.rows("worker_session", "id")}
+
+
+async def test_when_a_session_ended_stays_as_it_was(world: World) -> None:
+    session, _ = await claimed(world, 0, expiry_s=0)
+    await close(world, session)
+    (before,) = await world.rows("worker_session", "id")
+    await rescued(world)
+    assert await world.rows("worker_session", "id") == [before]
+
+
+async def test_a_report_of_what_somebody_holds_is_left_out_and_waits_for_nobody(world: World) -> None:
+    await world.queue("one", "two")
+    _, items = await claimed(world, 2)
+    async with world.transaction() as other:
+        await other.execute("SELECT FROM gadgets WHERE name = 'one' FOR UPDATE")
+        async with world.transaction() as connection:
+            await connection.execute("SET LOCAL lock_timeout = '1s'")
+            reports = [(item.key, item.version, str(item.data["name"]), 0.5) for item in items]
+            await append_progress(connection, world.workflow, reports)
+    told = [event["steps"] for event in await world.rows("status_event", "position") if event["kind"] == "progress"]
+    assert told == [["two"]]
