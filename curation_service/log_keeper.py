@@ -13,7 +13,7 @@ from typing import Any
 
 import psycopg
 
-from shared.db.engine import REACH, driver_url
+from shared.db.engine import REACH, driver_url, in_a_line
 from shared.db.failure_groups import drop_failure_groups
 from shared.db.in_hand import note_claims
 from shared.db.old_batches import drop_batches
@@ -45,7 +45,7 @@ class LogKeeper(Part):
                 # A server that says nothing keeps no process from ending.
                 await in_own_thread(self._keep, name="log keeper")
             except psycopg.Error as error:
-                log.warning("the log's partitions, or old batches, are left for later: %s", type(error).__name__)
+                log.warning("the log's partitions, or old batches, are left for later: %s", in_a_line(error))
             await self.pause(INTERVAL_S)
 
     def _keep(self) -> None:

@@ -12,7 +12,7 @@ from psycopg import sql
 from enrichment_worker.lane import Lane
 from enrichment_worker.waits import backoff
 from shared.db.curate import TAKEN_CHANNEL
-from shared.db.engine import Connection, connect
+from shared.db.engine import Connection, connect, in_a_line
 from shared.db.libpq import Ear
 from shared.db.workflow_states import STATE_CHANNEL
 from shared.db.writer import CHANNEL
@@ -63,7 +63,7 @@ class Listener(Part):
             try:
                 await self._listen()
             except (DatabaseUnavailable, psycopg.Error, TimeoutError) as error:
-                log.warning("deaf for now, polling goes on: %s", type(error).__name__)
+                log.warning("deaf for now, polling goes on: %s", in_a_line(error))
             await self.pause(backoff(self._failures, self._random))
             self._failures += 1
 

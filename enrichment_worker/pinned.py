@@ -16,7 +16,7 @@ import psycopg
 
 from enrichment_worker.refusal import is_refusal
 from enrichment_worker.waits import backoff
-from shared.db.engine import KEEPALIVE_OPTIONS, Connection, connect, is_outdated
+from shared.db.engine import KEEPALIVE_OPTIONS, Connection, connect, in_a_line, is_outdated
 from shared.errors import DatabaseUnavailable
 
 log = logging.getLogger(__name__)
@@ -152,8 +152,7 @@ class Pinned:
 
     async def _lost(self, error: Exception) -> None:
         self._failures += 1
-        cause = error.__cause__ or error
-        log.warning("%s: no database (%s: %s)", self._name, type(cause).__name__, str(cause).partition("\n")[0])
+        log.warning("%s: no database (%s)", self._name, in_a_line(error))
         await self._drop()
 
     async def _drop(self) -> None:

@@ -18,7 +18,7 @@ from typing import Any
 import psycopg
 from psycopg import sql
 
-from shared.db.engine import Connection, connect
+from shared.db.engine import Connection, connect, in_a_line
 from shared.db.horizon import Horizon
 from shared.db.libpq import Ear
 from shared.db.log import Mark, check_contains, log_identity, newest_mark
@@ -84,7 +84,7 @@ class DatabaseTail(Tail):
                 log.error("%s; the service ends, clients start again with a snapshot", error)
                 raise
             except (DatabaseUnavailable, psycopg.Error, TimeoutError) as error:
-                log.warning("the log cannot be read now: %s", type(error).__name__)
+                log.warning("the log cannot be read now: %s", in_a_line(error))
                 await asyncio.sleep(BACKOFF_S)
 
     async def _connect(self) -> Connection:

@@ -279,6 +279,13 @@ def database_errors() -> Iterator[None]:
         raise _unavailable(error) from error
 
 
+def in_a_line(error: BaseException) -> str:
+    """What is wrong with the database, for a log: what the driver said, without what it quotes."""
+    cause = error.__cause__ or error
+    said, _, _ = str(cause).partition("\n")
+    return f"{type(cause).__name__}: {said}" if said else type(cause).__name__
+
+
 def _unavailable(error: BaseException | None) -> DatabaseUnavailable:
     """A deadlock, a full disk or a timeout of the server's own is not to be looked for in the network."""
     if isinstance(error, QueryCanceled):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 
@@ -88,7 +89,7 @@ async def test_what_is_said_once_all_are_told_is_heard(world: World) -> None:
 
 
 async def test_it_waits_longer_each_time_that_it_does_not_get_to_hear(
-    world: World, monkeypatch: pytest.MonkeyPatch
+    world: World, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     waits_s: asyncio.Queue[float] = asyncio.Queue()
     go = asyncio.Semaphore(0)
@@ -108,3 +109,4 @@ async def test_it_waits_longer_each_time_that_it_does_not_get_to_hear(
                     await proxy.accept()
                 go.release()
             assert await bells["gadgets"].wait(DEADLINE_S)
+    assert re.search("deaf for now, polling goes on: OperationalError: .*Connection refused", caplog.text)

@@ -145,6 +145,16 @@ async def test_a_transaction_under_way_at_the_start_is_not_missed(database: Data
         await tail.stop()
 
 
+async def test_why_the_log_cannot_be_read_is_said(database: Database, caplog: pytest.LogCaptureFixture) -> None:
+    tail = DatabaseTail(url=database.url, direct_url="postgresql://somebody:s3cret@127.0.0.1:1/curation")
+    starting = asyncio.create_task(tail.__aenter__())
+    await eventually(lambda: "cannot be read" in caplog.text)
+    await tail.stop()
+    await asyncio.wait({starting})
+    assert "Connection refused" in caplog.text
+    assert "s3cret" not in caplog.text
+
+
 async def test_many_writers_at_once_lose_no_version(database: Database) -> None:
     async def write(number: int) -> int:
         return [await update(database, ("Selected", "New")[turn % 2], number) for turn in range(30)][-1]
