@@ -11,16 +11,19 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from shared.db.engine import connect
+from shared.db.engine import Connection, connect
+from shared.db.queue import count_queue
 from shared.db.ring import ENTRY_WEIGHT
 from shared.db.tail import ITEMS_MAX
 from tests.support.crew import running_crew
+from tests.support.eventually import eventually_async
 from tests.support.leaks import Held
 from tests.support.recorders import BareStream
 from tests.support.replicas import Replicas, running_replicas
 from tests.support.sizes import Sizes
 from tests.support.stream_run import Watching, together
 from tests.support.traffic import Traffic
+from workflows.places import workflow
 
 WAYS: Sequence[dict[str, Any]] = (
     {},
@@ -37,6 +40,8 @@ SELECT nextval('status_event_position'), 1, 'places', 'retry', 'SelectedForDeepS
        ARRAY[now()]
 FROM generate_series(1000, 1000 + %(count)s) n"""
 """As large as entries of one item are."""
+FILL_S = 600.0
+"""So long may the first look at all items take."""
 SAMPLES = 60
 WARM_SHARE = 0.2
 """Of the run, before the first sample: pools fill, caches too."""
@@ -103,6 +108,9 @@ async def soak(folder: Path, load: SoakLoad) -> SoakOutcome:
         async with await connect(site.url, name="soak") as connection:
             # So that what services remember of the log is full from the beginning, and grows no more.
             await connection.execute(_FILL, {"key": str(keys[0]), "count": ITEMS_MAX // ENTRY_WEIGHT})
+            # The target, too, has the rows that it will have.
+            await traffic.scan_all()
+            await eventually_async(lambda: _is_scanned(connection), within_s=FILL_S)
         async with together(_background(watching, load)):
             await _look(site, held, sizes, load)
             traffic.busy = False
@@ -128,6 +136,10 @@ async def _look(site: Replicas, held: Held, sizes: Sizes, load: SoakLoad) -> Non
             await asyncio.sleep(max(0.0, due_s - (clock() - began_s)))
             held.sample(clock() - began_s)
             await sizes.sample(connection, clock() - began_s)
+
+
+async def _is_scanned(connection: Connection) -> bool:
+    return not (await count_queue(connection, workflow)).ready
 
 
 def _watcher(watching: Watching, number: int) -> Forgetful:

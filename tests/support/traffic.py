@@ -97,6 +97,11 @@ class Traffic:
         self._batch(began_s, request.ids.ids, answer)
         return answer
 
+    async def scan_all(self) -> None:
+        """Has every item looked at once, in one batch."""
+        async with self._channel(0) as channel:
+            await self.set_status(pb_grpc.CurationServiceStub(channel), "SelectedForDeepScan", self._items)
+
     async def retrier(self, pause_s: float) -> None:
         """Gives what has failed another try."""
         async with self._channel(0) as channel:
