@@ -11,6 +11,7 @@ from __future__ import annotations
 import os
 import shutil
 import uuid
+from argparse import ArgumentTypeError
 from collections.abc import AsyncIterator, Iterator
 from contextlib import AsyncExitStack, contextmanager
 from pathlib import Path
@@ -45,7 +46,13 @@ SYSTEM_PROGRAMS = Path("/usr/lib/postgresql")
 def pytest_addoption(parser: pytest.Parser) -> None:
     """Adds `--postgres`."""
     default = os.environ.get("TEST_POSTGRES", "embedded")
-    parser.addoption("--postgres", default=default, help="embedded, system, or the URL of a server")
+    parser.addoption("--postgres", type=_server, default=default, help="embedded, system, or the URL of a server")
+
+
+def _server(text: str) -> str:
+    if text not in ("embedded", "system") and "://" not in text:
+        raise ArgumentTypeError(f"{text!r} is neither embedded nor system, nor the URL of a server")
+    return text
 
 
 def system_programs() -> Path | None:
