@@ -51,6 +51,23 @@ async def test_what_a_database_that_lost_commits_gives_once_more_is_held_once() 
     assert (one.settled, one.held) == ([8], {})
 
 
+async def test_an_item_begins_in_its_time_and_never_after_it() -> None:
+    one, (late, now, later) = lane(), items(3)
+    one.take([late, now, later], 1, now_s=0.0, terms=[(1.0, 2.0), (3.0, 4.0), (3.5, 4.5)])
+    assert one.hand_out(0.5) == ([], 1.0)
+    assert one.hand_out(3.0) == ([late], 3.5)
+    assert (one.items.get_nowait(), one.items.empty()) == (now, True)
+
+
+async def test_what_was_taken_back_before_its_time_never_begins() -> None:
+    one, (now, later) = lane(), items(2)
+    one.take([now, later], 1, now_s=0.0, terms=[(0.0, 9.0), (5.0, 9.0)])
+    one.hand_out(0.0)
+    assert one.take_back() == [later, now]
+    assert one.hand_out(5.0) == ([], None)
+    assert one.items.empty()
+
+
 async def test_a_fast_lane_claims_further_ahead_up_to_its_bound() -> None:
     one = lane(ahead_max=100)
     one.take(items(1), 1, now_s=0.0)
