@@ -6,6 +6,7 @@ import asyncio
 import queue
 import threading
 from collections.abc import AsyncIterator, Callable
+from typing import Any
 
 import pytest
 
@@ -15,7 +16,7 @@ from enrichment_worker.waits import backoff
 from shared.db.sessions import close_session, open_session
 from tests.support.eventually import DEADLINE_S, eventually
 from tests.support.proxy import proxied
-from tests.support.worker import World
+from tests.support.worker import WIDGETS, World
 
 BEAT_S = 10.0
 NOWHERE = "postgresql://127.0.0.1:1/nowhere"
@@ -141,6 +142,23 @@ async def test_a_process_whose_event_loop_is_blocked_ends_without_a_database_too
     assert exits.get(timeout=DEADLINE_S) == BLOCKED_EXIT  # this blocks it
     asked_s = [beating.waits.asked_s.get() or 0.0 for _ in range(beating.waits.asked_s.qsize())]
     assert sum(asked_s) > 1.5 * BEAT_S >= sum(asked_s[:-1]), "no earlier"
+
+
+async def test_a_worker_may_be_blocked_for_as_long_as_the_longest_attempt_of_all_and_its_expiry(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bounds_s: list[float] = []
+
+    class Noted(Pulse):
+        def __init__(self, *args: Any, blocked_max_s: float, **more: Any) -> None:
+            bounds_s.append(blocked_max_s)
+            super().__init__(*args, blocked_max_s=blocked_max_s, **more)
+
+    monkeypatch.setattr("enrichment_worker.session.Pulse", Noted)
+    world.limit(timeout_s=300)
+    world.others = [WIDGETS]
+    async with world.worker(expiry_s=40):
+        assert bounds_s == [340]
 
 
 async def test_a_pulse_whose_session_is_over_beats_no_more(world: World, session: int, begin: Begin) -> None:
