@@ -6,11 +6,13 @@ import asyncio
 
 import pytest
 
+from enrichment_worker.key import Key
 from enrichment_worker.keys import Door, Keys
 from enrichment_worker.pinned import Pinned
 from shared.db.limits import Grant, interval_s, late_s
 from shared.enrichment import TurnedAway
 from shared.workflow import Limits, Rate
+from tests.support.eventually import eventually
 
 
 async def test_who_waits_for_a_key_leaves_most_places_of_its_workflow_free_and_all_of_others() -> None:
@@ -39,6 +41,38 @@ async def test_who_left_in_the_moment_that_would_have_turned_him_away_is_left_al
     with pytest.raises(asyncio.CancelledError):
         await task
     assert keys.turned_away == 0
+
+
+@pytest.mark.parametrize("why", ["held", "late"])
+async def test_who_was_let_in_and_comes_to_it_too_late_or_once_the_key_is_held_waits_again(why: str) -> None:
+    nobody, clock = Pinned("", name="nobody", random=lambda: 1.0, timeout_s=1.0), asyncio.get_running_loop().time
+    limits = Limits(concurrency=40, key_concurrency=2)
+    keys = Keys(api="API", limits=[limits], session=lambda: 1, pinned=nobody)
+    door = Door.of(keys, limits)
+
+    async def let_in() -> tuple[asyncio.Task[None], Key]:
+        task = asyncio.create_task(door.enter("key", wait_s=60))
+        await asyncio.wait([task], timeout=0)
+        state = keys._keys["key"]
+        keys._take(state, Grant("key", 1, 0.0, 0.0, 0.0), 2, (clock(), clock()))
+        return task, state
+
+    first, state = await let_in()
+    await first
+    if why == "late":
+        keys._late_s = 0.1
+    second, _ = await let_in()
+    assert (second.done(), len(state.waiting), state.used) == (False, 0, 2)
+    if why == "held":
+        keys.leave("key", lasted_s=1.0, hold_s=3600.0)
+    else:
+        ends_s = clock() + keys._late_s
+        while clock() <= ends_s:
+            pass
+    await eventually(lambda: second.done() or bool(state.waiting))
+    assert not second.done()
+    second.cancel()
+    await asyncio.wait([second])
 
 
 @pytest.mark.parametrize("turn", [1, -1])
