@@ -146,7 +146,6 @@ async def connected(url: str, log_id: UUID, *, name: str) -> AsyncIterator[Backb
                 max_reconnect_attempts=1,
                 reconnect_time_wait=0,
                 connect_timeout=2,
-                ping_interval=2,
                 closed_cb=backbone.lost,
                 error_cb=_on_error,
             )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
+from dataclasses import replace
 from typing import Any
 from unittest.mock import AsyncMock
 
@@ -12,9 +13,10 @@ import pytest
 from sqlalchemy import text
 
 from curation_service import readings
-from curation_service.backbone import SILENCE_S
+from curation_service.backbone import SILENCE_S, connected
 from curation_service.backbone_tail import BackboneTail
 from shared.db.engine import Database
+from shared.db.ring import Reading
 from shared.errors import LogRewound, TokenExpired
 from tests.support.eventually import eventually
 from tests.support.log import arrive, curate_in, cut, open_transaction, read_all, update, versions
@@ -92,9 +94,7 @@ async def test_the_silence_of_nats_is_told_and_a_connection_that_hangs_is_given_
         last = await turn(database, 2)
         await eventually(lambda: tail.lag_s > SILENCE_S)
         assert not await read_all(tail, start)
-        proxy.refuse()
-        proxy.resume()
-        await proxy.accept()
+        proxy.freeze()
         await arrive(tail, last)
         assert versions(await read_all(tail, start)) == [(1, 2), (1, 3)]
         await eventually(lambda: not tail.lag_s)
@@ -128,6 +128,20 @@ async def test_what_the_stream_still_has_is_asked_of_nobody_else(database: Datab
         await proxy.accept()
         await arrive(tail, last)
         assert versions(await read_all(tail, start)) == [(1, version) for version in range(2, 6)]
+
+
+async def test_what_comes_once_more_beside_what_is_new_is_told_once(database: Database, nats: NatsServer) -> None:
+    async with tailing(database, nats) as (tail, (relay,)):
+        start = tail.position
+        await arrive(tail, last := await turn(database, 2))
+        entries = await read_all(tail, start)
+        await relay.stop()
+        async with connected(nats.url, tail.log_id, name="a test") as backbone:
+            await backbone.position()
+            more = [*entries, replace(entries[-1], position=last + 1)]
+            await backbone.publish(start, Reading(more, last + 1), lag_s=0)
+            await arrive(tail, last + 1)
+        assert await read_all(tail, start) == more
 
 
 async def test_a_tail_needs_no_database_while_one_relays_and_waits_for_it_when_another_does(
