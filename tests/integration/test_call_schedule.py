@@ -9,7 +9,7 @@ import pytest
 
 from shared.db.engine import Connection, Database
 from shared.db.limits import LATE_S, Ask, Grant, give_back, interval_s, keep, late_s, lease, postpone, reserve, sweep
-from shared.db.sessions import open_session
+from shared.db.sessions import close_session, open_session
 from shared.workflow import Rate
 from tests.support.service import somebody_waits_for_a_lock
 
@@ -122,6 +122,18 @@ async def test_slots_are_leased_and_given_back_by_api_key_and_session(database: 
         await keep(connection, "API", mine, {"one": 0})
         await sweep(connection)
         assert await slots() == kept | {("API", "two", mine): 3}
+
+
+async def test_slots_of_a_session_that_has_ended_are_free_at_once(database: Database) -> None:
+    async with database.transaction() as connection:
+        mine, theirs = [
+            await open_session(connection, host="h", version="0", resources=[], expiry_s=HOUR_S) for _ in range(2)
+        ]
+        asked = {"one": (9, 0)}
+        assert await lease(connection, "API", theirs, asked, slots_max=9) == {"one": 9}
+        assert await lease(connection, "API", mine, asked, slots_max=9) == {"one": 0}
+        await close_session(connection, theirs)
+        assert await lease(connection, "API", mine, asked, slots_max=9) == {"one": 9}
 
 
 async def test_a_schedule_is_swept_a_minute_after_its_next_call_was_due_and_no_other(database: Database) -> None:

@@ -15,6 +15,7 @@ from shared.db.curate_each import curate_each
 from shared.db.engine import Connection, Database, connect
 from shared.db.finish import Result, finish
 from shared.db.log import append_progress
+from shared.db.sessions import rescue
 from shared.db.writer import CHANNEL, WATCH_CHANNEL
 from shared.machine import FIND_NOTHING, curate_trigger
 from shared.table import transition_table
@@ -63,6 +64,18 @@ async def test_watchers_hear_of_every_change_and_workers_of_those_that_may_make_
         assert await heard(listening) == [(WATCH_CHANNEL, "parcels")]
         async with database.autocommit() as connection:
             await finish(connection, PARCELS, TABLE, [Result(item, FIND_NOTHING)])
+        assert await heard(listening) == [(CHANNEL, "parcels")]
+
+
+async def test_workers_hear_of_a_rescue(database: Database) -> None:
+    async with await connect(database.url, name="a test") as listening:
+        async with database.autocommit() as connection:
+            call = CurateCall(trigger=curate_trigger("Scan"), keys=[UUID(int=1)], batch=NewBatch(status="Scan"))
+            await curate(connection, PARCELS, TABLE, call)
+            await claim(connection, PARCELS, TABLE, session=1, limit=1)
+        await listening.execute(sql.SQL("LISTEN {}").format(sql.Identifier(CHANNEL)))
+        async with database.autocommit() as connection:
+            assert await rescue(connection, PARCELS, TABLE) == 1
         assert await heard(listening) == [(CHANNEL, "parcels")]
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from shared.db.claim import claim
-from shared.db.log import append_progress
+from shared.db.finish import Result, finish
 from shared.db.sessions import close_session, open_session, rescue
 from shared.workflow import Item
 from tests.support.worker import World
@@ -76,14 +76,47 @@ async def test_when_a_session_ended_stays_as_it_was(world: World) -> None:
     assert await world.rows("worker_session", "id") == [before]
 
 
-async def test_a_report_of_what_somebody_holds_is_left_out_and_waits_for_nobody(world: World) -> None:
+async def test_an_item_that_a_session_claimed_twice_is_rescued_once_from_it(world: World) -> None:
+    await world.queue("one")
+    session, (item,) = await claimed(world, 1)
+    async with world.transaction() as connection:
+        await finish(connection, world.workflow, world.table, [Result(item, "release")])
+        await claim(connection, world.workflow, world.table, session=session, limit=1)
+    await close(world, session)
+    assert await rescued(world) == 1
+    last = (await world.rows("status_event", "position"))[-1]
+    assert (last["kind"], last["items"], last["worker"]) == ("rescue", [str(item.key)], session)
+
+
+async def test_what_was_lost_together_comes_back_within_its_bounds_and_not_together(world: World) -> None:
+    world.limit(attempts_max=5000, backoff_s=1_000, backoff_max_s=50_000)
+    await world.queue(*(f"g{n}" for n in range(60)))
+    session, _ = await claimed(world, 60)
+    async with world.transaction() as connection:
+        await connection.execute("UPDATE gadgets SET lookup_attempts = 4000 WHERE id > 30")
+    await close(world, session)
+    assert await rescued(world) == 60
+    async with world.transaction() as connection:
+        cursor = await connection.execute(
+            "SELECT id > 30, extract(epoch FROM lookup_run_at - now())::float8 FROM gadgets ORDER BY 1"
+        )
+        delays = await cursor.fetchall()
+    for is_old, longest_s in ((False, 1_000), (True, 50_000)):
+        of_these = [delay_s for old, delay_s in delays if old == is_old]
+        # One of thirty at least is in each third, or nearly never.
+        assert min(of_these) < longest_s / 3 < longest_s * 2 / 3 < max(of_these) <= longest_s + 60
+    assert await world.rows("failure_group", "id") == []
+
+
+async def test_whose_attempts_are_used_up_is_seen_among_the_failures_when_it_was_last_lost(world: World) -> None:
+    world.limit(attempts_max=1)
     await world.queue("one", "two")
-    _, items = await claimed(world, 2)
-    async with world.transaction() as other:
-        await other.execute("SELECT FROM gadgets WHERE name = 'one' FOR UPDATE")
-        async with world.transaction() as connection:
-            await connection.execute("SET LOCAL lock_timeout = '1s'")
-            reports = [(item.key, item.version, str(item.data["name"]), 0.5) for item in items]
-            await append_progress(connection, world.workflow, reports)
-    told = [event["steps"] for event in await world.rows("status_event", "position") if event["kind"] == "progress"]
-    assert told == [["two"]]
+    seen = []
+    for _ in range(2):
+        session, _ = await claimed(world, 1)
+        await close(world, session)
+        assert await rescued(world) == 1
+        (group,) = await world.rows("failure_group", "id")
+        seen.append((group["first_seen_at"], group["last_seen_at"]))
+    assert seen[0][0] == seen[1][0]
+    assert seen[0][1] < seen[1][1]
