@@ -113,19 +113,6 @@ async def test_a_new_session_claims_at_once(idle: Idle) -> None:
     assert before != idle.session.id == (await idle.world.gadgets())[0]["lookup_worker"]
 
 
-async def test_a_new_session_counts_what_was_done_in_it(idle: Idle) -> None:
-    idle.lane.done, idle.lane.failed = 3, 1
-    lost = idle.probe.expect("session lost")
-    async with idle.world.transaction() as other:
-        await other.execute("UPDATE worker_session SET ended_at = now()")
-    await lost
-    await idle.probe.expect("beat")
-    idle.lane.done += 2
-    await idle.probe.expect("beat", times=2)  # the first one may have begun before
-    *_, row = await idle.world.rows("worker_session", "id")
-    assert (row["id"], row["done"], row["failed"]) == (idle.session.id, 2, 0)
-
-
 async def test_who_is_in_doubt_looks_for_strays_before_a_claim(idle: Idle, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("enrichment_worker.claimer.LOOK_S", 0)
     armed = idle.probe.expect("armed")
