@@ -7,6 +7,7 @@ import gc
 import uuid
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -19,6 +20,7 @@ from shared.db.engine import Database
 from shared.registry import Registry
 from shared.table import transition_table
 from tests.support.batches import parcel_id as key
+from tests.support.entries import entry
 from tests.support.log import update
 from tests.support.parcels import PARCELS
 from tests.support.service import WAIT_S, add_parcels, parcel_database
@@ -116,6 +118,20 @@ async def test_a_drain_ends_all_waits_at_once_and_for_good(database: Database) -
             async with asyncio.timeout(WAIT_S):
                 await asyncio.gather(*waits)
                 await one.news(one.through, far)
+
+
+@pytest.mark.parametrize("name", ["batch", "cause", "left_batch"])
+async def test_a_watcher_of_a_batch_is_told_what_that_has_did_or_loses(database: Database, name: str) -> None:
+    asked, interests = watch(batch_id="7"), Interests()
+    async with fanned_out(database) as fanout:
+        with fanout.waiting(asked) as waiter:
+            interests.add(asked, waiter)
+            others: dict[str, Any] = {"batch": 1, "cause": 2, "left_batch": 3}
+            before = replace(entry(fanout.position + 3, 1), **others)
+            concerned = replace(entry(fanout.position + 5, 1), **{**others, name: 7})
+            interests.tell([before, concerned])
+            assert await waiter.news(fanout.position, in_time()) == concerned.position - 1
+    assert asked.concerns(concerned)
 
 
 async def test_who_leaves_takes_its_alarm_and_its_places_in_the_index_along(database: Database) -> None:
