@@ -1,8 +1,8 @@
 """What the log costs: to read it however long it is, and to write it beside the change that it tells of.
 
 `python -m benchmarks.watch_log [--events 10000000]`: one who is behind reads the first 10,000 events of a log of
-10,000 and of one of so many, and the whole of the long one; then a batch of 10,000 rows is changed with the log and
-without. Goals: an event costs the same in both, and the log adds less than a third to the batch.
+10,000 and of one of so many, by turns, and the whole of the long one; then a batch of 10,000 rows is changed with the
+log and without. Goals: an event costs the same in both, and the log adds less than a third to the batch.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ import statistics
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 from unittest import mock
 from uuid import UUID
@@ -22,6 +23,7 @@ import psycopg
 from sqlalchemy import text
 
 from benchmarks.bed import database
+from benchmarks.compare import Measure, interleave
 from benchmarks.report import at_most, table
 from shared.db import curate as curation
 from shared.db import writer
@@ -35,13 +37,12 @@ from shared.table import transition_table
 SMALL = 10_000
 ITEMS = 100
 """Of an entry."""
-ROUNDS = 8
+ROUNDS = 20
 
 
 async def main(events: int) -> None:
     """Prints both."""
-    async with database() as url:
-        costs = await _reading(url, events)
+    costs = await _reading(events)
     async with database() as url:
         with_log_s, without_s = await _writing(url)
     table(("an event of", "us"), ((name, f"{each_us:.2f}") for name, each_us in costs.items()))
@@ -54,30 +55,38 @@ async def main(events: int) -> None:
     at_most("a batch with the log beside without", with_log_s / without_s, 1.33, " times")
 
 
-async def _reading(url: str, events: int) -> dict[str, float]:
-    """Microseconds of an event, by what is read."""
-    costs: dict[str, float] = {}
+async def _reading(events: int) -> dict[str, float]:
+    """Microseconds of an event, by what is read; by turns from the short log and from the long one."""
+    async with database() as short, database() as long:
+        starts = [await _filled(short, SMALL), await _filled(long, events)]
+        async with (
+            DatabaseTail(url=short, direct_url=short, items_max=0) as of_short,
+            DatabaseTail(url=long, direct_url=long, items_max=0) as of_long,
+        ):
+            first: dict[str, Measure] = {
+                f"the first {SMALL:,} of a log of {size:,}": partial(_read, tail, start, SMALL)
+                for size, tail, start in zip((SMALL, events), (of_short, of_long), starts, strict=True)
+            }
+            costs = {name: statistics.median(taken) for name, taken in (await interleave(ROUNDS, first)).items()}
+            costs[f"all {events:,}"] = await _read(of_long, starts[1], events)
+    return costs
+
+
+async def _filled(url: str, events: int) -> int:
+    """Fills a log with so many; gives the position in front of them."""
     async with await psycopg.AsyncConnection.connect(url, autocommit=True) as connection:
         row = await (await connection.execute("SELECT last_value FROM status_event_position")).fetchone()
         assert row is not None
-        start: int = row[0]
-        for size in (SMALL, events):
-            await connection.execute(
-                """INSERT INTO status_event (position, part, resource, kind, from_status, to_status,
-                                             items, versions, attempts)
-                   SELECT nextval('status_event_position'), 1, 'places', 'curate', 'New', 'Selected',
-                          (SELECT array_agg(md5(e::text || i)::uuid::text) FROM generate_series(1, %(items)s) i),
-                          array_fill(2, ARRAY[%(items)s]), array_fill(0, ARRAY[%(items)s])
-                   FROM generate_series((SELECT count(*) + 1 FROM status_event), %(entries)s) e""",
-                {"items": ITEMS, "entries": size // ITEMS},
-            )
-            async with DatabaseTail(url=url, direct_url=url, items_max=0) as tail:
-                await _read(tail, start, SMALL)
-                first = [await _read(tail, start, SMALL) for _ in range(ROUNDS)]
-                costs[f"the first {SMALL:,} of a log of {size:,}"] = statistics.median(first)
-                if size > SMALL:
-                    costs[f"all {size:,}"] = await _read(tail, start, size)
-    return costs
+        await connection.execute(
+            """INSERT INTO status_event (position, part, resource, kind, from_status, to_status,
+                                         items, versions, attempts)
+               SELECT nextval('status_event_position'), 1, 'places', 'curate', 'New', 'Selected',
+                      (SELECT array_agg(md5(e::text || i)::uuid::text) FROM generate_series(1, %(items)s) i),
+                      array_fill(2, ARRAY[%(items)s]), array_fill(0, ARRAY[%(items)s])
+               FROM generate_series(1, %(entries)s) e""",
+            {"items": ITEMS, "entries": events // ITEMS},
+        )
+        return int(row[0])
 
 
 async def _read(tail: DatabaseTail, position: int, events: int) -> float:
