@@ -21,14 +21,14 @@ AXES = {
 
 def draw(path: Path, curves: Curves, *, x: str, y: str, **scales: str) -> None:
     """One picture; `scales` are matplotlib's names, for `xscale` and `yscale`."""
-    figure, axes = plt.subplots(figsize=(7, 3.8), layout="constrained")
+    figure, axes = plt.subplots(figsize=(9, 3.8), layout="constrained")
     for name, points in curves.items():
         marker: dict[str, Any] = {"marker": "o"} if len(points) < 50 else {}
         axes.plot(*zip(*points, strict=True), label=name, **marker)
     axes.set(xlabel=x, ylabel=y, **scales)
     axes.set_ylim(bottom=None if "yscale" in scales else 0)
     axes.grid(visible=True, alpha=0.3)
-    axes.legend()
+    figure.legend(loc="outside right upper")
     figure.savefig(path, metadata={"Date": None})
 
 
