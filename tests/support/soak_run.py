@@ -45,6 +45,8 @@ FILL_S = 600.0
 SAMPLES = 60
 WARM_SHARE = 0.2
 """Of the run, before the first sample: pools fill, caches too."""
+WARM_PACE = 10.0
+"""So many times as fast meanwhile, or the events that services keep for the next watcher would fill all along."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -112,7 +114,7 @@ async def soak(folder: Path, load: SoakLoad) -> SoakOutcome:
             await traffic.scan_all()
             await eventually_async(lambda: _is_scanned(connection), within_s=FILL_S)
         async with together(_background(watching, load)):
-            await _look(site, held, sizes, load)
+            await _look(site, traffic, held, sizes, load)
             traffic.busy = False
             crew.api.be_kind()
         names = [f"service {n}" for n in range(len(site.replicas))] + [f"worker {n}" for n in range(load.workers)]
@@ -127,13 +129,15 @@ async def soak(folder: Path, load: SoakLoad) -> SoakOutcome:
         )
 
 
-async def _look(site: Replicas, held: Held, sizes: Sizes, load: SoakLoad) -> None:
+async def _look(site: Replicas, traffic: Traffic, held: Held, sizes: Sizes, load: SoakLoad) -> None:
     clock = asyncio.get_running_loop().time
     began_s = clock()
+    traffic.pace = WARM_PACE
     async with await connect(site.url, name="soak") as connection:
         for number in range(SAMPLES + 1):
             due_s = load.seconds * (WARM_SHARE + (1 - WARM_SHARE) * number / SAMPLES)
             await asyncio.sleep(max(0.0, due_s - (clock() - began_s)))
+            traffic.pace = 1.0
             held.sample(clock() - began_s)
             await sizes.sample(connection, clock() - began_s)
 

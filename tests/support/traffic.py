@@ -65,6 +65,8 @@ class Traffic:
         self._url, self._ports, self._items = url, ports, items
         self._dice, self._cancels = random.Random(seed), cancels
         self._steps = count(1)
+        self.pace = 1.0
+        """So many times as fast as they are told curators go."""
         self.busy = True
         """Whether curators go on; workers finish what there is."""
         self.writers: set[asyncio.Task[Any]] = set()
@@ -82,7 +84,7 @@ class Traffic:
                     await asyncio.gather(*(self.set_status(stub, status, [key]) for key in keys))
                 else:
                     await self.set_status(stub, status, keys, cancel_in_flight=self._dice.random() < self._cancels)
-                await asyncio.sleep(self._dice.uniform(0, 2 * pause_s))
+                await asyncio.sleep(self._dice.uniform(0, 2 * pause_s) / self.pace)
 
     async def set_status(
         self, stub: pb_grpc.CurationServiceAsyncStub, status: str, keys: Sequence[UUID], **fields: Any
