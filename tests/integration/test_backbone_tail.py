@@ -19,10 +19,10 @@ from shared.db.engine import Database
 from shared.db.ring import Reading
 from shared.errors import LogRewound, TokenExpired
 from tests.support.eventually import eventually
-from tests.support.log import arrive, curate_in, cut, open_transaction, read_all, update, versions
+from tests.support.log import arrive, curate_in, cut, go_back, open_transaction, prune, read_all, update, versions
 from tests.support.nats import NatsServer
 from tests.support.proxy import Proxy, proxied
-from tests.support.relays import go_back, prune, relay_of, tailing, turn
+from tests.support.relays import relay_of, tailing, turn
 from tests.support.service import add_parcels, parcel_database
 
 

@@ -12,9 +12,8 @@ from shared.db.claim import claim
 from shared.db.engine import Database
 from shared.db.log import append_progress, check_contains, newest_mark, newest_position, read_log
 from shared.errors import LogRewound
-from tests.support.log import TABLE, update
+from tests.support.log import TABLE, go_back, prune, update
 from tests.support.parcels import PARCELS
-from tests.support.relays import go_back, prune
 from tests.support.service import add_parcels, parcel_database
 
 pytestmark = pytest.mark.postgres_versions

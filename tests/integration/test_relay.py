@@ -19,10 +19,10 @@ from shared.db.engine import Database
 from shared.db.ring import Reading
 from shared.errors import BackboneUnavailable, LogRewound, TokenExpired
 from tests.support.eventually import eventually, eventually_async
-from tests.support.log import arrive, cut, read_all, update, versions
+from tests.support.log import arrive, cut, go_back, prune, read_all, update, versions
 from tests.support.nats import NatsServer
 from tests.support.proxy import proxied
-from tests.support.relays import go_back, prune, relay_of, tailing, turn
+from tests.support.relays import relay_of, tailing, turn
 from tests.support.service import WAIT_S, add_parcels, parcel_database
 
 LOG = UUID(int=7)

@@ -15,7 +15,7 @@ from shared.db.engine import Database
 from shared.db.partitions import DAY_SIZE
 from shared.errors import DatabaseUnavailable, LogRewound, TokenExpired
 from tests.support.eventually import eventually
-from tests.support.log import arrive, curate_in, cut, open_transaction, read_all, update, versions
+from tests.support.log import arrive, curate_in, cut, open_transaction, prune, read_all, update, versions
 from tests.support.proxy import proxied
 from tests.support.service import WAIT_S, add_parcels, parcel_database
 
@@ -220,9 +220,7 @@ async def test_a_part_of_the_table_that_is_gone_is_never_skipped(database: Datab
         start = tail.position
         first = await update(database, "Selected", 1)
         await arrive(tail, await update(database, "Selected", 2))
-        async with database.core() as connection:
-            await connection.execute(text(f"DELETE FROM status_event WHERE position <= {first}"))
-            await connection.execute(text(f"UPDATE event_log SET pruned_through = {first}"))
+        await prune(database, first)
         with pytest.raises(TokenExpired):
             await tail.read(start)
         assert versions(await read_all(tail, first)) == [(2, 2)]

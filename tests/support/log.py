@@ -78,3 +78,17 @@ async def cut(database: Database, name: str) -> None:
     )
     async with database.core() as connection:
         assert await connection.scalar(statement, {"name": name})
+
+
+async def prune(database: Database, through: int) -> None:
+    """Drops the log up to a position, as its retention does."""
+    async with database.core() as connection:
+        await connection.execute(text(f"DELETE FROM status_event WHERE position <= {through}"))
+        await connection.execute(text(f"UPDATE event_log SET pruned_through = {through}"))
+
+
+async def go_back(database: Database, through: int) -> None:
+    """What a restored backup does to the log: what came later is gone, and its positions are drawn once more."""
+    async with database.core() as connection:
+        await connection.execute(text(f"DELETE FROM status_event WHERE position > {through}"))
+        await connection.execute(text(f"SELECT setval('status_event_position', {through})"))

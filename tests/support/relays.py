@@ -6,8 +6,6 @@ from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any
 
-from sqlalchemy import text
-
 from curation_service.backbone_tail import BackboneTail
 from curation_service.relay import Relay
 from shared.db.engine import Database
@@ -35,17 +33,3 @@ async def turn(database: Database, count: int) -> int:
     """So many changes of the first parcel, there and back; gives the last position."""
     assert not count % 2
     return [await update(database, ("Selected", "New")[number % 2], 1) for number in range(count)][-1]
-
-
-async def prune(database: Database, through: int) -> None:
-    """Drops the log up to a position, as its retention does."""
-    async with database.core() as connection:
-        await connection.execute(text(f"DELETE FROM status_event WHERE position <= {through}"))
-        await connection.execute(text(f"UPDATE event_log SET pruned_through = {through}"))
-
-
-async def go_back(database: Database, through: int) -> None:
-    """What a restored backup does to the log: what came later is gone, and its positions are drawn once more."""
-    async with database.core() as connection:
-        await connection.execute(text(f"DELETE FROM status_event WHERE position > {through}"))
-        await connection.execute(text(f"SELECT setval('status_event_position', {through})"))
