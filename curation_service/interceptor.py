@@ -1,5 +1,6 @@
 """Maps the errors of every method of the service, unary or streaming, in one place; so too bytes that are no request.
-It also bounds how long a call may take: one without a deadline could wait for ever for what another one holds.
+It also bounds how long a call may take: one without a deadline could wait for ever for what another one holds. And it
+counts the calls under way, for the server to stop once they have ended.
 
 A handler raises what it means; the caller gets a `google.rpc.Status`. A cancelled call stays cancelled: swallowing
 that leaks memory in grpc.aio (grpc/grpc#43360).
@@ -23,6 +24,27 @@ Context: TypeAlias = ServicerContext[Any, Any]
 CODES = {code.value[0]: code for code in grpc.StatusCode}
 
 
+class CallsUnderWay:
+    """Counts calls from when their method begins until the last of their answer has been sent."""
+
+    def __init__(self) -> None:
+        self._count = 0
+        self.none = asyncio.Event()
+        """Set while there is none."""
+        self.none.set()
+
+    def add(self, context: Context) -> None:
+        """Counts one more."""
+        self._count += 1
+        self.none.clear()
+        context.add_done_callback(self._ended)  # type: ignore[arg-type] # any function will do
+
+    def _ended(self, _: Context) -> None:
+        self._count -= 1
+        if not self._count:
+            self.none.set()
+
+
 class ErrorInterceptor(ServerInterceptor):
     """Stands around each method of one service."""
 
@@ -30,6 +52,7 @@ class ErrorInterceptor(ServerInterceptor):
         self._prefix = f"/{service}/"
         self._message_size_max = message_size_max
         self._call_age_max_s = call_age_max_s
+        self.under_way = CallsUnderWay()
 
     async def intercept_service(self, continuation: Any, handler_call_details: grpc.HandlerCallDetails) -> Any:
         """The handler of a method, with its errors mapped; those of other services (health, reflection) as they are."""
@@ -40,11 +63,28 @@ class ErrorInterceptor(ServerInterceptor):
         read = _reader(handler.request_deserializer, size_max=self._message_size_max)
         if handler.response_streaming:
             return grpc.unary_stream_rpc_method_handler(
-                _streaming(handler.unary_stream, method), read, _unless_serialised(handler.response_serializer)
+                self._streaming(handler.unary_stream, method), read, _unless_serialised(handler.response_serializer)
             )
         return grpc.unary_unary_rpc_method_handler(
-            _unary(handler.unary_unary, method, age_max_s=self._call_age_max_s), read, handler.response_serializer
+            self._unary(handler.unary_unary, method), read, handler.response_serializer
         )
+
+    def _unary(self, inner: Callable[[Any, Context], Awaitable[Any]], method: str) -> Any:
+        async def answer(request: Any, context: Context) -> Any:
+            self.under_way.add(context)
+            async with _mapped_errors(context, method), _bounded(self._call_age_max_s):
+                return await inner(_checked(request), context)
+
+        return answer
+
+    def _streaming(self, inner: Callable[[Any, Context], AsyncGenerator[Any, None]], method: str) -> Any:
+        async def stream(request: Any, context: Context) -> AsyncIterator[Any]:
+            self.under_way.add(context)
+            async with _mapped_errors(context, method), aclosing(inner(_checked(request), context)) as responses:
+                async for response in responses:
+                    yield response
+
+        return stream
 
 
 def _reader(deserialise: Callable[[bytes], Any], *, size_max: int) -> Callable[[bytes], Any]:
@@ -64,23 +104,6 @@ def _reader(deserialise: Callable[[bytes], Any], *, size_max: int) -> Callable[[
 def _unless_serialised(serialise: Callable[[Any], bytes]) -> Callable[[Any], bytes]:
     """Lets bytes pass: a stream whose messages go to many callers serialises them once."""
     return lambda message: message if isinstance(message, bytes) else serialise(message)
-
-
-def _unary(inner: Callable[[Any, Context], Awaitable[Any]], method: str, *, age_max_s: float) -> Any:
-    async def answer(request: Any, context: Context) -> Any:
-        async with _mapped_errors(context, method), _bounded(age_max_s):
-            return await inner(_checked(request), context)
-
-    return answer
-
-
-def _streaming(inner: Callable[[Any, Context], AsyncGenerator[Any, None]], method: str) -> Any:
-    async def stream(request: Any, context: Context) -> AsyncIterator[Any]:
-        async with _mapped_errors(context, method), aclosing(inner(_checked(request), context)) as responses:
-            async for response in responses:
-                yield response
-
-    return stream
 
 
 def _checked(request: Any) -> Any:

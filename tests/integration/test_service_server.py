@@ -98,6 +98,22 @@ async def test_a_call_under_way_is_answered_while_the_service_stops(service: Run
         await stopping
 
 
+async def test_who_watches_the_health_does_not_keep_the_service_until_the_grace_ends(
+    service: RunningService, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Server, "stop_timeout_s", 15)
+    async with (
+        another_server(service, grace_s=25) as (server, _),
+        grpc.aio.insecure_channel(f"127.0.0.1:{server.port}") as channel,
+    ):
+        stub: Any = health_pb2_grpc.HealthStub(channel)
+        watch = stub.Watch(health_pb2.HealthCheckRequest(service=SERVICE))
+        assert (await watch.read()).status == health_pb2.HealthCheckResponse.SERVING
+        await server.stop()
+        assert (await watch.read()).status == health_pb2.HealthCheckResponse.NOT_SERVING
+    assert "did not stop" not in caplog.text
+
+
 async def test_a_call_that_outlasts_the_grace_is_cancelled(service: RunningService) -> None:
     async with service.database.transaction() as connection:
         await connection.execute("LOCK TABLE parcels IN ACCESS EXCLUSIVE MODE")

@@ -436,9 +436,9 @@ async def told(stream: Any, count: int) -> list[tuple[str, int]]:
 
 
 async def service_refuses(service: RunningService) -> None:
-    """Returns once it takes no new calls."""
+    """Returns once it takes no new calls. One that comes in that very moment waits until the others have ended."""
     while True:
         try:
-            await service.stub.ListWorkflows(pb.ListWorkflowsRequest())
+            await service.stub.ListWorkflows(pb.ListWorkflowsRequest(), timeout=2)
         except grpc.aio.AioRpcError:
             return
