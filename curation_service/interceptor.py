@@ -25,23 +25,23 @@ CODES = {code.value[0]: code for code in grpc.StatusCode}
 
 
 class CallsUnderWay:
-    """Counts calls from when their method begins until the last of their answer has been sent."""
+    """Calls from when their first bytes come until the last of their answer has been sent."""
 
     def __init__(self) -> None:
-        self._count = 0
+        self._tasks: set[asyncio.Task[Any]] = set()
         self.none = asyncio.Event()
         """Set while there is none."""
         self.none.set()
 
-    def add(self, context: Context) -> None:
-        """Counts one more."""
-        self._count += 1
+    def add(self, task: asyncio.Task[Any]) -> None:
+        """Counts the call that this task carries out."""
+        self._tasks.add(task)
         self.none.clear()
-        context.add_done_callback(self._ended)  # type: ignore[arg-type] # any function will do
+        task.add_done_callback(self._ended)
 
-    def _ended(self, _: Context) -> None:
-        self._count -= 1
-        if not self._count:
+    def _ended(self, task: asyncio.Task[Any]) -> None:
+        self._tasks.discard(task)
+        if not self._tasks:
             self.none.set()
 
 
@@ -60,31 +60,16 @@ class ErrorInterceptor(ServerInterceptor):
         method = handler_call_details.method
         if handler is None or not method.startswith(self._prefix):
             return handler
+        if (task := asyncio.current_task()) is not None:  # gRPC's, for all of this call
+            self.under_way.add(task)
         read = _reader(handler.request_deserializer, size_max=self._message_size_max)
         if handler.response_streaming:
             return grpc.unary_stream_rpc_method_handler(
-                self._streaming(handler.unary_stream, method), read, _unless_serialised(handler.response_serializer)
+                _streaming(handler.unary_stream, method), read, _unless_serialised(handler.response_serializer)
             )
         return grpc.unary_unary_rpc_method_handler(
-            self._unary(handler.unary_unary, method), read, handler.response_serializer
+            _unary(handler.unary_unary, method, age_max_s=self._call_age_max_s), read, handler.response_serializer
         )
-
-    def _unary(self, inner: Callable[[Any, Context], Awaitable[Any]], method: str) -> Any:
-        async def answer(request: Any, context: Context) -> Any:
-            self.under_way.add(context)
-            async with _mapped_errors(context, method), _bounded(self._call_age_max_s):
-                return await inner(_checked(request), context)
-
-        return answer
-
-    def _streaming(self, inner: Callable[[Any, Context], AsyncGenerator[Any, None]], method: str) -> Any:
-        async def stream(request: Any, context: Context) -> AsyncIterator[Any]:
-            self.under_way.add(context)
-            async with _mapped_errors(context, method), aclosing(inner(_checked(request), context)) as responses:
-                async for response in responses:
-                    yield response
-
-        return stream
 
 
 def _reader(deserialise: Callable[[bytes], Any], *, size_max: int) -> Callable[[bytes], Any]:
@@ -104,6 +89,23 @@ def _reader(deserialise: Callable[[bytes], Any], *, size_max: int) -> Callable[[
 def _unless_serialised(serialise: Callable[[Any], bytes]) -> Callable[[Any], bytes]:
     """Lets bytes pass: a stream whose messages go to many callers serialises them once."""
     return lambda message: message if isinstance(message, bytes) else serialise(message)
+
+
+def _unary(inner: Callable[[Any, Context], Awaitable[Any]], method: str, *, age_max_s: float) -> Any:
+    async def answer(request: Any, context: Context) -> Any:
+        async with _mapped_errors(context, method), _bounded(age_max_s):
+            return await inner(_checked(request), context)
+
+    return answer
+
+
+def _streaming(inner: Callable[[Any, Context], AsyncGenerator[Any, None]], method: str) -> Any:
+    async def stream(request: Any, context: Context) -> AsyncIterator[Any]:
+        async with _mapped_errors(context, method), aclosing(inner(_checked(request), context)) as responses:
+            async for response in responses:
+                yield response
+
+    return stream
 
 
 def _checked(request: Any) -> Any:

@@ -18,7 +18,7 @@ from grpc_reflection.v1alpha.proto_reflection_descriptor_database import ProtoRe
 from curation.v1 import curation_pb2 as pb
 from curation.v1 import curation_pb2_grpc as pb_grpc
 from curation_service.app import service_parts
-from curation_service.server import SERVICE, Server
+from curation_service.server import LEFT_OVER_S, SERVICE, Server
 from curation_service.settings import ServiceSettings
 from shared.db.engine import Database
 from shared.errors import AddressUnavailable
@@ -95,6 +95,26 @@ async def test_a_call_under_way_is_answered_while_the_service_stops(service: Run
             stopping = asyncio.create_task(server.stop())
             await server.stopping.wait()
         assert len((await call).items) == 1
+        await stopping
+
+
+async def test_a_request_that_comes_slowly_is_answered_while_the_service_stops(service: RunningService) -> None:
+    async with (
+        another_server(service, grace_s=20) as (server, _),
+        grpc.aio.insecure_channel(f"127.0.0.1:{server.port}") as channel,
+    ):
+        slow: Any = channel.stream_unary(
+            f"/{SERVICE}/ListWorkflows",
+            request_serializer=pb.ListWorkflowsRequest.SerializeToString,
+            response_deserializer=pb.ListWorkflowsResponse.FromString,
+        )()
+        await pb_grpc.CurationServiceStub(channel).ListBatches(pb.ListBatchesRequest())  # came behind its headers
+        stopping = asyncio.create_task(server.stop())
+        has_stopped, _ = await asyncio.wait({stopping}, timeout=4 * LEFT_OVER_S)
+        assert not has_stopped
+        await slow.write(pb.ListWorkflowsRequest())
+        await slow.done_writing()
+        assert [workflow.resource for workflow in (await slow).workflows] == ["parcels"]
         await stopping
 
 
