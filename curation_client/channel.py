@@ -34,13 +34,14 @@ def channel_options(*, wait_for_ready: bool) -> list[tuple[str, int | str]]:
 
 
 def _service_config(*, wait_for_ready: bool) -> dict[str, object]:
-    # Safe for every call: reads change nothing, and a batch names itself by its request_id.
+    # Safe for every call: reads change nothing, and a batch names itself by its request_id. A service that stops
+    # cancels what has just come to it; what a caller cancels is not tried again.
     policy = {
         "maxAttempts": ATTEMPTS_MAX,
         "initialBackoff": "0.2s",
         "maxBackoff": "2s",
         "backoffMultiplier": 2,
-        "retryableStatusCodes": ["UNAVAILABLE"],
+        "retryableStatusCodes": ["UNAVAILABLE", "CANCELLED"],
     }
     return {
         "methodConfig": [

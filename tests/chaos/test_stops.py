@@ -11,33 +11,15 @@ import pytest
 
 from curation.v1 import curation_pb2 as pb
 from curation.v1 import curation_pb2_grpc as pb_grpc
-from curation_service.server import Server
+from tests.support.quick import quick_server
 
 STOPS = 200
 CALLERS = 8
 
 
-class Quick(pb_grpc.CurationServiceServicer):
-    """Answers at once, so that many calls come in the very moment of a stop."""
-
-    async def ListWorkflows(self, request: object, context: object) -> pb.ListWorkflowsResponse:  # noqa: N802
-        return pb.ListWorkflowsResponse()
-
-    async def ListBatches(self, request: object, context: object) -> pb.ListBatchesResponse:  # noqa: N802
-        return pb.ListBatchesResponse()
-
-
 async def ends_of_calls() -> Counter[grpc.StatusCode]:
     """How the last call of each caller ended: one server starts, is called, and stops."""
-    server = Server(
-        servicer=Quick(),  # type: ignore[abstract]
-        listen="127.0.0.1:0",
-        message_size_max=1_000_000,
-        calls_max=100,
-        call_age_max_s=60,
-        grace_s=25,
-        draining=asyncio.Event(),
-    )
+    server = quick_server()
     ends = Counter[grpc.StatusCode]()
     async with server, grpc.aio.insecure_channel(f"127.0.0.1:{server.port}") as channel:
         stub = pb_grpc.CurationServiceStub(channel)
