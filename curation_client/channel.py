@@ -24,6 +24,7 @@ def channel_options(*, wait_for_ready: bool) -> list[tuple[str, int | str]]:
     return [
         ("grpc.service_config", json.dumps(_service_config(wait_for_ready=wait_for_ready))),
         ("grpc.enable_retries", 1),
+        ("grpc.per_rpc_retry_buffer_size", MESSAGE_BYTES_MAX),  # what is larger is not tried again
         ("grpc.max_send_message_length", MESSAGE_BYTES_MAX),
         ("grpc.max_receive_message_length", MESSAGE_BYTES_MAX),
         ("grpc.keepalive_time_ms", KEEPALIVE_MS),

@@ -6,6 +6,7 @@ import asyncio
 import threading
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import aclosing, asynccontextmanager, closing
+from uuid import UUID
 
 import grpc
 import pytest
@@ -78,7 +79,7 @@ def scripted(*scripts: Script) -> ScriptedService:
 
 @asynccontextmanager
 async def serving(service: pb_grpc.CurationServiceServicer) -> AsyncIterator[str]:
-    server = grpc.aio.server()
+    server = grpc.aio.server(options=[("grpc.max_receive_message_length", -1)])
     pb_grpc.add_CurationServiceServicer_to_server(service, server)
     port = server.add_insecure_port("127.0.0.1:0")
     await server.start()
@@ -291,10 +292,11 @@ async def test_closing_the_client_ends_the_watch_of_another_task(script: Script)
             assert [update async for update in late] == []
 
 
-async def test_a_batch_that_met_an_unavailable_service_is_repeated_under_its_own_name() -> None:
+@pytest.mark.parametrize("count", [1, 100_000])
+async def test_a_batch_that_met_an_unavailable_service_is_repeated_under_its_own_name(count: int) -> None:
     service = scripted()
     async with serving(service) as address, aio.CurationClient(address) as client:
-        answer = await client.set_status("places", "Selected", ids=["1"])
+        answer = await client.set_status("places", "Selected", ids=[str(UUID(int=n)) for n in range(count)])
     assert answer.replayed
     assert len(service.updates) == 2
     assert service.updates[0] == service.updates[1]
