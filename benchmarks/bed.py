@@ -18,6 +18,7 @@ import grpc.aio
 import psycopg
 
 from curation.v1 import curation_pb2_grpc as pb_grpc
+from curation_client.channel import DIRECT
 from shared.db.embedded import NO_SETTINGS, EmbeddedPostgres, create_database
 from shared.db.migrate import migrate
 from shared.registry import load_registry
@@ -40,6 +41,7 @@ class Bed:
     def channel(self) -> grpc.aio.Channel:
         """A connection of its own to the service."""
         options = [
+            DIRECT,
             ("grpc.use_local_subchannel_pool", 1),
             ("grpc.max_receive_message_length", -1),
             ("grpc.max_send_message_length", -1),

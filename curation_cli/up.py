@@ -14,6 +14,7 @@ import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from curation_cli.processes import Child, ChildFailed
+from curation_client.channel import DIRECT
 from shared.db.embedded import EmbeddedPostgres
 from shared.db.migrate import migrate
 from shared.registry import load_registry
@@ -95,7 +96,7 @@ def _free_port() -> int:
 
 async def _wait_until_serving(address: str) -> None:
     """Returns when the standard health service says SERVING; raises `grpc.RpcError` when that takes too long."""
-    async with grpc.aio.insecure_channel(address) as channel:
+    async with grpc.aio.insecure_channel(address, options=[DIRECT]) as channel:
         health: Any = health_pb2_grpc.HealthStub(channel)  # its stub file leaves the methods out
         call = health.Watch(health_pb2.HealthCheckRequest(), timeout=SERVICE_TIMEOUT_S, wait_for_ready=True)
         try:

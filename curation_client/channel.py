@@ -12,6 +12,9 @@ KEEPALIVE_TIMEOUT_MS = 10_000
 RECONNECT_MS = (100, 5_000)
 """The channel's own pause between two tries to connect: the first, and the longest."""
 
+DIRECT = ("grpc.enable_http_proxy", 0)
+"""Whatever `http_proxy` says: that is for what is outside, and the service has no TLS to go through it."""
+
 SERVICE = "curation.v1.CurationService"
 ATTEMPTS_MAX = 5
 
@@ -23,6 +26,7 @@ def channel_options(*, wait_for_ready: bool) -> list[tuple[str, int | str]]:
     """
     return [
         ("grpc.service_config", json.dumps(_service_config(wait_for_ready=wait_for_ready))),
+        DIRECT,
         ("grpc.enable_retries", 1),
         ("grpc.per_rpc_retry_buffer_size", MESSAGE_BYTES_MAX),  # what is larger is not tried again
         ("grpc.max_send_message_length", MESSAGE_BYTES_MAX),

@@ -12,6 +12,11 @@ from hypothesis import HealthCheck, settings
 # A process that talks gRPC cannot fork without it crashing in the child, and PostgreSQL is started by a fork.
 os.environ["GRPC_ENABLE_FORK_SUPPORT"] = "false"
 
+# Tests talk to this machine alone; what reaches others through a proxy does not reach it.
+for _name in ("all_proxy", "grpc_proxy", "http_proxy", "https_proxy"):
+    os.environ.pop(_name, None)
+    os.environ.pop(_name.upper(), None)
+
 # How fast examples are drawn and run says more of the machine than of the code.
 settings.register_profile("any machine", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("any machine")

@@ -131,6 +131,15 @@ async def test_a_watch_outlives_lost_streams_from_the_last_token(watched: Watche
 
 
 @both
+async def test_a_proxy_for_what_is_outside_is_not_for_the_service(
+    watched: Watched, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("http_proxy", "http://127.0.0.1:1")
+    async with serving(scripted([event(1)])) as address, asyncio.timeout(WAIT_S):
+        assert [update.resume_token for update in await watched(address, 1, "")] == ["t1"]
+
+
+@both
 async def test_heartbeats_are_hidden_and_their_tokens_used(watched: Watched) -> None:
     service = scripted([HEARTBEAT, grpc.StatusCode.UNAVAILABLE], [HEARTBEAT, event(1)])
     async with serving(service) as address:
