@@ -27,6 +27,7 @@ from curation_cli.show import describe_error, one_line, print_lines
 from curation_cli.up import Running, Setup, started
 from curation_cli.watch import watch
 from curation_client.aio import CurationClient
+from shared.db.libpq_variables import forget_servers, forget_sessions
 from shared.errors import CurationError
 from shared.settings import DatabaseSettings
 
@@ -62,6 +63,9 @@ async def _run(options: argparse.Namespace, console: Console) -> int:
     if options.command == "up":
         if os.environ.get("DATABASE_URL"):
             DatabaseSettings.from_environment()  # or it says by name what is wrong, before anything starts
+            forget_sessions()
+        else:
+            forget_servers()
         setup = Setup(folder=options.data.absolute(), port=options.port, environment=dict(os.environ))
         await (_demo(console, setup) if options.demo else _up(console, setup))
         return 0

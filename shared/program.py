@@ -11,6 +11,7 @@ import sys
 from collections.abc import Callable
 from typing import TypeVar
 
+from shared.db.libpq_variables import forget_sessions
 from shared.errors import CurationError, SettingsInvalid
 from shared.secrets import Secrets
 from shared.settings import DatabaseSettings
@@ -28,6 +29,7 @@ Settings = TypeVar("Settings", bound=DatabaseSettings)
 
 def run_program(name: str, settings_class: type[Settings], run: Callable[[Settings], None]) -> int:
     """Runs a process with the settings of its environment. Returns its exit code."""
+    forget_sessions()
     try:
         settings = settings_class.from_environment()
     except SettingsInvalid as error:

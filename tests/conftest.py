@@ -9,6 +9,8 @@ from collections.abc import Iterator
 import pytest
 from hypothesis import HealthCheck, settings
 
+from shared.db.libpq_variables import forget_servers
+
 # A process that talks gRPC cannot fork without it crashing in the child, and PostgreSQL is started by a fork.
 os.environ["GRPC_ENABLE_FORK_SUPPORT"] = "false"
 
@@ -16,6 +18,7 @@ os.environ["GRPC_ENABLE_FORK_SUPPORT"] = "false"
 for _name in ("all_proxy", "grpc_proxy", "http_proxy", "https_proxy"):
     os.environ.pop(_name, None)
     os.environ.pop(_name.upper(), None)
+forget_servers()
 
 # How fast examples are drawn and run says more of the machine than of the code.
 settings.register_profile("any machine", deadline=None, suppress_health_check=[HealthCheck.too_slow])

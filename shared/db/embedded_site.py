@@ -15,6 +15,7 @@ import re
 import shutil
 import stat
 import tempfile
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypedDict
@@ -133,10 +134,11 @@ def _reachable(path: Path, uid: int) -> bool:
 
 
 def _make_own(folder: Path) -> None:
-    try:
-        folder.mkdir(mode=0o755)
-    except FileExistsError:
-        refuse_foreign(folder, os.geteuid())
+    """Makes a folder that all may enter, whatever the umask."""
+    with suppress(FileExistsError):
+        folder.mkdir()
+    refuse_foreign(folder, os.geteuid())
+    folder.chmod(0o755)
 
 
 def _copied(programs: Path, to: Path) -> Path:

@@ -15,8 +15,8 @@ from tests.support.postgres import short_folder
 from tests.support.untraced import untraced
 
 DEMO_TIMEOUT_S = 170
-NOWHERE = "http://127.0.0.1:1"
-"""A machine may reach others by a proxy alone: not itself."""
+ELSEWHERE = {"http_proxy": "http://127.0.0.1:1", "PGSSLMODE": "require", "PGSERVICE": "theirs", "PGDATESTYLE": "German"}
+"""What says how others are reached, and what they are like."""
 
 
 def demo(folder: Path, environment: Mapping[str, str]) -> str:
@@ -42,7 +42,7 @@ def numbers(output: str, row: str) -> tuple[int, int]:
 @pytest.mark.timeout(400)
 def test_the_demo_enriches_refuses_and_summarizes_and_can_be_run_again() -> None:
     with short_folder() as folder:
-        first, second = demo(folder, os.environ), demo(folder, {**untraced(os.environ), "http_proxy": NOWHERE})
+        first, second = demo(folder, os.environ), demo(folder, {**untraced(os.environ), **ELSEWHERE})
     for output in (first, second):
         queued, completed, failed, found, nothing = (
             numbers(output, row) for row in ("queued", "completed", "failed", "found and saved", "nothing found")

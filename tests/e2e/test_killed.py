@@ -79,6 +79,10 @@ async def site(empty_database_url: str, tmp_path: Path) -> AsyncIterator[Site]:
         "CURATION_BEAT_S": "0.5",
         "CURATION_EXPIRY_S": "2",
         "GOOGLE_PLACES_API_KEY": "test",
+        # What our sessions say themselves.
+        "PGCLIENTENCODING": "LATIN1",
+        "PGDATESTYLE": "German",
+        "PGTZ": "Asia/Kolkata",
     }
     async with AsyncExitStack() as stack:
         api = Child("curation_cli.place_api", environment=environment, log=tmp_path / "api.log", ready="http://")

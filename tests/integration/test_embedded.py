@@ -8,7 +8,7 @@ import shutil
 import signal
 import stat
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -188,6 +188,15 @@ async def test_its_short_folder_for_sockets_is_refused_when_another_user_has_it(
         site.sockets.rmdir()
 
 
+@pytest.fixture(params=[0o022, 0o077], ids=["umask 022", "umask 077"])
+def umask(request: pytest.FixtureRequest) -> Iterator[None]:
+    """What is made is for others to read, or not."""
+    before = os.umask(request.param)
+    yield
+    os.umask(before)
+
+
+@pytest.mark.usefixtures("umask")
 async def test_root_runs_it_as_nobody_in_a_place_that_nobody_can_reach_and_changes_no_permission() -> None:
     if os.geteuid() != 0:
         pytest.skip("only root runs it as somebody else")
