@@ -11,8 +11,9 @@ bound; a watcher whose snapshot does not fit is told to try again.
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import AsyncIterator, Iterator, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from tempfile import SpooledTemporaryFile
 from typing import Any
@@ -31,6 +32,8 @@ from shared.db.models import status_event
 from shared.errands import Errands
 from shared.errors import DatabaseUnavailable
 from shared.workflow import Workflow
+
+log = logging.getLogger(__name__)
 
 CHUNK_SIZE = 200
 """Items sent at once: to make their message takes some 5 ms, in which no other stream moves."""
@@ -75,8 +78,9 @@ class Snapshot:
         self._file: SpooledTemporaryFile[bytes] = SpooledTemporaryFile(max_size=MEMORY_BYTES)  # noqa: SIM115 - `close`
 
     def add(self, message: bytes, *, items: int) -> None:
-        """Puts a message behind the others."""
+        """Puts a message behind the others. Raises `OSError`: there is no room for it."""
         self._file.write(message)
+        self._file.flush()  # here it is found out whether there is room
         self._sizes.append(len(message))
         self.size += len(message)
         self.item_count += items
@@ -89,7 +93,8 @@ class Snapshot:
 
     def close(self) -> None:
         """Frees its file."""
-        self._file.close()
+        with suppress(OSError):  # what found no room before is tried once more
+            self._file.close()
 
 
 class Snapshots:
@@ -148,7 +153,11 @@ class Snapshots:
     def _add(self, snapshot: Snapshot, message: bytes, items: int) -> None:
         if self._taken_bytes + len(message) > self._room_bytes:
             raise DatabaseUnavailable("snapshots on their way to others take all the room for now")
-        snapshot.add(message, items=items)
+        try:
+            snapshot.add(message, items=items)
+        except OSError as error:
+            log.error("no room for a snapshot among temporary files: %s", error)
+            raise DatabaseUnavailable("there is no room for the snapshot for now") from error
         self._taken_bytes += len(message)
 
     def _close(self, snapshot: Snapshot) -> None:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import resource
 import uuid
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import grpc.aio
@@ -15,7 +17,7 @@ from sqlalchemy import text
 from curation.v1 import curation_pb2 as pb
 from curation.v1 import curation_pb2_grpc as pb_grpc
 from curation_service.fanout import INDEXED_MAX, Waiter
-from curation_service.snapshot import CHUNK_SIZE, Snapshot, Snapshots
+from curation_service.snapshot import CHUNK_SIZE, MEMORY_BYTES, Snapshot, Snapshots
 from curation_service.watch_request import read_watch
 from shared.errands import Errands
 from shared.errors import DatabaseUnavailable
@@ -25,7 +27,7 @@ from tests.support.batches import parcel_id as key
 from tests.support.eventually import eventually
 from tests.support.log import update
 from tests.support.parcels import PARCELS, parcels
-from tests.support.service import WAIT_S, RunningService, add_many, parcel_database, running_service
+from tests.support.service import WAIT_S, RunningService, add_many, parcel_database, refused, running_service
 
 pytestmark = pytest.mark.untraced
 
@@ -248,3 +250,31 @@ async def test_a_snapshot_that_finds_no_room_is_put_off_and_gives_back_what_it_t
         for _ in range(2):
             async with snapshots.taken(watch) as snapshot:
                 assert snapshot.item_count == CHUNK_SIZE
+
+
+@contextmanager
+def full_disk(size: int) -> Iterator[None]:
+    """Files cannot be longer than so many bytes."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+
+async def test_so_is_one_for_which_the_disk_has_no_room(
+    service: RunningService, caplog: pytest.LogCaptureFixture
+) -> None:
+    count = 30 * CHUNK_SIZE
+    await add_many(service.database, count)
+    request = pb.WatchStatusRequest(resource="parcels")
+    with full_disk(2 * MEMORY_BYTES):
+        refusal = await refused(service.stub.WatchStatus(request).read())
+    assert (refusal.code, refusal.reason) == (grpc.StatusCode.UNAVAILABLE, "DATABASE_UNAVAILABLE")
+    assert "File too large" in caplog.text, "whoever runs it is told why"
+    stream: Any = service.stub.WatchStatus(request)
+    items = 0
+    while items < count:
+        items += len((await stream.read()).snapshot.items)
+    stream.cancel()
