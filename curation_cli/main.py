@@ -29,6 +29,7 @@ from curation_cli.watch import watch
 from curation_client.aio import CurationClient
 from shared.db.libpq_variables import forget_servers, forget_sessions
 from shared.errors import CurationError
+from shared.lifecycle import heed_hangup
 from shared.settings import DatabaseSettings
 
 INTERRUPTED = 130
@@ -52,10 +53,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 async def _until_signal(work: Coroutine[object, object, int]) -> int:
-    """Runs; SIGINT and SIGTERM cancel the work, which then cleans up, and a second one cancels the cleaning."""
+    """Runs; SIGINT and SIGTERM cancel the work, which then cleans up, and a second one cancels the cleaning.
+
+    So does a terminal that is closed, but for the second time.
+    """
     running = asyncio.create_task(work)
+
+    def hang_up() -> None:
+        if not running.cancelling():
+            running.cancel()
+
     for number in (signal.SIGINT, signal.SIGTERM):
         asyncio.get_running_loop().add_signal_handler(number, running.cancel)
+    heed_hangup(hang_up)
     return await running
 
 

@@ -12,7 +12,7 @@ import logging
 import os
 import signal
 from abc import ABC, abstractmethod
-from collections.abc import Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from contextlib import AsyncExitStack
 from functools import cache
 from types import TracebackType
@@ -23,7 +23,7 @@ from shared.errors import Interrupted
 log = logging.getLogger(__name__)
 
 SIGNALS = (signal.SIGTERM, signal.SIGINT)
-"""Those that stop a process."""
+"""Those that stop a process, and that a second time have it hurry."""
 
 
 class Part(ABC):
@@ -115,8 +115,17 @@ class Part(ABC):
             pass
 
 
+def heed_hangup(stop: Callable[[], None]) -> None:
+    """Has a process stop in order when its terminal is closed, unless it was started to outlive that (`nohup`).
+
+    The kernel and the shell may both say so: `stop` may be called twice, and means no hurry.
+    """
+    if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:
+        asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, stop)
+
+
 async def run_parts(parts: Sequence[Part], *, on_ready: str) -> None:
-    """Enters the parts in order, logs `on_ready`, runs until SIGTERM or SIGINT, then leaves them in reverse.
+    """Enters the parts in order, logs `on_ready`, runs until SIGTERM, SIGINT or SIGHUP, then leaves them in reverse.
 
     A signal that comes while they start ends the start. A second signal cancels what is still draining. Raises what
     the first part to die raised, while it ran or while it drained.
@@ -136,6 +145,7 @@ async def run_parts(parts: Sequence[Part], *, on_ready: str) -> None:
     _keep_from_children()
     for number in SIGNALS:
         loop.add_signal_handler(number, on_signal)
+    heed_hangup(asked.set)
     entered: list[Part] = []
     try:
         async with AsyncExitStack() as stack:
@@ -152,7 +162,7 @@ async def run_parts(parts: Sequence[Part], *, on_ready: str) -> None:
             raise Interrupted("a second signal ended what was still draining")
         await _ended(entered)
     finally:
-        for number in SIGNALS:
+        for number in (*SIGNALS, signal.SIGHUP):
             loop.remove_signal_handler(number)
 
 
@@ -162,8 +172,9 @@ def _keep_from_children() -> None:
 
     def forget() -> None:
         signal.set_wakeup_fd(-1)
-        for number in SIGNALS:
-            signal.signal(number, signal.SIG_DFL)
+        for number in (*SIGNALS, signal.SIGHUP):
+            if signal.getsignal(number) is not signal.SIG_IGN:
+                signal.signal(number, signal.SIG_DFL)
 
     os.register_at_fork(after_in_child=forget)
 

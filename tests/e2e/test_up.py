@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import os
+import pty
 import signal
 import socket
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -74,6 +76,34 @@ def test_ctrl_c_ends_it_all_whenever_it_comes(folder: Path, line: str) -> None:
                 break
         rest, _ = process.communicate(timeout=TIMEOUT_S)
     assert (process.returncode, "Traceback" in rest) == (0, False)
+    assert not list(folder.rglob("postmaster.pid"))
+
+
+def children(of: int) -> list[int]:
+    """Processes that it has started."""
+    found = []
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        with suppress(OSError):  # it has ended meanwhile
+            _, parent, *_ = stat.read_text().rpartition(")")[2].split()
+            if int(parent) == of:
+                found.append(int(stat.parent.name))
+    return found
+
+
+def test_a_terminal_that_is_closed_ends_it_all(folder: Path) -> None:
+    ours, its = pty.openpty()
+    process = subprocess.Popen(
+        [CURATION, "up", "--data", str(folder), "--port", "0"], pass_fds=[its], preexec_fn=partial(os.login_tty, its)
+    )
+    os.close(its)
+    said = b""
+    while b"Ctrl-C ends it all" not in said:
+        said += os.read(ours, 1024)
+    started = children(process.pid)
+    os.close(ours)
+    process.wait(timeout=TIMEOUT_S)
+    assert len(started) == 3, "PostgreSQL, service, worker"
+    assert [pid for pid in started if Path(f"/proc/{pid}").exists()] == []
     assert not list(folder.rglob("postmaster.pid"))
 
 

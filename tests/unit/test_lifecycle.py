@@ -255,6 +255,31 @@ async def test_a_second_signal_cancels_what_still_drains() -> None:
     assert part.cancelled
 
 
+async def test_a_closed_terminal_stops_the_parts_and_hurries_nobody() -> None:
+    part = Stubborn(heeds=False)
+    part.stop_timeout_s = 3600  # type: ignore[misc]
+    async with running(part) as task:
+        await part.begun.wait()
+        os.kill(os.getpid(), signal.SIGHUP)
+        await part.stopping.wait()
+        os.kill(os.getpid(), signal.SIGHUP)
+        await asyncio.wait({task}, timeout=0.05)
+        assert not part.cancelled
+        part.cancel()
+
+
+async def test_what_nohup_has_started_outlives_its_terminal() -> None:
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        part = Loop([])
+        async with running(part):
+            os.kill(os.getpid(), signal.SIGHUP)
+            await part.pause(0.01)
+            assert not part.stopping.is_set()
+    finally:
+        signal.signal(signal.SIGHUP, before)
+
+
 class DiesDraining(Loop):
     """Fails once it was asked to stop."""
 
