@@ -96,17 +96,21 @@ class Server(Part):
             await server.stop(None)
 
     async def _stop(self, server: grpc.aio.Server, under_way: CallsUnderWay) -> None:
-        """Lets the calls under way end within the grace.
+        """Lets the calls under way end within the grace; what is left is then to be cancelled.
 
         A call that comes in the very moment may be left with gRPC, which gives it to nobody any more and waits for its
         end (one in forty stops amid calls, grpcio 1.85), and who watches the health may stay: they get a moment.
         """
-        async with asyncio.TaskGroup() as stops:
-            stops.create_task(server.stop(self._grace_s))
+        # Never two stops at once: what one of them has freed the other one would use when its time is over.
+        stopping = asyncio.create_task(server.stop(self._grace_s))
+        try:
             with suppress(TimeoutError):
                 async with asyncio.timeout(self._grace_s):
                     await under_way.none.wait()
-            stops.create_task(server.stop(LEFT_OVER_S))
+            await asyncio.wait({stopping}, timeout=LEFT_OVER_S)
+        finally:
+            stopping.cancel()
+            await asyncio.wait({stopping})
 
     def _register(self, server: grpc.aio.Server) -> HealthServicer:
         readiness = HealthServicer()
