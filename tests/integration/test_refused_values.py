@@ -19,7 +19,7 @@ BATCH_SIZE = 500
 SURROGATE = "\ud800"
 HUGE = 10**400
 DEEP: list[Any] = []
-for _ in range(2000):
+for _ in range(20_000):
     DEEP = [DEEP]
 CIRCLE: list[Any] = []
 CIRCLE.append(CIRCLE)
