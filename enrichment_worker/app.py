@@ -60,8 +60,9 @@ class Means:
     """What the parts of a worker share, and what is closed after them."""
 
     claims: Pinned
-    few_claims: Pinned
-    """Where few items are claimed, and claims are followed up: with statements that are planned once."""
+    """For claims, which are planned once there."""
+    errands: Pinned
+    """For what is asked and said now and then, and for claims with something around them."""
     completions: Sequence[Pinned]
     pulse: Callable[[], Pinned]
     """Makes the connection of a session's pulse, which is not shared."""
@@ -120,8 +121,8 @@ async def open_means(
 
     http = http_client(connections_max=_concurrency(workflows), version=version("curation"))
     return Means(
-        claims=await stack.enter_async_context(pinned("claiming")),
-        few_claims=await stack.enter_async_context(pinned("claiming few", options=PLANNED_ONCE)),
+        claims=await stack.enter_async_context(pinned("claiming", options=PLANNED_ONCE)),
+        errands=await stack.enter_async_context(pinned("on errands")),
         completions=[
             await stack.enter_async_context(pinned("completing", options=f"-c lock_timeout={int(LOCK_S * 1000)}"))
             for _ in range(settings.commits_at_once)
@@ -141,7 +142,7 @@ def _concurrency(workflows: Sequence[Workflow]) -> int:
 
 def worker_parts(settings: WorkerSettings, workflows: Sequence[Workflow], means: Means) -> list[Part]:
     """All parts of a worker, in the order of their start. Raises `WorkflowError`: an enricher cannot be loaded."""
-    probe, claims = means.probe, means.claims
+    probe, errands = means.probe, means.errands
     news = Bell()
     upstreams = {workflow.api: Upstream(workflow.api, news=news) for workflow in workflows}
     lanes = [
@@ -158,7 +159,7 @@ def worker_parts(settings: WorkerSettings, workflows: Sequence[Workflow], means:
             api=api,
             limits=[lane.workflow.limits for lane in upstream.lanes],
             session=lambda: session.id,
-            pinned=claims,
+            pinned=errands,
             probe=probe,
         )
         for api, upstream in upstreams.items()
@@ -169,13 +170,13 @@ def worker_parts(settings: WorkerSettings, workflows: Sequence[Workflow], means:
         for lane, c in zip(lanes, completers, strict=True)
     ]
     pacers = [Pacer(lane=lane, runner=r) for lane, r in zip(lanes, runners, strict=True) if lane.workflow.limits.rate]
-    switch = Switch(lanes=lanes, runners=runners, pinned=claims, poll_s=settings.poll_s, random=random, probe=probe)
+    switch = Switch(lanes=lanes, runners=runners, pinned=errands, poll_s=settings.poll_s, random=random, probe=probe)
     canceller = Canceller(
-        lanes=lanes, runners=runners, pinned=claims, poll_s=settings.poll_s, random=random, probe=probe
+        lanes=lanes, runners=runners, pinned=errands, poll_s=settings.poll_s, random=random, probe=probe
     )
     session = Session(
         lanes=lanes,
-        pinned=claims,
+        pinned=errands,
         pulse_pinned=means.pulse,
         on_lost=canceller.ring,
         host=platform.node(),
@@ -187,7 +188,7 @@ def worker_parts(settings: WorkerSettings, workflows: Sequence[Workflow], means:
     return [
         *metrics_parts(worker_numbers(lanes, pacers, limited_keys), settings.metrics_listen),
         session,
-        Rescuer(lanes=lanes, pinned=claims, expiry_s=settings.expiry_s, random=random, probe=probe),
+        Rescuer(lanes=lanes, pinned=errands, expiry_s=settings.expiry_s, random=random, probe=probe),
         Listener(
             lanes=lanes,
             on_state=switch.ring,
@@ -196,14 +197,14 @@ def worker_parts(settings: WorkerSettings, workflows: Sequence[Workflow], means:
             random=random,
             probe=probe,
         ),
-        Reporter(upstreams=[*upstreams.values()], news=news, pinned=claims, random=random, probe=probe),
+        Reporter(upstreams=[*upstreams.values()], news=news, pinned=errands, random=random, probe=probe),
         *completers,
         *limited_keys,
         *runners,
         *pacers,
         switch,
         canceller,
-        *(Teller(lane=lane, session=session, pinned=means.few_claims) for lane in lanes),
+        *(Teller(lane=lane, session=session, pinned=errands) for lane in lanes),
         *(_claimer(lane, session, settings, means) for lane in lanes),
     ]
 
@@ -213,7 +214,7 @@ def _claimer(lane: Lane, session: Session, settings: WorkerSettings, means: Mean
         lane=lane,
         session=session,
         pinned=means.claims,
-        few_pinned=means.few_claims,
+        shared_pinned=means.errands,
         poll_s=settings.poll_s,
         random=random,
         probe=means.probe,

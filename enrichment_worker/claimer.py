@@ -13,7 +13,7 @@ from math import inf
 import psycopg
 
 from enrichment_worker.armed import Armed
-from enrichment_worker.lane import CLAIM_SIZE_MAX, Lane
+from enrichment_worker.lane import Lane
 from enrichment_worker.pinned import Pinned
 from enrichment_worker.quota import Portion, Quota
 from enrichment_worker.refusal import note_refusal
@@ -21,7 +21,7 @@ from enrichment_worker.session import Session
 from enrichment_worker.strays import release_strays
 from enrichment_worker.waits import about, backoff
 from shared.db.api_states import begin_probe, may_probe
-from shared.db.claim import FEW, Claimed, claim, ready_claim
+from shared.db.claim import Claimed, claim, ready_claim
 from shared.errors import DatabaseUnavailable
 from shared.lifecycle import Part
 from shared.probe import Probe
@@ -51,14 +51,14 @@ class Claimer(Part):
         lane: Lane,
         session: Session,
         pinned: Pinned,
-        few_pinned: Pinned,
+        shared_pinned: Pinned,
         poll_s: float,
         random: Callable[[], float],
         probe: Probe | None = None,
     ) -> None:
-        """`few_pinned` plans a statement once: few items are claimed over it."""
+        """`pinned` plans claims once; those with something around them are made over `shared_pinned`."""
         super().__init__()
-        self._lane, self._session, self._pinned, self._few_pinned = lane, session, pinned, few_pinned
+        self._lane, self._session, self._pinned, self._shared_pinned = lane, session, pinned, shared_pinned
         self._used = pinned
         """The connection of the last claim: after a failure it says how long to wait."""
         self._poll_s, self._random, self._probe = poll_s, random, probe or Probe()
@@ -66,7 +66,7 @@ class Claimer(Part):
         self._look_at_s = inf
         self._refusals = 0
         """So many claims in a row were not allowed."""
-        self._expects_few = True
+        self._has_emptied = True
         """The last claim emptied the queue."""
         self._is_idle = False
         """The next claim waits for news."""
@@ -102,7 +102,7 @@ class Claimer(Part):
                 self._refusals = 0
 
     async def _step(self) -> None:
-        limit, is_idle = min(self._lane.room, CLAIM_SIZE_MAX), self._is_idle
+        limit, is_idle = self._lane.room, self._is_idle
         self._is_idle = False
         if self._lane.upstream.is_barred():
             await self._wait_for_api()
@@ -113,8 +113,8 @@ class Claimer(Part):
             if not self.stopping.is_set():
                 await self._wait_for_items(limit)
         else:
-            rest_s = await self._claim(min(limit, FEW) if self._expects_few else limit)
-            if rest_s and not self._expects_few:
+            rest_s = await self._claim(limit)
+            if rest_s and not self._has_emptied:
                 await self.pause(rest_s)
 
     async def _wait_for_items(self, limit: int) -> None:
@@ -123,8 +123,8 @@ class Claimer(Part):
         if self._quota.is_limited:
             await self._lane.work.wait(wait_s)
             return
-        self._used = self._few_pinned
-        async with self._few_pinned.autocommit() as connection:
+        self._used = self._pinned
+        async with self._pinned.autocommit() as connection:
             ready = await ready_claim(connection, self._lane.workflow, self._lane.table, session=session, limit=limit)
         portion = Portion(ready.limit)
 
@@ -139,7 +139,7 @@ class Claimer(Part):
                 self._probe.mark("claimed by a ring", claimed.items)
 
         self._probe.mark("armed")
-        await Armed(ready, self._few_pinned, may_be_sent).wait(self._lane.work, wait_s, take)
+        await Armed(ready, self._pinned, may_be_sent).wait(self._lane.work, wait_s, take)
 
     async def _wait_for_api(self) -> None:
         """One item, of all workers, is tried while the API is down; no other one is claimed."""
@@ -160,7 +160,7 @@ class Claimer(Part):
         from_front = self._turn == -inf
         in_doubt = now_s >= self._look_at_s
         is_alone = not (in_doubt or probe or self._quota.is_limited)
-        self._used = self._few_pinned if is_alone and limit <= FEW else self._pinned
+        self._used = self._pinned if is_alone else self._shared_pinned
         async with self._used.autocommit() if is_alone else self._used.transaction() as connection:
             if in_doubt and (released := await release_strays(connection, lane, session=session)):
                 log.info("%s: released %s items claimed without our knowing", self.name, released)
@@ -191,8 +191,8 @@ class Claimer(Part):
     def _take(self, portion: Portion, claimed: Claimed, *, from_front: bool, probe: bool = False) -> None:
         items, terms = claimed.items, self._quota.terms(portion, len(claimed.items))
         if not probe:
-            self._turn, self._expects_few = claimed.turn, len(items) < portion.count
-            if self._expects_few:
+            self._turn, self._has_emptied = claimed.turn, len(items) < portion.count
+            if self._has_emptied:
                 self._turn, self._is_idle = -inf, from_front  # if not from there, more may be before
         elif items:
             self._lane.upstream.begin_probe(items[0])

@@ -13,15 +13,13 @@ from dataclasses import dataclass
 
 from enrichment_worker.bell import Bell
 from enrichment_worker.upstream import Upstream
+from shared.db.claim import SIZE_MAX
 from shared.outcome import AttemptOutcome
 from shared.table import TransitionTable
 from shared.workflow import Item, ItemKey, Workflow
 
 AHEAD_S = 0.2
 """Items for so many seconds of work are claimed ahead: enough to hide a claim, too little to hoard slow items."""
-CLAIM_SIZE_MAX = 2000
-"""One claim is made after another, and a busy worker waits for them: so many share a plan, a wait for the disk, and the
-way there and back. With three thousand a drain is no faster. Room for so many is so always worth a claim."""
 SAMPLE_S = 0.2
 """How often the rate of work is measured."""
 
@@ -96,12 +94,12 @@ class Lane:
     @property
     def room(self) -> int:
         """How many items may be claimed now."""
-        return max(0, self.concurrency + self._ahead - len(self.held))
+        return min(max(0, self.concurrency + self._ahead - len(self.held)), SIZE_MAX)
 
     @property
     def portion(self) -> int:
         """Room for how many items is worth a claim: half of what is claimed ahead, or each item would cost one."""
-        return min(max(1, self._ahead // 2), CLAIM_SIZE_MAX)
+        return min(max(1, self._ahead // 2), SIZE_MAX)
 
     @property
     def is_busy(self) -> bool:

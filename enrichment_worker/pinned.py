@@ -1,6 +1,6 @@
 """One connection of a part's own, kept for its life and made anew when PostgreSQL was away.
 
-Claims have one, and one more for few items, commits of results two: on a single one they would wait for one another,
+Claims have one, commits of results two, and all the rest another: on a single one they would wait for one another,
 which halves the worker.
 """
 

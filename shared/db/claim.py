@@ -22,25 +22,26 @@ from shared.machine import CLAIM
 from shared.table import TransitionTable
 from shared.workflow import Item, Workflow
 
-FEW = 100
-"""A claim of so few at most may be planned once for all: its text says that it takes no more."""
+SIZE_MAX = 2000
+"""Items of one claim. One is made after another, and a busy worker waits for them: so many share a plan, a wait for the
+disk, and the way there and back. With three thousand a drain is no faster."""
 
 # What is queued has a turn, or a time before which it is not claimed, and nothing else has either; so no more is asked:
 # the planner would guess how many have the queue's status. Each by an index of its own, so that neither walks over the
-# other's rows. What had to wait goes first: it has had its turn before. Either may give the whole limit, which the
-# planner can see; no more is locked than is taken. A plan made once cannot see it: the limit of few is in the text.
+# other's rows. What had to wait goes first: it has had its turn before. Either may give the whole limit; no more is
+# locked than is taken. The most that it can be is in the text, for a plan that is made once cannot see the limit.
 # Whether anything may be claimed is asked before either begins.
 _CHOSEN = sql.SQL(
     """(
     SELECT * FROM (
         SELECT * FROM (
             SELECT {columns} FROM {source} s
-            WHERE s.{run_at} <= now() ORDER BY s.{run_at} LIMIT {most} FOR NO KEY UPDATE SKIP LOCKED
+            WHERE s.{run_at} <= now() ORDER BY s.{run_at} LIMIT {size_max} FOR NO KEY UPDATE SKIP LOCKED
         ) late
         UNION ALL
         SELECT * FROM (
             SELECT {columns} FROM {source} s
-            WHERE s.{turn} >= %(from_turn)s ORDER BY s.{turn}, s.{key} LIMIT {most} FOR NO KEY UPDATE SKIP LOCKED
+            WHERE s.{turn} >= %(from_turn)s ORDER BY s.{turn}, s.{key} LIMIT {size_max} FOR NO KEY UPDATE SKIP LOCKED
         ) next
         LIMIT %(limit)s
     ) s
@@ -100,19 +101,19 @@ async def claim(
         workflow: whose items.
         table: its rules.
         session: the worker's.
-        limit: how many at most.
+        limit: how many at most, and no more than `SIZE_MAX`.
         from_turn: not what is before this turn. A claim that remembers where the last one ended does not walk over
             the remains of claimed rows, which vacuum cannot remove while an old transaction is open.
         probe: claims although the API is broken, to see whether it still is.
     """
     parameters = _parameters(workflow, session=session, limit=limit, from_turn=from_turn, probe=probe)
-    rows = await _statement(workflow, table, few=limit <= FEW).run(connection, parameters)
+    rows = await _statement(workflow, table).run(connection, parameters)
     return _claimed(_places(workflow), rows, from_turn)
 
 
 @dataclass(frozen=True, slots=True)
 class ReadyClaim:
-    """A claim of few from the front of the queue that has only to be sent."""
+    """A claim from the front of the queue that has only to be sent."""
 
     bound: Bound
     limit: int
@@ -126,10 +127,9 @@ class ReadyClaim:
 async def ready_claim(
     connection: Connection, workflow: Workflow, table: TransitionTable, *, session: int, limit: int
 ) -> ReadyClaim:
-    """Gets a claim ready, for an item that may come at any time; of `FEW` at most. The connection is in autocommit."""
-    limit = min(limit, FEW)
+    """Gets a claim ready, for an item that may come at any time. The connection is in autocommit."""
     parameters = _parameters(workflow, session=session, limit=limit)
-    bound = await _statement(workflow, table, few=True).bind(connection, parameters)
+    bound = await _statement(workflow, table).bind(connection, parameters)
     return ReadyClaim(bound, limit, _places(workflow))
 
 
@@ -180,7 +180,7 @@ def _follow_up(workflow: Workflow) -> Prepared:
 
 
 @lru_cache
-def _statement(workflow: Workflow, table: TransitionTable, *, few: bool) -> Prepared:
+def _statement(workflow: Workflow, table: TransitionTable) -> Prepared:
     names = item_names(workflow)
     needed = [names[name] for name in ("key", "version", "status", "queue", "attempts", "batch", "event", "turn")]
     columns = [sql.Identifier(column.name) for column in workflow.data_columns]
@@ -193,7 +193,7 @@ def _statement(workflow: Workflow, table: TransitionTable, *, few: bool) -> Prep
             chosen=_CHOSEN.format(
                 **names,
                 columns=commas(sql.SQL("s.{}").format(name) for name in needed),
-                most=sql.Literal(FEW) if few else sql.Placeholder("limit"),
+                size_max=sql.Literal(SIZE_MAX),
                 api=literal(workflow.api),
             ),
             rules=table.of(CLAIM),

@@ -12,7 +12,7 @@ import pytest
 from enrichment_worker.armed import Armed
 from enrichment_worker.bell import Bell
 from enrichment_worker.pinned import Pinned
-from shared.db.claim import FEW, Claimed, ready_claim
+from shared.db.claim import Claimed, ready_claim
 from shared.db.engine import PLANNED_ONCE
 from shared.errors import DatabaseUnavailable
 from tests.support.eventually import DEADLINE_S
@@ -30,7 +30,7 @@ class Idler:
         self.told_by: set[object] = set()
         self.may_be_sent = True
 
-    async def wait(self, limit: int = FEW) -> asyncio.Task[bool]:
+    async def wait(self, limit: int = 100) -> asyncio.Task[bool]:
         """Waits for the bell with a claim that is ready."""
         async with self.pinned.autocommit() as connection:
             ready = await ready_claim(connection, self.world.workflow, self.world.table, session=1, limit=limit)
@@ -56,8 +56,10 @@ class Idler:
 
 @pytest.fixture
 async def idler(world: World) -> AsyncIterator[Idler]:
-    """Over a connection as a worker's claims of few have it."""
-    async with Pinned(world.url, name="few", random=lambda: 1.0, timeout_s=DEADLINE_S, options=PLANNED_ONCE) as pinned:
+    """Over a connection as a worker's claims have it."""
+    async with Pinned(
+        world.url, name="claiming", random=lambda: 1.0, timeout_s=DEADLINE_S, options=PLANNED_ONCE
+    ) as pinned:
         yield Idler(world, pinned)
 
 
@@ -155,7 +157,9 @@ async def test_it_is_not_sent_over_a_connection_that_another_one_replaced(world:
 async def test_a_connection_that_was_lost_meanwhile_is_said_and_made_anew(world: World, idler: Idler) -> None:
     waiting = await idler.wait()
     async with world.transaction() as other:
-        await other.execute("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'few'")
+        await other.execute(
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'claiming'"
+        )
     idler.bell.ring()
     with pytest.raises(DatabaseUnavailable):
         await waiting

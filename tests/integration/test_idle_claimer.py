@@ -18,7 +18,7 @@ from shared.probe import Probe
 from tests.support.eventually import DEADLINE_S
 from tests.support.worker import World
 
-FEW = "few"
+CLAIMS = "claims"
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,14 +45,14 @@ async def idle(world: World) -> AsyncIterator[Idle]:
     probe, lane = Probe(), Lane(world.workflow, world.table, ahead_max=8)
     armed = probe.expect("armed")
 
-    def pinned(name: str = "claims", options: str = "") -> Pinned:
+    def pinned(name: str = "errands", options: str = "") -> Pinned:
         return Pinned(world.url, name=name, random=lambda: 1.0, timeout_s=DEADLINE_S, options=options)
 
     async with AsyncExitStack() as stack:
-        claims = await stack.enter_async_context(pinned())
+        errands = await stack.enter_async_context(pinned())
         session = Session(
             lanes=[lane],
-            pinned=claims,
+            pinned=errands,
             pulse_pinned=pinned,
             on_lost=lambda: None,
             host="here",
@@ -64,8 +64,8 @@ async def idle(world: World) -> AsyncIterator[Idle]:
         claimer = Claimer(
             lane=lane,
             session=await stack.enter_async_context(session),
-            pinned=claims,
-            few_pinned=await stack.enter_async_context(pinned(FEW, PLANNED_ONCE)),
+            pinned=await stack.enter_async_context(pinned(CLAIMS, PLANNED_ONCE)),
+            shared_pinned=errands,
             poll_s=2 * DEADLINE_S,
             random=lambda: 1.0,
             probe=probe,
@@ -117,7 +117,9 @@ async def test_who_is_in_doubt_looks_for_strays_before_a_claim(idle: Idle, monke
     monkeypatch.setattr("enrichment_worker.claimer.LOOK_S", 0)
     armed = idle.probe.expect("armed")
     async with idle.world.transaction() as other:
-        await other.execute(f"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = '{FEW}'")
+        await other.execute(
+            f"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = '{CLAIMS}'"
+        )
     idle.lane.work.ring()
     await armed
     looked = idle.probe.expect("looked for strays")

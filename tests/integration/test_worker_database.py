@@ -209,7 +209,7 @@ async def test_items_of_a_claim_that_is_committed_long_after_its_connection_was_
     assert row["lookup_status"] == "completed"
 
 
-async def test_a_claimer_waits_longer_each_time_that_its_connection_for_few_items_fails(
+async def test_a_claimer_waits_longer_each_time_that_its_own_connection_fails(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("enrichment_worker.app.PLANNED_ONCE", "-c no_such_setting=on")  # the server refuses it alone

@@ -20,7 +20,7 @@ from curation_service.fields import item_table
 from curation_service.filters import compile_filter, to_driver_sql
 from enrichment_worker.canceller import read_holds
 from shared.db.attempts import read_underway
-from shared.db.claim import FEW, claim
+from shared.db.claim import SIZE_MAX, claim
 from shared.db.curate import CurateCall, NewBatch, curate
 from shared.db.curate_each import curate_each
 from shared.db.engine import PLANNED_ONCE, Connection, Database, connect
@@ -78,14 +78,21 @@ def keys(ending: int, count: int) -> list[UUID]:
     return [key(n * step + ending) for n in range(count)]
 
 
-async def claim_some(connection: Connection) -> object:
-    return await claim(connection, PARCELS, TABLE, session=1, limit=500, from_turn=5.0)
+def claim_some(limit: int) -> Run:
+    async def run(connection: Connection) -> object:
+        return await claim(connection, PARCELS, TABLE, session=1, limit=limit, from_turn=5.0)
+
+    return run
 
 
-async def claim_few(connection: Connection) -> object:
-    """By a plan that is made once, as over the worker's connection for it."""
-    await connection.execute("SET LOCAL plan_cache_mode = force_generic_plan; SET LOCAL enable_seqscan = off")
-    return await claim(connection, PARCELS, TABLE, session=1, limit=FEW, from_turn=5.0)
+def planned_once(run: Run) -> Run:
+    """As over the worker's connection for claims."""
+
+    async def run_so(connection: Connection) -> object:
+        await connection.execute("SET LOCAL plan_cache_mode = force_generic_plan; SET LOCAL enable_seqscan = off")
+        return await run(connection)
+
+    return run_so
 
 
 async def read_some_holds(connection: Connection) -> object:
@@ -207,8 +214,9 @@ def count_some(filter_: str) -> Run:
 KEY, TURN, RUN_AT = "parcels_pkey", "ix_parcels_scan_turn", "ix_parcels_scan_run_at"
 FAILURE = "ix_parcels_scan_failure"
 STATEMENTS: dict[str, tuple[Run, set[str]]] = {
-    "claim": (claim_some, {TURN, RUN_AT}),
-    "claim few": (claim_few, {TURN, RUN_AT, KEY}),
+    "claim 500": (claim_some(500), {TURN, RUN_AT}),
+    "claim 500, planned once": (planned_once(claim_some(500)), {TURN, RUN_AT, KEY}),
+    "claim all that it may, planned once": (planned_once(claim_some(SIZE_MAX)), {TURN, RUN_AT, KEY}),
     "rescue": (rescue_some, {KEY}),
     "a worker's own": (find_own, {KEY}),
     "holds": (read_some_holds, {KEY}),
@@ -334,25 +342,29 @@ async def test_values_are_matched_with_what_has_changed_by_a_hash_however_many_t
                 assert "hashed SubPlan" in matched["Filter"], (count, f"statistics: {statistics}")
 
 
-async def test_a_plan_for_few_that_was_made_while_the_table_was_empty_reads_few_rows(database_url: str) -> None:
+@pytest.mark.parametrize("limit", [1, 100, SIZE_MAX])
+async def test_a_plan_for_claims_that_was_made_while_the_table_was_empty_reads_few_rows(
+    database_url: str, limit: int
+) -> None:
+    run = claim_some(limit)
     async with parcel_database(database_url) as database:
         async with database.transaction() as connection:
             await connection.execute("ALTER TABLE parcels SET (autovacuum_enabled = false)")
         planner = await connect(database_url, name="plans once", options=PLANNED_ONCE)
         async with planner, planner.transaction():
-            await claim_few(planner)
+            await run(planner)
             async with database.transaction() as connection:
                 await connection.execute(FILL, (100_000,))
-            plans = [await explained_on(planner, claim_few)]
+            plans = [await explained_on(planner, run)]
             async with database.transaction() as connection:
                 await connection.execute("ANALYZE parcels")
-            plans.append(await explained_on(planner, claim_few))
+            plans.append(await explained_on(planner, run))
     for plan in plans:
         read = [node for node in plan if node.get("Relation Name") == "parcels" and node["Node Type"] != "ModifyTable"]
         assert {node.get("Index Name") for node in read} == {KEY, TURN, RUN_AT}
-        assert sum(node["Actual Loops"] * node["Actual Rows"] for node in read) <= 3 * FEW
+        assert limit < sum(node["Actual Loops"] * node["Actual Rows"] for node in read) <= 3 * limit
         limits = [node for node in plan if node["Node Type"] == "Limit"]
-        assert max(node["Plan Rows"] for node in limits) <= FEW, "what the planner thinks of"
+        assert max(node["Plan Rows"] for node in limits) <= SIZE_MAX, "what the planner thinks of"
 
 
 @pytest.mark.parametrize("run", [curate_these, curate_each_of_these])
