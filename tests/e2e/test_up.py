@@ -90,18 +90,28 @@ def children(of: int) -> list[int]:
     return found
 
 
+def in_a_terminal(end: int) -> None:
+    """Makes it the terminal of the process that is about to begin, which heeds that it is closed."""
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)  # whoever runs the tests by `nohup` has them ignore it
+    os.login_tty(end)
+
+
 def test_a_terminal_that_is_closed_ends_it_all(folder: Path) -> None:
     ours, its = pty.openpty()
     process = subprocess.Popen(
-        [CURATION, "up", "--data", str(folder), "--port", "0"], pass_fds=[its], preexec_fn=partial(os.login_tty, its)
+        [CURATION, "up", "--data", str(folder), "--port", "0"], pass_fds=[its], preexec_fn=partial(in_a_terminal, its)
     )
     os.close(its)
-    said = b""
-    while b"Ctrl-C ends it all" not in said:
-        said += os.read(ours, 1024)
-    started = children(process.pid)
-    os.close(ours)
-    process.wait(timeout=TIMEOUT_S)
+    try:
+        said = b""
+        while b"Ctrl-C ends it all" not in said:
+            said += os.read(ours, 1024)
+        started = children(process.pid)
+        os.close(ours)
+        process.wait(timeout=TIMEOUT_S)
+    finally:
+        process.kill()
+        process.wait()
     assert len(started) == 3, "PostgreSQL, service, worker"
     assert [pid for pid in started if Path(f"/proc/{pid}").exists()] == []
     assert not list(folder.rglob("postmaster.pid"))

@@ -6,8 +6,8 @@ import asyncio
 import os
 import signal
 import warnings
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
 
 import pytest
 
@@ -255,29 +255,37 @@ async def test_a_second_signal_cancels_what_still_drains() -> None:
     assert part.cancelled
 
 
+@contextmanager
+def hangup(handler: signal.Handlers) -> Iterator[None]:
+    """What a process is started with: to end when its terminal is closed, or by `nohup` to ignore that."""
+    before = signal.signal(signal.SIGHUP, handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGHUP, before)
+
+
 async def test_a_closed_terminal_stops_the_parts_and_hurries_nobody() -> None:
     part = Stubborn(heeds=False)
     part.stop_timeout_s = 3600  # type: ignore[misc]
-    async with running(part) as task:
-        await part.begun.wait()
-        os.kill(os.getpid(), signal.SIGHUP)
-        await part.stopping.wait()
-        os.kill(os.getpid(), signal.SIGHUP)
-        await asyncio.wait({task}, timeout=0.05)
-        assert not part.cancelled
-        part.cancel()
+    with hangup(signal.SIG_DFL):
+        async with running(part) as task:
+            await part.begun.wait()
+            os.kill(os.getpid(), signal.SIGHUP)
+            await part.stopping.wait()
+            os.kill(os.getpid(), signal.SIGHUP)
+            await asyncio.wait({task}, timeout=0.05)
+            assert not part.cancelled
+            part.cancel()
 
 
 async def test_what_nohup_has_started_outlives_its_terminal() -> None:
-    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
-    try:
-        part = Loop([])
+    part = Loop([])
+    with hangup(signal.SIG_IGN):
         async with running(part):
             os.kill(os.getpid(), signal.SIGHUP)
             await part.pause(0.01)
             assert not part.stopping.is_set()
-    finally:
-        signal.signal(signal.SIGHUP, before)
 
 
 class DiesDraining(Loop):
