@@ -18,6 +18,9 @@ TABLE_SETTINGS: Mapping[str, str] = {
     "autovacuum_vacuum_scale_factor": "0.05",
     # And without the pauses by which a vacuum of a table that is busy takes longer than it has.
     "autovacuum_vacuum_cost_delay": "0",
+    # Statistics when half as many changes were made as there are rows, so a sixth of the items have gone their way, not
+    # when it is a thirtieth: under a worker that drains that is at each look, and no hot statement needs them fresh.
+    "autovacuum_analyze_scale_factor": "0.5",
 }
 """Storage parameters of PostgreSQL for a source."""
 INDEX_SETTINGS: Mapping[str, str] = {
