@@ -1,6 +1,6 @@
 """The drain while another transaction holds a snapshot open, so that vacuum can remove nothing: the death of queues.
 
-`python -m benchmarks.held_snapshot [--items 300000] [--rounds 3]`. The snapshot is taken before the items are queued,
+`python -m benchmarks.held_snapshot [--items 300000] [--rounds 5]`. The snapshot is taken before the items are queued,
 so that every version of every row since is dead and stays: three for each item. Beside it the same drain without;
 medians. Goals: at least half as fast, and as fast at the last 100,000 items as at the first.
 """
@@ -88,6 +88,6 @@ async def main(count: int, rounds: int) -> None:
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--items", type=int, default=300_000)
-    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--rounds", type=int, default=5)
     options = parser.parse_args()
     asyncio.run(main(options.items, options.rounds))
