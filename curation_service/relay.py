@@ -108,7 +108,10 @@ async def _is_of_this_log(connection: Connection, position: int, last: Mark | No
 
 
 async def _acquired(lock: Connection) -> bool:
-    cursor = await lock.execute("SELECT pg_try_advisory_lock(hashtextextended('curation relay', 0))")
+    # By the log's name: a database may have one in each of several schemas.
+    cursor = await lock.execute(
+        "SELECT pg_try_advisory_lock(hashtextextended('curation relay ' || id::text, 0)) FROM event_log"
+    )
     row = await cursor.fetchone()
     return bool(row and row[0])
 

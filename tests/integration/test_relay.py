@@ -16,14 +16,17 @@ from curation_service.backbone import STREAM_BYTES, connected
 from curation_service.readings import AFTER, THROUGH, last_of
 from curation_service.relay import Relay
 from shared.db.engine import Database
+from shared.db.migrate import migrate
 from shared.db.ring import Reading
 from shared.errors import BackboneUnavailable, LogRewound, TokenExpired
+from shared.registry import Registry
 from tests.support.eventually import eventually, eventually_async
 from tests.support.log import arrive, cut, go_back, prune, read_all, update, versions
 from tests.support.nats import NatsServer
 from tests.support.proxy import proxied
 from tests.support.relays import relay_of, tailing, turn
 from tests.support.service import WAIT_S, add_parcels, parcel_database
+from tests.support.shops import execute
 
 LOG = UUID(int=7)
 
@@ -108,6 +111,16 @@ async def test_who_takes_over_leaves_no_gap_in_the_stream(database: Database, na
         headers = await nats.headers(tail.log_id)
     assert int(headers[0][AFTER]) <= start
     assert all(later[AFTER] == earlier[THROUGH] for earlier, later in pairwise(headers))
+
+
+async def test_two_logs_in_one_database_are_relayed_each_by_its_own(
+    database: Database, database_url: str, nats: NatsServer
+) -> None:
+    execute(database_url, "CREATE SCHEMA other")
+    other = f"{database_url}{'&' if '?' in database_url else '?'}options=-csearch_path%3Dother"
+    await asyncio.to_thread(migrate, other, Registry())
+    async with relay_of(database, nats.url) as relay, Relay(url=other, listen_url=other, nats_url=nats.url) as beside:
+        await eventually(lambda: relay.working and beside.working)
 
 
 async def test_who_takes_over_a_stream_that_was_emptied_goes_on_with_it(database: Database, nats: NatsServer) -> None:
