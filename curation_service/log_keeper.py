@@ -13,7 +13,8 @@ from typing import Any
 
 import psycopg
 
-from shared.db.engine import REACH, driver_url, in_a_line
+from shared.db.engine import REACH, driver_url
+from shared.db.errors import in_a_line
 from shared.db.failure_groups import drop_failure_groups
 from shared.db.in_hand import note_claims
 from shared.db.old_batches import drop_batches

@@ -17,7 +17,8 @@ import psycopg
 
 from shared.db.curate import CurateCall, Curated
 from shared.db.curate_each import batch_of, curate_each, key_of
-from shared.db.engine import Database, was_refused
+from shared.db.engine import Database
+from shared.db.errors import was_refused
 from shared.errands import Errands
 from shared.table import TransitionTable
 from shared.workflow import ItemKey, Workflow

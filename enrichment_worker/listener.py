@@ -12,7 +12,8 @@ from psycopg import sql
 from enrichment_worker.lane import Lane
 from enrichment_worker.waits import backoff
 from shared.db.curate import TAKEN_CHANNEL
-from shared.db.engine import Connection, connect, in_a_line
+from shared.db.engine import Connection, connect
+from shared.db.errors import in_a_line
 from shared.db.libpq import Ear
 from shared.db.workflow_states import STATE_CHANNEL
 from shared.db.writer import CHANNEL

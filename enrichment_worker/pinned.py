@@ -16,13 +16,11 @@ import psycopg
 
 from enrichment_worker.refusal import is_refusal
 from enrichment_worker.waits import backoff
-from shared.db.engine import KEEPALIVE_OPTIONS, Connection, connect, in_a_line, is_outdated
+from shared.db.engine import KEEPALIVE_OPTIONS, Connection, connect
+from shared.db.errors import changed_table, in_a_line, is_outdated
 from shared.errors import DatabaseUnavailable
 
 log = logging.getLogger(__name__)
-
-READ_ONLY = "25006"
-"""The server became a standby."""
 
 
 class Pinned:
@@ -144,9 +142,9 @@ class Pinned:
     def _is_away(self, error: Exception) -> bool:
         if not isinstance(error, psycopg.Error):
             return True
-        if self._connection is None or self._connection.closed or error.sqlstate == READ_ONLY:
+        if self._connection is None or self._connection.closed or is_outdated(error):
             return True
-        if is_outdated(error):
+        if changed_table(error) is not None:
             return True
         return isinstance(error, psycopg.OperationalError) and not is_refusal(error)
 

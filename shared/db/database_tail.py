@@ -18,7 +18,8 @@ from typing import Any
 import psycopg
 from psycopg import sql
 
-from shared.db.engine import Connection, connect, in_a_line
+from shared.db.engine import Connection, connect
+from shared.db.errors import in_a_line
 from shared.db.horizon import Horizon
 from shared.db.libpq import Ear
 from shared.db.log import Mark, check_contains, log_identity, newest_mark

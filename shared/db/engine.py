@@ -7,21 +7,24 @@ never commits.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterator, Mapping
-from contextlib import asynccontextmanager, contextmanager
+import logging
+from collections.abc import AsyncIterator, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager
 from select import POLLIN, poll
 from typing import Any, Self, TypeAlias
 
 import psycopg
 from psycopg.conninfo import conninfo_to_dict
-from psycopg.errors import FeatureNotSupported, InvalidSqlStatementName, LockNotAvailable, QueryCanceled
 from sqlalchemy import event, exc
 from sqlalchemy.engine import make_url
 from sqlalchemy.ext.asyncio import AsyncConnection as CoreConnection
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
 import shared.db.times  # noqa: F401 - registers how times are read
-from shared.errors import DatabaseUnavailable, StatementCanceled
+from shared.db.errors import changed_table, database_errors, is_outdated
+from shared.errors import DatabaseUnavailable
+
+log = logging.getLogger(__name__)
 
 Connection: TypeAlias = psycopg.AsyncConnection[Any]
 """A psycopg connection."""
@@ -166,14 +169,21 @@ class Database:
 
 @asynccontextmanager
 async def _connected(engine: AsyncEngine) -> AsyncIterator[CoreConnection]:
-    with database_errors():
-        async with engine.connect() as connection:
-            try:
-                yield connection
-            except (psycopg.Error, exc.DBAPIError) as error:
-                if is_outdated(error):
-                    await connection.invalidate()
+    async with AsyncExitStack() as stack:
+        stack.enter_context(database_errors())
+        try:
+            connection = await stack.enter_async_context(engine.connect())
+        except exc.InvalidRequestError as error:  # the pool's word for it: those that it made anew were cut as well
+            raise DatabaseUnavailable("the database ends its connections") from error
+        try:
+            yield connection
+        except (psycopg.Error, exc.DBAPIError) as error:
+            if is_outdated(error):
+                await connection.invalidate()
+            if (lacking := changed_table(error)) is None:
                 raise
+            log.error("a table is not as it was at the start: %s", lacking)
+            raise DatabaseUnavailable(f"a table was changed meanwhile: {lacking}") from error
 
 
 def _refuse_if_cut(driver: Any, *_: object) -> None:
@@ -239,57 +249,3 @@ def driver_url(url: str) -> str:
     if not fits:
         raise ValueError("is no address of PostgreSQL, `postgresql://user:password@host:port/database`")
     return plain
-
-
-def is_outdated(error: Exception) -> bool:
-    """Whether a statement is no longer as it was prepared, or gone: only a new connection helps.
-
-    A table has got columns of other types since, or the driver has dropped all, as it does after some errors.
-    """
-    cause = error.orig if isinstance(error, exc.DBAPIError) else error
-    if isinstance(cause, InvalidSqlStatementName):
-        return True
-    return isinstance(cause, FeatureNotSupported) and cause.diag.source_function == "RevalidateCachedQuery"
-
-
-def was_refused(error: Exception) -> bool:
-    """Whether the server has answered that a statement failed: then it is certain that it has done nothing."""
-    cause = error.__cause__ if isinstance(error, DatabaseUnavailable) else error
-    return isinstance(cause, psycopg.Error) and cause.diag.severity_nonlocalized == "ERROR"
-
-
-@contextmanager
-def database_errors() -> Iterator[None]:
-    """Turns "PostgreSQL is not there", in any of its forms, into `DatabaseUnavailable`; lets the rest pass."""
-    try:
-        yield
-    except exc.TimeoutError as error:
-        raise DatabaseUnavailable("no database connection was free in time") from error
-    except (exc.DBAPIError, FeatureNotSupported) as error:
-        if is_outdated(error):
-            raise DatabaseUnavailable("a table was changed meanwhile") from error
-        if not isinstance(error, exc.DBAPIError):
-            raise
-        if isinstance(error.orig, LockNotAvailable):
-            raise DatabaseUnavailable("another transaction holds a lock for too long") from error
-        if error.connection_invalidated or isinstance(error.orig, psycopg.OperationalError):
-            raise _unavailable(error.orig) from error
-        raise
-    except (psycopg.OperationalError, ConnectionError) as error:
-        raise _unavailable(error) from error
-
-
-def in_a_line(error: BaseException) -> str:
-    """What is wrong with the database, for a log: what the driver said, without what it quotes."""
-    cause = error.__cause__ or error
-    said, _, _ = str(cause).partition("\n")
-    return f"{type(cause).__name__}: {said}" if said else type(cause).__name__
-
-
-def _unavailable(error: BaseException | None) -> DatabaseUnavailable:
-    """A deadlock, a full disk or a timeout of the server's own is not to be looked for in the network."""
-    if isinstance(error, QueryCanceled):
-        return StatementCanceled()
-    if isinstance(error, psycopg.Error) and was_refused(error):
-        return DatabaseUnavailable(f"the database gave up on it ({type(error).__name__})")
-    return DatabaseUnavailable("the database cannot be reached")

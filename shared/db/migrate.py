@@ -21,7 +21,8 @@ from sqlalchemy.exc import ProgrammingError
 from sqlalchemy.pool import NullPool
 from sqlalchemy.schema import sort_tables
 
-from shared.db.engine import database_errors, driver_url
+from shared.db.engine import driver_url
+from shared.db.errors import database_errors
 from shared.db.indexes import set_indexes
 from shared.db.partitions import LOCK_TIMEOUT, keep_partitions
 from shared.db.readiness import connect_checked

@@ -12,7 +12,8 @@ from typing import Any
 
 import psycopg
 
-from shared.db.engine import database_errors, driver_url
+from shared.db.engine import driver_url
+from shared.db.errors import database_errors
 from shared.db.models import machinery
 from shared.db.table_check import check_items, check_rights, check_tables
 from shared.errors import DatabaseUnavailable, DatabaseUnfit

@@ -14,7 +14,8 @@ from uuid import UUID
 
 import psycopg
 
-from shared.db.engine import Connection, connect, database_errors
+from shared.db.engine import Connection, connect
+from shared.db.errors import database_errors
 from shared.db.log import check_reaches, read_log
 from shared.db.ring import Reading, Ring
 from shared.errors import DatabaseUnavailable

@@ -16,7 +16,8 @@ from uuid import UUID
 import psycopg
 import pytest
 
-from shared.db.engine import Connection, connect, is_outdated
+from shared.db.engine import Connection, connect
+from shared.db.errors import is_outdated
 from shared.db.libpq import Ear
 from shared.db.prepared import KINDS_MAX, Prepared
 from tests.support.eventually import eventually, eventually_async

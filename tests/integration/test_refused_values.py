@@ -9,7 +9,6 @@ from ipaddress import ip_address
 from typing import Any
 from uuid import UUID
 
-import psycopg
 import pytest
 
 from tests.support.strict import FOUND, STRICT, create_strict
@@ -139,14 +138,3 @@ async def test_what_is_refused_of_a_shared_key_leaves_what_the_others_found(stri
     assert [(row["code"], row["size"]) for row in await strict_world.rows("strict", "code")] == [("shared", 1)]
     (session,) = await strict_world.rows("worker_session", "id")
     assert (session["done"], session["failed"]) == (1, 1)
-
-
-async def test_a_target_that_is_gone_ends_the_worker_and_fails_no_item(strict_world: World) -> None:
-    async with strict_world.transaction() as connection:
-        await connection.execute("DROP TABLE strict")
-    await strict_world.queue("good")
-    with pytest.raises(psycopg.errors.UndefinedTable, match='relation "strict" does not exist'):
-        async with strict_world.worker() as worker:
-            await worker.died()
-    (row,) = await strict_world.gadgets()
-    assert row["lookup_status"] != "failed"

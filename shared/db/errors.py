@@ -1,0 +1,102 @@
+"""What an error of PostgreSQL means: the database is away for a while, or its tables are not as they were.
+
+SQLAlchemy and the driver say it in many ways; the rest of the code knows `DatabaseUnavailable`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import psycopg
+from psycopg.errors import (
+    FeatureNotSupported,
+    InsufficientPrivilege,
+    InvalidColumnReference,
+    InvalidSchemaName,
+    InvalidSqlStatementName,
+    LockNotAvailable,
+    QueryCanceled,
+    ReadOnlySqlTransaction,
+    UndefinedColumn,
+    UndefinedTable,
+)
+from sqlalchemy import exc
+
+from shared.errors import DatabaseUnavailable, StatementCanceled
+
+_CHANGES = (UndefinedTable, UndefinedColumn, InvalidColumnReference, InvalidSchemaName, InsufficientPrivilege)
+"""Of a table, a column, the unique index of the target's key, a schema, a right: it was there at the start."""
+
+
+@contextmanager
+def database_errors() -> Iterator[None]:
+    """Turns "PostgreSQL is not there", in any of its forms, into `DatabaseUnavailable`; lets the rest pass."""
+    try:
+        yield
+    except exc.TimeoutError as error:
+        raise DatabaseUnavailable("no database connection was free in time") from error
+    except (exc.DBAPIError, psycopg.Error, ConnectionError) as error:
+        if (unavailable := _unavailable(error)) is None:
+            raise
+        raise unavailable from error
+
+
+def is_outdated(error: Exception) -> bool:
+    """Whether a connection is not what it was, and only a new one helps.
+
+    A table has got columns of other types since a statement was prepared; the driver has dropped all statements, as it
+    does after some errors; the server has become a standby, or somebody has its sessions only read.
+    """
+    cause = _cause(error)
+    if isinstance(cause, InvalidSqlStatementName | ReadOnlySqlTransaction):
+        return True
+    return isinstance(cause, FeatureNotSupported) and cause.diag.source_function == "RevalidateCachedQuery"
+
+
+def changed_table(error: Exception) -> str | None:
+    """What a table lacks that it had at the start, in PostgreSQL's words: whoever changes it may not be done.
+
+    None for other errors, and where a trigger met it.
+    """
+    cause = _cause(error)
+    return cause.diag.message_primary if isinstance(cause, _CHANGES) and not cause.diag.context else None
+
+
+def was_refused(error: Exception) -> bool:
+    """Whether the server has answered that a statement failed: then it is certain that it has done nothing."""
+    cause = _cause(error.__cause__) if isinstance(error, DatabaseUnavailable) else error
+    return isinstance(cause, psycopg.Error) and cause.diag.severity_nonlocalized == "ERROR"
+
+
+def in_a_line(error: BaseException) -> str:
+    """What is wrong with the database, for a log: what the driver said, without what it quotes."""
+    cause = error.__cause__ or error
+    said, _, _ = str(cause).partition("\n")
+    return f"{type(cause).__name__}: {said}" if said else type(cause).__name__
+
+
+def _cause(error: BaseException | None) -> BaseException | None:
+    """The driver's error, whether SQLAlchemy has wrapped it or not."""
+    return error.orig if isinstance(error, exc.DBAPIError) else error
+
+
+def _unavailable(error: exc.DBAPIError | psycopg.Error | ConnectionError) -> DatabaseUnavailable | None:
+    """A deadlock, a full disk or a timeout of the server's own is not to be looked for in the network."""
+    cause = _cause(error)
+    match cause:
+        case ReadOnlySqlTransaction():
+            return DatabaseUnavailable("the database lets nobody write now")
+        case QueryCanceled():
+            return StatementCanceled()
+        case LockNotAvailable():
+            return DatabaseUnavailable("another transaction holds a lock for too long")
+        case _ if is_outdated(error):
+            return DatabaseUnavailable("a table was changed meanwhile")
+        case psycopg.OperationalError() if was_refused(cause):
+            return DatabaseUnavailable(f"the database gave up on it ({type(cause).__name__})")
+        case psycopg.OperationalError() | ConnectionError():
+            return DatabaseUnavailable("the database cannot be reached")
+        case _ if isinstance(error, exc.DBAPIError) and error.connection_invalidated:
+            return DatabaseUnavailable("the database cannot be reached")
+    return None
