@@ -13,7 +13,7 @@ from typing import Any
 
 import psycopg
 
-from shared.db.engine import REACH, driver_url
+from shared.db.engine import REACH, driver_url, session_options
 from shared.db.errors import in_a_line
 from shared.db.failure_groups import drop_failure_groups
 from shared.db.in_hand import note_claims
@@ -50,7 +50,8 @@ class LogKeeper(Part):
             await self.pause(INTERVAL_S)
 
     def _keep(self) -> None:
-        with psycopg.connect(self._url, application_name="curation log keeper", **REACH) as connection:
+        options = session_options(self._url)
+        with psycopg.connect(self._url, application_name="curation log keeper", options=options, **REACH) as connection:
             kept = keep_partitions(connection, retention_days=self._retention_days)
             connection.commit()
             if kept.created or kept.dropped:

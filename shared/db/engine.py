@@ -33,12 +33,12 @@ PORT_MAX = 65_535
 SESSION_OPTIONS = (
     "-c plan_cache_mode=force_custom_plan -c jit=off -c random_page_cost=1.1 -c work_mem=32MB -c timezone=UTC "
     "-c datestyle=ISO -c intervalstyle=postgres -c client_encoding=UTF8 "
-    "-c default_transaction_isolation=read\\ committed"
+    "-c default_transaction_isolation=read\\ committed -c array_nulls=on -c idle_session_timeout=0"
 )
 """A generic plan guesses ten rows for an array of any length; a custom plan sees its true length. Rows are found by key
 as on a disk without moving parts, not by reading the whole table; what judging 100,000 rows needs stays in memory.
-What a database or a role may have set otherwise is set back: how texts and times are written, and that who waited for a
-row sees it as it is then, instead of failing."""
+What a database or a role may have set otherwise is set back: how texts, times and arrays are written, that who waited
+for a row sees it as it is then, instead of failing, and that who listens is not cut off for saying nothing."""
 
 KEEPALIVE_OPTIONS = "-c tcp_keepalives_idle=5 -c tcp_keepalives_interval=2 -c tcp_keepalives_count=3"
 """For who holds locks: one whose machine is gone gives them up within seconds."""
@@ -84,7 +84,7 @@ class Database:
         """
         self.url = driver_url(url)
         """A libpq address, for connections of one's own (LISTEN, the worker's pinned ones)."""
-        idle_ms = int(idle_in_transaction_s * 1000)
+        idle = f"-c idle_in_transaction_session_timeout={int(idle_in_transaction_s * 1000)}"
 
         def engine(size: int, more_options: str = "", **options: Any) -> AsyncEngine:
             made = create_async_engine(
@@ -94,7 +94,7 @@ class Database:
                 pool_timeout=pool_timeout_s,
                 connect_args={
                     "application_name": name,
-                    "options": _options(self.url, f"-c idle_in_transaction_session_timeout={idle_ms}", more_options),
+                    "options": session_options(self.url, idle, more_options),
                     "prepare_threshold": prepare_threshold,
                     **REACH,
                 },
@@ -222,13 +222,13 @@ async def connect(url: str, *, name: str, autocommit: bool = True, options: str 
             driver_url(url),
             autocommit=autocommit,
             application_name=name,
-            options=_options(url, options),
+            options=session_options(url, options),
             **REACH,
         )
 
 
-def _options(url: str, *more: str) -> str:
-    """What the address asks for by `options`, e.g. a `search_path`, and what every session needs after that."""
+def session_options(url: str, *more: str) -> str:
+    """The `options` of a connection: what its address asks for, e.g. a `search_path`, and what all sessions need."""
     return " ".join([str(conninfo_to_dict(driver_url(url)).get("options") or ""), SESSION_OPTIONS, *more])
 
 

@@ -21,10 +21,10 @@ from sqlalchemy.exc import ProgrammingError
 from sqlalchemy.pool import NullPool
 from sqlalchemy.schema import sort_tables
 
-from shared.db.engine import driver_url
+from shared.db.engine import driver_url, session_options
 from shared.db.errors import database_errors
 from shared.db.indexes import set_indexes
-from shared.db.partitions import LOCK_TIMEOUT, keep_partitions
+from shared.db.partitions import LOCK_TIMEOUT, UNBOUNDED, keep_partitions
 from shared.db.readiness import connect_checked
 from shared.db.storage import set_storage
 from shared.db.table_check import check_items
@@ -59,9 +59,11 @@ def migrate(url: str, registry: Registry) -> None:
         WorkflowError: a workflow's table is there, but lacks a column that it declares.
     """
     connect_checked(url).close()
-    # As every session of ours: who waited for another migration sees what it did.
-    options: dict[str, Any] = {"poolclass": NullPool, "isolation_level": "READ COMMITTED"}
-    engine = create_engine(make_url(driver_url(url)).set(drivername="postgresql+psycopg"), **options)
+    engine = create_engine(
+        make_url(driver_url(url)).set(drivername="postgresql+psycopg"),
+        poolclass=NullPool,
+        connect_args={"options": session_options(url)},
+    )
     try:
         with database_errors(), engine.begin() as connection:
             _migrate(connection, registry)
@@ -73,8 +75,7 @@ def migrate(url: str, registry: Registry) -> None:
 
 
 def _migrate(connection: Connection, registry: Registry) -> None:
-    # A bound that a role or a database has for its users is none for this.
-    connection.execute(text("SET LOCAL statement_timeout = 0"))
+    connection.execute(text(UNBOUNDED))
     connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": LOCK_KEY})
     connection.execute(text(LOCK_TIMEOUT))
     _adopt_version(connection)

@@ -25,6 +25,10 @@ DAY_SIZE = 2**40
 """Positions of a day."""
 LOCK_TIMEOUT = "SET LOCAL lock_timeout = '5s'"
 """For what takes a table for itself: whoever comes later waits behind it, and it may wait for a reader of hours."""
+UNBOUNDED = """SELECT set_config(name, '0', true) FROM pg_settings
+    WHERE name IN ('statement_timeout', 'transaction_timeout')"""
+"""What a role or a database has set for its users is no bound for a transaction that nobody waits for. Not every
+version has both."""
 EPOCH = date(1970, 1, 1)
 _LOCK = 0x63757262
 """Of the advisory lock of `keep_alone`."""
@@ -76,7 +80,7 @@ def keep_partitions(connection: psycopg.Connection[Any], *, retention_days: int 
 
 def keep_alone(connection: psycopg.Connection[Any]) -> None:
     """Lets one process at a time keep the log, and what outlives it, for as long as the transaction lasts."""
-    connection.execute("SET LOCAL statement_timeout = 0")  # one that a role or a database has for its users
+    connection.execute(UNBOUNDED)
     connection.execute(LOCK_TIMEOUT)
     connection.execute("SELECT pg_advisory_xact_lock(%s)", (_LOCK,))
 
@@ -85,6 +89,11 @@ def create_partition(connection: psycopg.Connection[Any], day: int) -> None:
     """Makes the partition of a day, which is counted from the epoch. Who reads or writes the log is not waited for."""
     bounds = sql.Literal(day * DAY_SIZE), sql.Literal((day + 1) * DAY_SIZE)
     connection.execute(sql.SQL("CREATE TABLE {} (LIKE status_event INCLUDING ALL)").format(_partition(day)))
+    # Who may do this may be a member of the owner, and the next to migrate, or to drop it, another one.
+    asked = "SELECT pg_get_userbyid(relowner), current_user FROM pg_class WHERE oid = 'status_event'::regclass"
+    owner, user = connection.execute(asked).fetchone() or ("", "")
+    if owner != user:
+        connection.execute(sql.SQL("ALTER TABLE {} OWNER TO {}").format(_partition(day), sql.Identifier(owner)))
     connection.execute(
         sql.SQL("ALTER TABLE status_event ATTACH PARTITION {} FOR VALUES FROM ({}) TO ({})").format(
             _partition(day), *bounds

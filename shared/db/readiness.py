@@ -12,7 +12,7 @@ from typing import Any
 
 import psycopg
 
-from shared.db.engine import driver_url
+from shared.db.engine import driver_url, session_options
 from shared.db.errors import database_errors
 from shared.db.models import machinery
 from shared.db.table_check import check_items, check_rights, check_tables
@@ -67,10 +67,10 @@ def connect_checked(url: str) -> psycopg.Connection[Any]:
 
     Raises:
         DatabaseUnavailable: it cannot be reached; the message says why, and where it was looked for.
-        DatabaseUnfit: it is too old, a standby, or keeps text in another encoding than UTF-8.
+        DatabaseUnfit: it is too old, a standby, read-only, or keeps text in another encoding than UTF-8.
     """
     try:
-        connection = psycopg.connect(driver_url(url), connect_timeout=CONNECT_TIMEOUT_S)
+        connection = psycopg.connect(driver_url(url), connect_timeout=CONNECT_TIMEOUT_S, options=session_options(url))
     except psycopg.OperationalError as error:
         raise DatabaseUnavailable(str(error).partition("\n")[0]) from error
     try:
@@ -80,9 +80,12 @@ def connect_checked(url: str) -> psycopg.Connection[Any]:
         encoding = connection.info.parameter_status("server_encoding")
         if encoding != "UTF8":
             raise DatabaseUnfit(f"the database keeps text as {encoding}: create one WITH ENCODING 'UTF8'")
-        (standby,) = connection.execute("SELECT pg_is_in_recovery()").fetchone() or (False,)
+        asked = "SELECT pg_is_in_recovery(), current_setting('transaction_read_only')::bool, current_user"
+        standby, read_only, user = connection.execute(asked).fetchone() or (False, False, "")
         if standby:
             raise DatabaseUnfit("the database is a standby, which cannot be written to: name the primary")
+        if read_only:
+            raise DatabaseUnfit(f"default_transaction_read_only is on for {user}: nothing can be written, turn it off")
     except BaseException:
         connection.close()
         raise

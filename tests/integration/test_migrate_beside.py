@@ -96,6 +96,9 @@ def test_a_reader_of_hours_is_not_waited_for(empty_database_url: str) -> None:
 
 BOUNDS = """DO $$ BEGIN
     EXECUTE format('ALTER DATABASE %I SET statement_timeout = 1000', current_database());
+    IF current_setting('server_version_num')::int >= 170000 THEN
+        EXECUTE format('ALTER DATABASE %I SET transaction_timeout = 1000', current_database());
+    END IF;
     EXECUTE format('ALTER DATABASE %I SET default_transaction_isolation = %L', current_database(), 'repeatable read');
 END $$"""
 WAITING = """SELECT count(*) FROM pg_locks l JOIN pg_database d ON d.oid = l.database

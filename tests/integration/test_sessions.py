@@ -16,7 +16,9 @@ from psycopg import sql
 
 from curation.v1 import curation_pb2 as pb
 from shared.db.engine import Database
+from shared.db.readiness import DatabaseReady
 from shared.errors import StatementCanceled
+from shared.registry import load_registry
 from tests.support.service import RunningService, add_parcels, running_service
 from tests.support.worker import World
 
@@ -25,6 +27,8 @@ DEFAULTS = [
     ("default_transaction_isolation", "serializable"),
     ("datestyle", "SQL, DMY"),
     ("client_encoding", "LATIN1"),
+    ("array_nulls", "off"),
+    ("idle_session_timeout", "1"),
 ]
 
 
@@ -33,6 +37,8 @@ async def test_defaults_of_the_database_are_set_back(database_url: str, name: st
     async with await psycopg.AsyncConnection.connect(database_url, autocommit=True) as connection:
         database = sql.Identifier(connection.info.dbname)
         await connection.execute(sql.SQL("ALTER DATABASE {} SET {} = {}").format(database, sql.SQL(name), value))
+    async with DatabaseReady(url=database_url, workflows=load_registry().values(), timeout_s=0):
+        pass
     async with running_service(database_url) as service:
         keys = await add_parcels(service.database, *[{"name": "Łódź"}] * 8)
         # Whoever waits for the rows sees what the one before left.

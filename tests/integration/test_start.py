@@ -166,6 +166,15 @@ def test_a_user_without_rights_is_named(program: str, weak_url: str, told: Told)
     assert "may not read" in line or "permission denied" in line
 
 
+@EVERY
+def test_a_user_for_whom_the_database_is_read_only_is_named(program: str, database_url: str, told: Told) -> None:
+    with psycopg.connect(database_url, autocommit=True) as connection:
+        connection.execute(f"ALTER DATABASE {connection.info.dbname} SET default_transaction_read_only = on")
+        user = connection.info.user
+    code, line = told(program, DATABASE_URL=database_url)
+    assert (code, f"DATABASE_UNFIT: default_transaction_read_only is on for {user}" in line) == (FAILED, True), line
+
+
 def test_a_worker_for_what_nobody_declares_is_refused(database_url: str, told: Told) -> None:
     code, line = told("enrichment_worker", DATABASE_URL=database_url, CURATION_RESOURCES="placos")
     assert (code, "no resource 'placos'; there are: local_businesses, places" in line) == (FAILED, True), line
