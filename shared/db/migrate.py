@@ -26,6 +26,7 @@ from shared.db.errors import database_errors
 from shared.db.indexes import set_indexes
 from shared.db.partitions import LOCK_TIMEOUT, UNBOUNDED, keep_partitions
 from shared.db.readiness import connect_checked
+from shared.db.sequences import advance_sequences
 from shared.db.storage import set_storage
 from shared.db.table_check import check_items
 from shared.errors import DatabaseUnfit, WorkflowError
@@ -87,7 +88,8 @@ def _migrate(connection: Connection, registry: Registry) -> None:
     driver = connection.connection.driver_connection
     assert driver is not None
     check_items(driver, registry.values())
-    # The last step: it moves the log's sequence to today, which no rollback takes back.
+    # The last steps: they move sequences, which no rollback takes back.
+    advance_sequences(driver)
     keep_partitions(driver, retention_days=None)
 
 

@@ -15,6 +15,7 @@ import psycopg
 from shared.db.engine import driver_url, session_options
 from shared.db.errors import database_errors
 from shared.db.models import machinery
+from shared.db.sequences import check_sequences
 from shared.db.table_check import check_items, check_rights, check_tables
 from shared.errors import DatabaseUnavailable, DatabaseUnfit
 from shared.lifecycle import Part
@@ -60,6 +61,7 @@ class DatabaseReady(Part):
             check_tables(connection, [*machinery.tables.values(), *tables])
             check_rights(connection, machinery.tables.values(), self._workflows)
             check_items(connection, self._workflows)
+            check_sequences(connection)
 
 
 def connect_checked(url: str) -> psycopg.Connection[Any]:

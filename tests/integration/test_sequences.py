@@ -1,0 +1,56 @@
+"""A database whose rows came without its sequences, as by logical replication: refused, until migrating mends it."""
+
+from __future__ import annotations
+
+import psycopg
+import pytest
+
+from shared.db.migrate import migrate
+from shared.db.readiness import DatabaseReady
+from shared.errors import DatabaseUnfit
+from shared.registry import Registry
+
+ADD = {
+    "status_batch_id_seq": "INSERT INTO status_batch (resource, status) VALUES ('places', 'New') RETURNING id",
+    "worker_session_id_seq": (
+        "INSERT INTO worker_session (host, version, resources) VALUES ('here', '1', '{}') RETURNING id"
+    ),
+    "status_event_position": (
+        "INSERT INTO status_event (position, part, resource, kind, from_status, to_status, items, versions, attempts)"
+        " VALUES (nextval('status_event_position'), 1, 'places', '', '', '', '{}', '{}', '{}') RETURNING position"
+    ),
+}
+"""What draws from each."""
+
+
+async def start(url: str) -> None:
+    """As far as a process makes sure of its database."""
+    async with DatabaseReady(url=url, workflows=[], timeout_s=0):
+        pass
+
+
+@pytest.mark.parametrize("sequence", ADD)
+async def test_a_sequence_that_is_behind_its_table_is_refused_until_migrating_moves_it_on(
+    sequence: str, database_url: str
+) -> None:
+    with psycopg.connect(database_url, autocommit=True) as connection:
+        newest = [connection.execute(ADD[sequence].encode()).fetchone() for _ in range(3)][-1]
+        await start(database_url)
+        (before,) = connection.execute(f"SELECT last_value - 2 FROM {sequence}".encode()).fetchone() or (None,)
+        connection.execute(f"ALTER SEQUENCE {sequence} RESTART WITH {before}".encode())
+        with pytest.raises(DatabaseUnfit, match=f"{sequence} is behind its table"):
+            await start(database_url)
+        migrate(database_url, Registry())
+        await start(database_url)
+        added = connection.execute(ADD[sequence].encode()).fetchone()
+        assert newest is not None
+        assert added == (newest[0] + 1,)
+
+
+async def test_positions_that_connections_draw_ahead_are_refused(database_url: str) -> None:
+    with psycopg.connect(database_url, autocommit=True) as connection:
+        connection.execute("ALTER SEQUENCE status_event_position CACHE 20")
+        with pytest.raises(DatabaseUnfit, match="ALTER SEQUENCE status_event_position CACHE 1"):
+            await start(database_url)
+        connection.execute("ALTER SEQUENCE status_event_position CACHE 1")
+    await start(database_url)
