@@ -15,6 +15,8 @@ from alembic import command
 from alembic.config import Config
 from alembic.migration import MigrationContext
 from alembic.operations import Operations
+from alembic.script.revision import ResolutionError
+from alembic.util import CommandError
 from psycopg.errors import DuplicateTable, InsufficientPrivilege, InvalidSchemaName
 from sqlalchemy import Column, Connection, Table, create_engine, make_url, text
 from sqlalchemy.exc import ProgrammingError
@@ -56,7 +58,7 @@ def migrate(url: str, registry: Registry) -> None:
     Raises:
         DatabaseUnavailable: the database cannot be reached.
         DatabaseUnfit: it is too old, a standby, not this user's to change, or has other tables of these names; a
-            workflow's table is there, but not as it is declared.
+            workflow's table is there, but not as it is declared; a later version of this project has migrated it.
         WorkflowError: a workflow's table is there, but lacks a column that it declares.
     """
     connect_checked(url).close()
@@ -73,6 +75,10 @@ def migrate(url: str, registry: Registry) -> None:
         if not isinstance(cause, psycopg.Error) or type(cause) not in REMEDIES:
             raise
         raise DatabaseUnfit(f"{cause.diag.message_primary}: {REMEDIES[type(cause)]}") from error
+    except CommandError as error:
+        if not isinstance(error.__cause__, ResolutionError):
+            raise
+        raise DatabaseUnfit("a later version of this project has migrated it: migrate with that one") from error
 
 
 def _migrate(connection: Connection, registry: Registry) -> None:

@@ -139,3 +139,12 @@ def test_a_migration_that_is_refused_leaves_the_log_a_partition_to_go_on_in(empt
         with pytest.raises(WorkflowError):
             migrate(empty_database_url, Registry(shops()))
         connection.execute(APPEND)
+
+
+def test_an_earlier_version_leaves_alone_what_a_later_one_has_migrated(empty_database_url: str) -> None:
+    migrate(empty_database_url, Registry(shops()))
+    execute(empty_database_url, f"UPDATE {VERSION_TABLE} SET version_num = '9999'; DROP TABLE shop")
+    with pytest.raises(DatabaseUnfit, match="a later version of this project has migrated it"):
+        migrate(empty_database_url, Registry(shops()))
+    assert versions(empty_database_url, VERSION_TABLE) == ["9999"]
+    assert not columns(empty_database_url, "shop")
