@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from contextlib import suppress
 from typing import NoReturn
 
 import psycopg
@@ -118,9 +119,7 @@ async def _acquired(lock: Connection) -> bool:
 
 async def _next(tail: Tail, position: int) -> Reading:
     """What follows a position; empty when nothing does for as long as a beat."""
-    try:
+    with suppress(TimeoutError):
         async with asyncio.timeout(BEAT_S):
             await tail.moved(position)
-    except TimeoutError:
-        return Reading((), position)
     return await tail.read(position)
