@@ -3,7 +3,8 @@
 Results wait for company, 20 ms at most, and only while more are coming. A row that its target refuses fails alone:
 the batch is halved until it is found. A result whose row somebody holds for long, the source's or the target's, is set
 aside until it is free, as is one that the source does not allow. While PostgreSQL is away, or somebody holds the whole
-target, results are kept; the lane bounds how many.
+target, results are kept; the lane bounds how many. Those that cannot be saved in time together, as large ones, are
+tried again by halves.
 """
 
 from __future__ import annotations
@@ -74,6 +75,8 @@ class Completer(Part):
         super().__init__()
         self._lane, self._pinned, self._secrets = lane, pinned, secrets
         self._limits, self._probe = limits, probe or Probe()
+        self._size = limits.size
+        """So many results are committed together now."""
         self._results: list[Result] = []
         self._aside: list[Result] = []
         """Those whose rows, or whose target's rows, somebody held."""
@@ -123,15 +126,20 @@ class Completer(Part):
                         await self._gather()
                         await self._take_up(pinned)
                         await self._report(pinned)
-                        hand = self._results[: self._limits.size]
-                        del self._results[: self._limits.size]
+                        hand = self._results[: self._size]
+                        del self._results[: self._size]
                 if hand:
                     self._committing += 1
                     try:
                         await self._commit(pinned, hand, hand[:])
                     finally:
                         self._committing -= 1
+                    self._size = min(self._limits.size, self._size + self._size // 8 + 1)
             except DatabaseUnavailable:
+                # It may be away, or what is in hand be too much for the time that a commit has.
+                self._size = max(1, len(hand) // 2)
+                self._results += hand[self._size :]
+                del hand[self._size :]
                 if self._is_given_up():
                     log.error(
                         "%s: no database; %s results are left to rescue", self.name, len(hand) + len(self._results)

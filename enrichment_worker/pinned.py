@@ -150,7 +150,8 @@ class Pinned:
 
     async def _lost(self, error: Exception) -> None:
         self._failures += 1
-        log.warning("%s: no database (%s)", self._name, in_a_line(error))
+        why = f"no answer in {self._timeout_s:g} s" if isinstance(error, TimeoutError) else in_a_line(error)
+        log.warning("%s: no database (%s)", self._name, why)
         await self._drop()
 
     async def _drop(self) -> None:

@@ -64,7 +64,7 @@ async def test_what_a_worker_was_told_while_deaf_is_done_once_it_hears_again(
 
 
 async def test_connections_that_hang_without_a_word_are_given_up_and_the_result_is_saved(
-    world: World, network: Network, monkeypatch: pytest.MonkeyPatch
+    world: World, network: Network, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr("enrichment_worker.app.ANSWER_S_MIN", 0.3)
     monkeypatch.setattr("enrichment_worker.listener.SILENCE_S", 0.3)
@@ -82,6 +82,7 @@ async def test_connections_that_hang_without_a_word_are_given_up_and_the_result_
         rows = await world.ended(worker)
         await worker.see(listening)
     assert [row["lookup_status"] for row in rows] == ["completed", "completed"]
+    assert "completing: no database (no answer in 0.3 s)" in caplog.text
 
 
 async def test_a_worker_that_was_cut_off_for_too_long_changes_nothing_and_goes_on(
@@ -134,6 +135,34 @@ async def test_a_worker_that_cannot_save_claims_no_more_than_its_bound(world: Wo
             rows = await world.ended(worker)
     assert {row["lookup_status"] for row in rows} == {"completed"}
     assert len(world.api.requests) == 200
+
+
+HANGS_WITH_MANY = """
+CREATE FUNCTION hang_with_many() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
+    IF (SELECT count(*) FROM saved) > 16 THEN PERFORM pg_sleep(3600); END IF;
+    RETURN NULL;
+END $$;
+CREATE TRIGGER hang_with_many AFTER INSERT ON gadget_details REFERENCING NEW TABLE AS saved
+    FOR EACH STATEMENT EXECUTE FUNCTION hang_with_many()
+"""
+
+
+async def test_results_that_cannot_be_saved_in_time_together_are_saved_in_smaller_commits(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("enrichment_worker.app.ANSWER_S_MIN", 0.5)
+    world.limit(concurrency=40)
+    gate = Gate(world, calls=40)
+    async with world.transaction() as connection:
+        await connection.execute(HANGS_WITH_MANY)
+    await world.queue(*(f"g{n:02}" for n in range(40)))
+    async with world.worker(flush_age_s=1, beat_s=0.1, expiry_s=1, commits_at_once=1) as worker:
+        await worker.see(gate.asked.wait())
+        waiting = worker.probe.expect("waiting for the database")
+        gate.open.set()
+        await worker.see(waiting)
+        rows = await world.ended(worker)
+    assert [(row["lookup_status"], row["lookup_attempts"]) for row in rows] == [("completed", 1)] * 40
 
 
 async def test_a_worker_is_connected_before_there_is_anything_to_commit(world: World) -> None:
