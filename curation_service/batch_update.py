@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import psycopg
 from psycopg import sql
 from psycopg.errors import IntegrityError, InvalidTextRepresentation, RaiseException
 
@@ -21,6 +22,7 @@ from shared.db.batches import Batch, find_batch, get_batch, list_outcomes
 from shared.db.curate import CurateCall, Curated, NewBatch, curate
 from shared.db.curate_each import concerns_one
 from shared.db.engine import Connection, Database
+from shared.db.errors import breaks_policy
 from shared.db.failure_groups import check_group
 from shared.db.log import log_identity
 from shared.db.models import machinery
@@ -29,6 +31,8 @@ from shared.errors import FieldViolation, InvalidRequest, ItemsRefused, Outcome,
 from shared.machine import UNCHANGED
 from shared.table import TransitionTable
 
+_FORBIDDEN = (IntegrityError, InvalidTextRepresentation, RaiseException)
+"""By a constraint or a trigger."""
 PLANNED_ONCE_MAX = 100
 """Keys of a call at most, for which planning takes longer than changing them."""
 
@@ -77,7 +81,7 @@ class BatchUpdates:
         Raises:
             InvalidRequest: the filter matches too many items.
             ItemsRefused: an item cannot change, and the call does not allow that.
-            TableRefused: a constraint or a trigger of the table does not allow it.
+            TableRefused: a constraint, a trigger or a policy of the table does not allow it.
             RequestIdReused: another request came under this request_id.
             UnknownBatch, UnknownFailureGroup: the items are chosen by one that is not there.
             DatabaseUnavailable: it may have been carried out; the same request_id tells.
@@ -92,7 +96,9 @@ class BatchUpdates:
             await _check_exists(connection, command)
             try:
                 return await self._carry_out(connection, command, call)
-            except (IntegrityError, InvalidTextRepresentation, RaiseException) as error:
+            except psycopg.Error as error:
+                if not isinstance(error, _FORBIDDEN) and not breaks_policy(error):
+                    raise
                 if error.diag.table_name not in machinery.tables:
                     raise TableRefused(command.workflow.resource, error.diag.message_primary or "") from error
                 # Another call under this id was committed while this one waited for its rows.

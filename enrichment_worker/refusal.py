@@ -10,6 +10,7 @@ import psycopg
 from sqlalchemy import Column
 
 from enrichment_worker.lane import Lane
+from shared.db.errors import breaks_policy
 from shared.workflow import Values, Workflow
 
 log = logging.getLogger(__name__)
@@ -41,7 +42,7 @@ def is_refusal(error: Exception) -> bool:
     if isinstance(error, psycopg.OperationalError):
         return state is not None and (state.startswith(LIMITS) or state == NOT_IN_STATE)
     if isinstance(error, psycopg.ProgrammingError):
-        return state is None or state in REFUSALS or bool(error.diag.context)
+        return state is None or state in REFUSALS or breaks_policy(error) or bool(error.diag.context)
     return not isinstance(error, psycopg.InternalError | psycopg.InterfaceError)
 
 

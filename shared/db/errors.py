@@ -60,7 +60,15 @@ def changed_table(error: Exception) -> str | None:
     None for other errors, and where a trigger met it.
     """
     cause = _cause(error)
+    if breaks_policy(error):
+        return None
     return cause.diag.message_primary if isinstance(cause, _CHANGES) and not cause.diag.context else None
+
+
+def breaks_policy(error: Exception) -> bool:
+    """Whether a row is not as a policy of its table allows (row level security): no right of the user is lacking."""
+    cause = _cause(error)
+    return isinstance(cause, InsufficientPrivilege) and cause.diag.source_function == "ExecWithCheckOptions"
 
 
 def was_refused(error: Exception) -> bool:

@@ -9,8 +9,10 @@ from ipaddress import ip_address
 from typing import Any
 from uuid import UUID
 
+import psycopg
 import pytest
 
+from tests.support.roles import as_role, new_roles
 from tests.support.strict import FOUND, STRICT, create_strict
 from tests.support.worker import World
 
@@ -138,3 +140,19 @@ async def test_what_is_refused_of_a_shared_key_leaves_what_the_others_found(stri
     assert [(row["code"], row["size"]) for row in await strict_world.rows("strict", "code")] == [("shared", 1)]
     (session,) = await strict_world.rows("worker_session", "id")
     assert (session["done"], session["failed"]) == (1, 1)
+
+
+async def test_what_a_policy_of_the_target_does_not_allow_is_the_matter_of_its_item_alone(world: World) -> None:
+    with new_roles(world.url, "worker") as (role,), psycopg.connect(world.url, autocommit=True) as owner:
+        owner.execute(
+            f"""GRANT ALL ON ALL TABLES IN SCHEMA public TO {role};
+            GRANT ALL ON ALL SEQUENCES IN SCHEMA public TO {role};
+            ALTER TABLE gadget_details ENABLE ROW LEVEL SECURITY;
+            CREATE POLICY no_others ON gadget_details USING (true) WITH CHECK (code <> 'other')""".encode()
+        )
+        await world.queue("one", "other", "three")
+        async with world.worker(database_url=as_role(world.url, role), flush_age_s=1) as worker:
+            rows = await world.ended(worker)
+    assert [row["lookup_status"] for row in rows] == ["completed", "failed", "completed"]
+    assert "refused the values: new row violates row-level security policy" in rows[1]["lookup_error"]
+    assert [row["code"] for row in await world.details()] == ["one", "three"]

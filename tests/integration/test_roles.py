@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import asyncio
 
+import grpc
 import psycopg
 import pytest
 
 from shared.db.migrate import migrate
 from shared.db.partitions import Kept, keep_partitions
 from shared.registry import Registry
+from tests.support.batches import everything, update
 from tests.support.roles import as_role, new_roles
+from tests.support.service import add_parcels, refused, running_service
 from tests.support.shops import shops
 
 pytestmark = pytest.mark.postgres_versions
@@ -29,3 +32,23 @@ async def test_what_a_member_makes_of_the_log_is_its_owners(empty_database_url: 
             assert keep_partitions(connection, retention_days=None) == Kept(created=1, dropped=0)
         with psycopg.connect(as_role(empty_database_url, owner)) as connection:
             connection.execute("ALTER TABLE status_event ADD later text")  # as the next migration may
+
+
+async def test_what_a_policy_of_the_source_does_not_allow_is_refused(database_url: str) -> None:
+    with new_roles(database_url, "service") as (role,), psycopg.connect(database_url, autocommit=True) as connection:
+        connection.execute(
+            f"""GRANT CREATE ON SCHEMA public TO {role};
+            GRANT ALL ON ALL TABLES IN SCHEMA public TO {role};
+            GRANT ALL ON ALL SEQUENCES IN SCHEMA public TO {role}""".encode()
+        )
+        async with running_service(as_role(database_url, role)) as service:
+            await add_parcels(service.database, {}, {})
+            connection.execute("""ALTER TABLE parcels ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY;
+                CREATE POLICY few ON parcels USING (true) WITH CHECK (status <> 'Selected' OR name = 'parcel 1')""")
+            before = await everything(service.database)
+            for numbers in ((2,), (1, 2)):
+                refusal = await refused(service.stub.BatchUpdateStatus(update("Selected", *numbers)))
+                assert (refusal.code, refusal.reason) == (grpc.StatusCode.FAILED_PRECONDITION, "TABLE_REFUSED")
+                assert "row-level security policy" in refusal.message
+            assert await everything(service.database) == before
+            assert (await service.stub.BatchUpdateStatus(update("Selected", 1))).batch.changed_count == 1
