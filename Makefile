@@ -5,6 +5,15 @@ PYTHON ?= $(shell for python in python3.14 python3.13 python3.12 python3.11 pyth
 	$$python -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$python && break; done)
 VENV := .venv
 BIN := $(VENV)/bin
+# What is in .venv names its folder: one that was moved or copied here, or whose setup was cut short, is made anew.
+ifneq ($(shell cat $(VENV)/.installed 2>/dev/null),$(CURDIR))
+ANEW := --clear
+.PHONY: $(VENV)/.installed
+endif
+# It is in .venv that pip installs, and from there that Python takes packages, whatever else the environment says;
+# pip does not get over warnings that are errors, and tests are none without their asserts.
+unexport PIP_TARGET PIP_PREFIX PIP_ROOT PYTHONHOME PYTHONPATH PYTHONOPTIMIZE PYTHONWARNINGS
+export PIP_USER := 0
 PACKAGES := curation_cli curation_client curation_service enrichment_worker shared workflows
 STUBS := curation/v1
 LIFECYCLE := docs/reference/lifecycle.md
@@ -30,10 +39,11 @@ setup: $(VENV)/.installed ## Install everything into .venv, from the lock
 $(VENV)/.installed: requirements-dev.lock pyproject.toml
 	@test -n "$(PYTHON)" && $(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Python 3.11 or newer is needed; name it: make PYTHON=/path/to/python3" >&2; exit 1; }
 	@$(PYTHON) -c 'import ensurepip, venv' || { echo "$(PYTHON) has no venv: on Debian, apt install python3-venv" >&2; exit 1; }
-	$(PYTHON) -m venv $(VENV)
+	$(PYTHON) -m venv $(ANEW) $(VENV)
+	@rm -f $@
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements-dev.lock
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
-	@touch $@
+	@pwd -P > $@
 
 run: setup ## Start everything, with demo data, a PostgreSQL of its own and a stand-in for the external APIs
 	$(BIN)/curation up --demo
