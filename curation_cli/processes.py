@@ -41,7 +41,8 @@ class Child:
             log: the file that takes what it prints.
             ready: it is ready once a line holds this.
         """
-        self._command: Sequence[str] = (sys.executable, "-m", module, *arguments)
+        # Safe path (-P): a package of the name `shared` where the user is would otherwise be taken for ours.
+        self._command: Sequence[str] = (sys.executable, "-P", "-m", module, *arguments)
         self._environment = environment
         self._ready = ready
         self._process: Process | None = None

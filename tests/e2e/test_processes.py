@@ -43,6 +43,16 @@ async def test_the_place_api_says_where_it_listens_answers_there_and_ends(tmp_pa
     assert requests == {"total": 1, "by_place": {"unknown": 1}}
 
 
+async def test_a_package_of_the_same_name_where_the_user_is_hides_none_of_ours(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "curation_cli").mkdir()
+    (tmp_path / "curation_cli" / "__init__.py").write_text("raise ImportError('theirs')")
+    monkeypatch.chdir(tmp_path)
+    async with child("curation_cli.place_api", folder=tmp_path, ready="http://"):
+        pass
+
+
 async def test_a_child_that_ends_before_it_is_ready_is_told_with_the_end_of_its_log(tmp_path: Path) -> None:
     with pytest.raises(ChildFailed, match="No module named no_such_module"):
         async with child("no_such_module", folder=tmp_path, ready="ready"):
