@@ -9,6 +9,7 @@ import shlex
 import signal
 import sys
 from collections.abc import Coroutine, Sequence
+from io import TextIOWrapper
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +31,7 @@ from curation_client.aio import CurationClient
 from shared.db.libpq_variables import forget_servers, forget_sessions
 from shared.errors import CurationError
 from shared.lifecycle import heed_hangup
+from shared.program import open_standard_streams
 from shared.settings import DatabaseSettings
 
 INTERRUPTED = 130
@@ -38,6 +40,10 @@ INTERRUPTED = 130
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """The command. Returns its exit code."""
+    open_standard_streams()
+    if isinstance(sys.stdout, TextIOWrapper):
+        # As on standard error: what a terminal has no letter for is told all the same.
+        sys.stdout.reconfigure(errors="backslashreplace")
     options = parser().parse_args(arguments)
     console = Console()
     try:

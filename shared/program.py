@@ -9,6 +9,7 @@ import logging
 import os
 import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import TypeVar
 
 from shared.db.libpq_variables import forget_sessions
@@ -23,12 +24,15 @@ SETTINGS_WRONG = 2
 """That of one whose environment has to be mended."""
 INTERRUPTED = 130
 """That of one that Ctrl-C ended, as shells have it."""
+LAST_STREAM = 2
+"""The descriptor of standard error."""
 
 Settings = TypeVar("Settings", bound=DatabaseSettings)
 
 
 def run_program(name: str, settings_class: type[Settings], run: Callable[[Settings], None]) -> int:
     """Runs a process with the settings of its environment. Returns its exit code."""
+    open_standard_streams()
     forget_sessions()
     try:
         settings = settings_class.from_environment()
@@ -44,3 +48,15 @@ def run_program(name: str, settings_class: type[Settings], run: Callable[[Settin
     except KeyboardInterrupt:
         return INTERRUPTED
     return 0
+
+
+def open_standard_streams() -> None:
+    """Has standard input, output and error lead nowhere where the process was started without them.
+
+    The next socket would be one of them, and get what a library prints: the one to PostgreSQL, say.
+    """
+    while (descriptor := os.open(os.devnull, os.O_RDWR)) <= LAST_STREAM:
+        pass
+    os.close(descriptor)
+    sys.stdout = sys.stdout or Path(os.devnull).open("w")  # noqa: SIM115 - for as long as the process lives
+    sys.stderr = sys.stderr or Path(os.devnull).open("w")  # noqa: SIM115

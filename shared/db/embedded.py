@@ -220,7 +220,7 @@ def _surroundings(site: Site, log: int) -> dict[str, Any]:
 def _pid_file(site: Site) -> list[str]:
     """The lines of `postmaster.pid`: process id, folder, start, port, folder of the socket, and so on."""
     try:
-        return (site.data / "postmaster.pid").read_text().splitlines()
+        return os.fsdecode((site.data / "postmaster.pid").read_bytes()).split("\n")
     except FileNotFoundError:
         return []
 

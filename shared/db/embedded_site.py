@@ -147,7 +147,7 @@ def _copied(programs: Path, to: Path) -> Path:
     They find their libraries by the way from their own folder, which leads to one beside the package.
     """
     package = programs.parent.parent
-    version = hashlib.sha256(f"{programs}{(programs / 'postgres').stat().st_mtime_ns}".encode()).hexdigest()[:16]
+    version = hashlib.sha256(os.fsencode(f"{programs}{(programs / 'postgres').stat().st_mtime_ns}")).hexdigest()[:16]
     tree = to / version
     if not tree.exists():
         unfinished = Path(tempfile.mkdtemp(prefix="programs-", dir=to))

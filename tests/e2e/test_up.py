@@ -49,8 +49,8 @@ def told(*arguments: str, **environment: str) -> tuple[int, str]:
 
 @pytest.fixture
 def folder() -> Iterator[Path]:
-    """A folder with a space in its name."""
-    with short_folder("curation ") as folder:
+    """A folder with a space in its name, and a letter that is not ASCII."""
+    with short_folder("curation ü") as folder:
         yield folder
 
 
@@ -67,8 +67,9 @@ def test_a_port_that_is_taken_is_no_start(folder: Path) -> None:
 
 @pytest.mark.parametrize("line", ["Starting ", "Ctrl-C ends it all"])
 def test_ctrl_c_ends_it_all_whenever_it_comes(folder: Path, line: str) -> None:
-    # However little they log, it is known when they are ready.
-    with called("up", "--data", str(folder), "--port", "0", CURATION_LOG_LEVEL="ERROR") as process:
+    # However little they log, it is known when they are ready; and a terminal may lack letters of what is told.
+    odd = {"CURATION_LOG_LEVEL": "ERROR", "PYTHONIOENCODING": "ascii"}
+    with called("up", "--data", str(folder), "--port", "0", **odd) as process:
         assert process.stdout is not None
         for said in process.stdout:
             if said.startswith(line):

@@ -22,6 +22,8 @@ from shared.db.embedded_site import SHARED_PLACE, SOCKET_PATH_BYTES_MAX, find_si
 from shared.errors import DatabaseUnavailable
 
 SETTINGS = {"fsync": "off"}
+LATIN = os.fsdecode("größe".encode("latin-1"))
+"""A name that is not UTF-8, as one that is UTF-8 is to a process whose locale is C."""
 OTHER_PROCESS = """
 import asyncio, sys
 from pathlib import Path
@@ -168,7 +170,7 @@ async def test_a_setting_that_postgresql_refuses_is_told_in_its_own_words_and_ca
         assert await is_up(server.url)
 
 
-@pytest.mark.parametrize("name", ["long" * 30, "with space, comma and 'quote'", "größe"])
+@pytest.mark.parametrize("name", ["long" * 30, "with space, comma and 'quote'", "größe", LATIN])
 async def test_a_folder_whose_path_cannot_be_a_socket_address_works_too(postgres_folder: Path, name: str) -> None:
     async with EmbeddedPostgres(postgres_folder / name, settings=SETTINGS) as server:
         sockets = str(await ask(server.url, "SHOW unix_socket_directories"))
@@ -200,7 +202,7 @@ def umask(request: pytest.FixtureRequest) -> Iterator[None]:
 async def test_root_runs_it_as_nobody_in_a_place_that_nobody_can_reach_and_changes_no_permission() -> None:
     if os.geteuid() != 0:
         pytest.skip("only root runs it as somebody else")
-    with TemporaryDirectory() as closed:
+    with TemporaryDirectory(prefix=LATIN) as closed:
         Path(closed).chmod(0o700)
         folder, programs = Path(closed) / "postgres", copied_programs(Path(closed))
         place = find_site(folder, programs).folder
