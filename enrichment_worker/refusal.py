@@ -24,8 +24,6 @@ NOT_IN_STATE = "55000"
 """Another such one, that triggers like to raise."""
 UNSAYABLE = (TypeError, ValueError, RecursionError)
 """No value of its column, or JSON that is too deep."""
-VALUE_SIZE_MAX = 64 << 20
-"""Of one text, or bytes: what takes longer to save than a commit may take would be tried again for ever."""
 _UNSTORABLE = re.compile("[\x00\ud800-\udfff]")
 """NUL, and half a surrogate pair: what JSON can say and PostgreSQL cannot keep."""
 
@@ -67,9 +65,6 @@ def value_problem(workflow: Workflow, values: Values) -> str | None:
         return f"the enricher returned columns that {workflow.target.name} does not have: {', '.join(unknown)}"
     if values.get(workflow.target_key) is None:
         return f"the enricher returned no {workflow.target_key}, which names the row of {workflow.target.name}"
-    for name, value in values.items():
-        if isinstance(value, str | bytes) and len(value) > VALUE_SIZE_MAX:
-            return f"the enricher returned {len(value) >> 20} MB as {name}; {VALUE_SIZE_MAX >> 20} are saved at most"
     return None
 
 

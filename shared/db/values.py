@@ -17,11 +17,14 @@ from psycopg.types.json import Json
 from sqlalchemy import ARRAY, Column, Integer
 from sqlalchemy.dialects.postgresql import JSON, JSONB
 
-from shared.db.arrays import JSONBS, Array, array_of
+from shared.db.arrays import JSONBS, Array, BinaryArray, array_of
 from shared.db.statement import type_name
 from shared.workflow import Values
 
 TEXT = sql.SQL("text")
+SIZE_MAX = 64 << 20
+"""Bytes: what takes longer to save than a commit may take would be tried again for ever. The callers halve it."""
+_SIZED = (str, bytes)
 
 
 def array_type(column: Column[Any]) -> sql.SQL:
@@ -38,10 +41,16 @@ def to_array(column: Column[Any], rows: Sequence[Values | None]) -> Array:
     """One column of all rows. A column that a row leaves out is NULL.
 
     Raises:
-        TypeError, ValueError, RecursionError, psycopg.Error: a value has no form that PostgreSQL could read.
+        TypeError, ValueError, RecursionError, psycopg.Error: a value has no form that PostgreSQL could read, or all
+            are too large to be saved together.
     """
-    name = column.name
-    values = [None if row is None else row.get(name) for row in rows]
+    array = _to_array(column, [None if row is None else row.get(column.name) for row in rows])
+    if (size := _size(array)) > SIZE_MAX:
+        raise ValueError(f"{size >> 20} MB of {column.name}, where {SIZE_MAX >> 20} are saved at once")
+    return array
+
+
+def _to_array(column: Column[Any], values: Sequence[Any]) -> Array:
     if isinstance(column.type, JSONB):
         return JSONBS.array(values)
     if isinstance(column.type, JSON):
@@ -49,6 +58,13 @@ def to_array(column: Column[Any], rows: Sequence[Values | None]) -> Array:
     if {_python_type(column), NoneType}.issuperset(map(type, values)):
         return array_of(column, values)
     return [None if value is None else _text(column, value) for value in values]
+
+
+def _size(array: Array) -> int:
+    """About how many bytes are sent."""
+    if isinstance(array, BinaryArray):
+        return len(array.data)
+    return sum(len(value) for value in array if isinstance(value, _SIZED))
 
 
 def _text(column: Column[Any], value: Any) -> str:

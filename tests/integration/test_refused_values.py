@@ -142,6 +142,22 @@ async def test_what_is_refused_of_a_shared_key_leaves_what_the_others_found(stri
     assert (session["done"], session["failed"]) == (1, 1)
 
 
+async def test_what_is_too_large_together_is_saved_by_halves_and_what_is_so_alone_fails(
+    strict_world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("shared.db.values.SIZE_MAX", 3 << 20)
+    FOUND.update({f"page {n}": {"extra": "x" * 2**20} for n in range(9)})
+    FOUND.update({"text": {"extra": "x" * 2**22}, "bytes": {"photo": bytes(2**22)}})
+    await strict_world.queue(*FOUND.keys() - TAKEN.keys() - REFUSED.keys())
+    async with strict_world.worker(flush_age_s=1) as worker:
+        rows = await strict_world.ended(worker)
+    assert {row["name"]: row["lookup_error"] for row in rows if row["lookup_status"] == "failed"} == {
+        "text": "strict refused the values: 4 MB of extra, where 3 are saved at once",
+        "bytes": "strict refused the values: 4 MB of photo, where 3 are saved at once",
+    }
+    assert len(await strict_world.rows("strict", "code")) == 9
+
+
 async def test_what_a_policy_of_the_target_does_not_allow_is_the_matter_of_its_item_alone(world: World) -> None:
     with new_roles(world.url, "worker") as (role,), psycopg.connect(world.url, autocommit=True) as owner:
         owner.execute(

@@ -47,8 +47,6 @@ def test_a_row_is_blamed_only_for_what_its_values_can_cause(error: Exception, re
         ),
         ({"label": "b"}, "the enricher returned no code, which names the row of gadget_details"),
         ({}, "the enricher returned no code, which names the row of gadget_details"),
-        ({"code": "a", "label": bytes(64 << 20)}, None),
-        ({"code": "a", "label": bytes(65 << 20)}, "the enricher returned 65 MB as label; 64 are saved at most"),
     ],
 )
 def test_values_are_checked_against_the_columns_of_the_target(values: dict[str, object], problem: str | None) -> None:
