@@ -10,6 +10,7 @@ from contextlib import contextmanager
 
 import psycopg
 from psycopg.errors import (
+    CheckViolation,
     FeatureNotSupported,
     InsufficientPrivilege,
     InvalidColumnReference,
@@ -27,6 +28,8 @@ from shared.errors import DatabaseUnavailable, StatementCanceled
 
 _CHANGES = (UndefinedTable, UndefinedColumn, InvalidColumnReference, InvalidSchemaName, InsufficientPrivilege)
 """Of a table, a column, the unique index of the target's key, a schema, a right: it was there at the start."""
+_LOG = "status_event"
+"""Of which no row breaks a rule; it may only have lost its partition."""
 
 
 @contextmanager
@@ -60,9 +63,11 @@ def changed_table(error: Exception) -> str | None:
     None for other errors, and where a trigger met it.
     """
     cause = _cause(error)
-    if breaks_policy(error):
-        return None
-    return cause.diag.message_primary if isinstance(cause, _CHANGES) and not cause.diag.context else None
+    if isinstance(cause, CheckViolation):
+        is_change = cause.diag.table_name == _LOG
+    else:
+        is_change = isinstance(cause, _CHANGES) and not cause.diag.context and not breaks_policy(error)
+    return cause.diag.message_primary if is_change and isinstance(cause, psycopg.Error) else None
 
 
 def breaks_policy(error: Exception) -> bool:

@@ -9,9 +9,19 @@ import pytest
 from psycopg import sql
 
 from curation.v1 import curation_pb2 as pb
-from tests.support.batches import update
+from tests.support.batches import everything, update
 from tests.support.service import RunningService, add_parcels, refused
 from tests.support.worker import Gate, World
+
+PARTITION = "to_char(clock_timestamp() AT TIME ZONE 'UTC', '\"status_event_\"YYYYMMDD')"
+DETACH = f"""DO $$ BEGIN
+    EXECUTE format('ALTER TABLE status_event DETACH PARTITION %I', {PARTITION});
+    EXECUTE format('ALTER TABLE %I RENAME TO detached', {PARTITION});
+END $$"""
+ATTACH = """DO $$ DECLARE day bigint := (SELECT min(position) >> 40 FROM detached); BEGIN
+    EXECUTE format('ALTER TABLE status_event ATTACH PARTITION detached FOR VALUES FROM (%s) TO (%s)',
+                   day << 40, (day + 1) << 40);
+END $$"""
 
 
 def execute(url: str, *statements: str) -> None:
@@ -32,6 +42,7 @@ def execute(url: str, *statements: str) -> None:
         ),
         ("ALTER TABLE gadgets RENAME TO other", "ALTER TABLE other RENAME TO gadgets"),
         ("ALTER TABLE status_event RENAME TO other", "ALTER TABLE other RENAME TO status_event"),
+        (DETACH, ATTACH),
     ],
 )
 async def test_a_worker_keeps_its_results_while_a_table_is_not_as_it_was(world: World, change: str, back: str) -> None:
@@ -66,6 +77,22 @@ async def test_a_call_that_needs_a_table_that_is_not_as_it_was_is_told_so_and_ma
         assert 'relation "parcels" does not exist' in refusal.message
     execute(database_url, "ALTER TABLE other RENAME TO parcels")
     assert (await service.stub.BatchUpdateStatus(update("Scan", 1, 2))).batch.queued_count == 2
+
+
+async def test_a_call_that_finds_no_partition_of_the_log_changes_nothing_and_is_told_so(
+    service: RunningService, database_url: str
+) -> None:
+    await add_parcels(service.database, {}, {})
+    await service.stub.BatchUpdateStatus(update("Scan", 1))
+    execute(database_url, DETACH)
+    before = await everything(service.database)
+    for keys in ((2,), (1, 2)):
+        refusal = await refused(service.stub.BatchUpdateStatus(update("Scan", *keys)))
+        assert refusal.code.name == "UNAVAILABLE"
+        assert 'no partition of relation "status_event"' in refusal.message
+    assert await everything(service.database) == before
+    execute(database_url, ATTACH)
+    assert (await service.stub.BatchUpdateStatus(update("Scan", 2))).batch.queued_count == 1
 
 
 async def test_a_database_that_is_only_read_for_a_while_is_written_again_without_a_restart(
