@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import logging
 import socket
 from contextlib import suppress
 
@@ -32,6 +33,8 @@ PING_INTERVAL_MS_MIN = 10_000
 """Clients may ping this often; gRPC's own five minutes would cut off those that keep a quiet stream alive."""
 LEFT_OVER_S = 0.5
 """For how long it still waits once no call of the service is under way, for those that gRPC may be about to begin."""
+GRPC_LOG = "grpc._cython.cygrpc"
+"""Who logs what went wrong in a call."""
 SERVICE = curation_pb2.DESCRIPTOR.services_by_name["CurationService"].full_name
 
 
@@ -81,6 +84,7 @@ class Server(Part):
         )
         readiness = self._register(server)
         await asyncio.to_thread(_check_free, self._listen)
+        logging.getLogger(GRPC_LOG).addFilter(tells_something)
         self.port = server.add_insecure_port(self._listen)
         try:
             await server.start()
@@ -118,6 +122,12 @@ class Server(Part):
         curation_pb2_grpc.add_CurationServiceServicer_to_server(self._servicer, server)
         reflection.enable_server_reflection((SERVICE, health.SERVICE_NAME, reflection.SERVICE_NAME), server)
         return readiness
+
+
+def tells_something(record: logging.LogRecord) -> bool:
+    """Not so where a watcher vanished while a message was on its way: gRPC logs a traceback of that, all day long."""
+    error = record.exc_info[1] if record.exc_info else None
+    return not (isinstance(error, grpc.aio.InternalError) and "/WatchStatus]" in record.getMessage())
 
 
 def _check_free(listen: str) -> None:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import uuid
 from typing import Any
 from urllib.request import urlopen
 
 import grpc
 import grpc.aio
+import pytest
 
 from curation.v1 import curation_pb2 as pb
 from curation_client.watch import LOST
@@ -102,6 +104,19 @@ async def test_a_stopping_service_does_not_go_on_sending_a_snapshot(database_url
         assert refusal(error).reason == "SERVER_STOPPING"
         assert not any(message.HasField("snapshot_end") for message in messages)
         await stopping
+
+
+async def test_a_watcher_that_vanishes_amid_a_message_is_no_error_of_the_service(
+    service: RunningService, caplog: pytest.LogCaptureFixture
+) -> None:
+    for call in ("WatchStatus", "ListItems"):
+        try:
+            raise grpc.aio.InternalError("of a message that cannot be sent")
+        except grpc.aio.InternalError:  # as gRPC logs it, when it has not heard yet that the caller is gone
+            message = "ExecuteBatchError raised in core by servicer method [%s]"
+            logging.getLogger("grpc._cython.cygrpc").exception(message, f"/curation.v1.CurationService/{call}")
+    (error,) = [record.getMessage() for record in caplog.records if record.levelname == "ERROR"]
+    assert "ListItems" in error
 
 
 async def test_a_transaction_that_is_left_open_shows_in_the_metric_until_it_ends(database_url: str) -> None:
