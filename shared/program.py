@@ -7,8 +7,10 @@ from __future__ import annotations
 
 import logging
 import os
+import resource
 import sys
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import TypeVar
 
@@ -26,6 +28,9 @@ INTERRUPTED = 130
 """That of one that Ctrl-C ended, as shells have it."""
 LAST_STREAM = 2
 """The descriptor of standard error."""
+FILES_MAX = 65_536
+"""Open files of a process, where its hard limit allows that. Each watcher and each call of an API may be a connection,
+and the soft limit, often 1,024 or 256, is kept low for programs that wait by `select`."""
 
 Settings = TypeVar("Settings", bound=DatabaseSettings)
 
@@ -33,6 +38,7 @@ Settings = TypeVar("Settings", bound=DatabaseSettings)
 def run_program(name: str, settings_class: type[Settings], run: Callable[[Settings], None]) -> int:
     """Runs a process with the settings of its environment. Returns its exit code."""
     open_standard_streams()
+    _allow_files()
     forget_sessions()
     try:
         settings = settings_class.from_environment()
@@ -60,3 +66,11 @@ def open_standard_streams() -> None:
     os.close(descriptor)
     sys.stdout = sys.stdout or Path(os.devnull).open("w")  # noqa: SIM115 - for as long as the process lives
     sys.stderr = sys.stderr or Path(os.devnull).open("w")  # noqa: SIM115
+
+
+def _allow_files() -> None:
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = FILES_MAX if hard == resource.RLIM_INFINITY else min(hard, FILES_MAX)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        with suppress(ValueError, OSError):  # macOS may allow fewer than it says
+            resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))

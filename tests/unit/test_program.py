@@ -6,25 +6,36 @@ import subprocess
 import sys
 from pathlib import Path
 
-STARTED_WITHOUT = """
-import os, sys
+PROGRAM = """
+import faulthandler, os, resource, sys
 from pathlib import Path
 from shared.program import run_program
 from shared.settings import DatabaseSettings
 
 def run(settings):
-    import faulthandler
     faulthandler.dump_traceback(sys.stderr)
     print("to nobody")
-    Path(sys.argv[1]).write_text(" ".join(os.readlink(f"/proc/self/fd/{number}") for number in range(3)))
+    streams = [os.readlink(f"/proc/self/fd/{number}") for number in range(3)]
+    files, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    Path(sys.argv[1]).write_text(f"{files} {' '.join(streams)}")
 
 sys.exit(run_program("test", DatabaseSettings, run))
 """
 
 
-def test_without_standard_streams_no_socket_becomes_one_of_them(tmp_path: Path) -> None:
-    command = [sys.executable, "-c", STARTED_WITHOUT, str(tmp_path / "streams")]
-    shell = ["sh", "-c", 'exec "$@" <&- >&- 2>&-', "sh"]
+def found_by_program(folder: Path, *, started: str) -> list[str]:
+    """How many files a program may open, and its standard streams, where a shell has started it so."""
+    command = [sys.executable, "-c", PROGRAM, str(folder / "found")]
     environment = {"DATABASE_URL": "postgresql://127.0.0.1/x", "PYTHONPATH": str(Path(__file__).parents[2])}
-    assert subprocess.run([*shell, *command], env=environment, check=False).returncode == 0
-    assert (tmp_path / "streams").read_text() == "/dev/null /dev/null /dev/null"
+    subprocess.run(["sh", "-c", started, "sh", *command], env=environment, check=True)
+    return (folder / "found").read_text().split()
+
+
+def test_without_standard_streams_no_socket_becomes_one_of_them(tmp_path: Path) -> None:
+    _, *streams = found_by_program(tmp_path, started='exec "$@" <&- >&- 2>&-')
+    assert streams == ["/dev/null"] * 3
+
+
+def test_as_many_files_may_be_open_as_the_hard_limit_allows(tmp_path: Path) -> None:
+    files, *_ = found_by_program(tmp_path, started='ulimit -Sn 64; ulimit -Hn 300; exec "$@" >/dev/null 2>&1')
+    assert files == "300"
