@@ -6,6 +6,7 @@ import json
 import logging
 import sys
 from datetime import UTC, datetime
+from io import TextIOWrapper
 from typing import Literal
 
 from shared.secrets import Secrets
@@ -17,6 +18,8 @@ RECORD_FIELDS = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctim
 
 def configure_logging(*, level: str, format: Literal["text", "json"], secrets: Secrets) -> None:  # noqa: A002 -- the setting's name
     """Sends all logs of the process to standard error, secrets struck out of them."""
+    if format == "json" and isinstance(sys.stderr, TextIOWrapper):
+        sys.stderr.reconfigure(encoding="utf-8")  # as JSON is, whatever the locale
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(_Discreet(JsonFormatter() if format == "json" else logging.Formatter(TEXT_FORMAT), secrets))
     logging.basicConfig(level=level, handlers=[handler], force=True)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import io
 import json
 import logging
+import sys
 from typing import Literal
 
 import pytest
@@ -24,6 +26,14 @@ def test_a_line_for_machines_has_what_was_given_and_the_error(capsys: pytest.Cap
     assert line.pop("time").endswith("+00:00")
     assert "ValueError: no room" in line.pop("error")
     assert line == {"level": "ERROR", "logger": "curation.test", "message": "claimed 3", "resource": "plätze"}
+
+
+def test_a_line_for_machines_is_utf_8_whatever_the_locale(monkeypatch: pytest.MonkeyPatch) -> None:
+    told = io.BytesIO()
+    monkeypatch.setattr(sys, "stderr", io.TextIOWrapper(told, encoding="ascii", errors="backslashreplace"))
+    configure_logging(level="INFO", format="json", secrets=Secrets())
+    logging.getLogger("curation.test").info("plätze")
+    assert json.loads(told.getvalue())["message"] == "plätze"
 
 
 def test_a_line_for_people_says_who_and_what(capsys: pytest.CaptureFixture[str]) -> None:
