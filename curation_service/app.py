@@ -15,6 +15,7 @@ from curation_service.settings import ServiceSettings
 from curation_service.snapshot import Snapshots
 from curation_service.update_groups import UpdateGroups
 from curation_service.watch import Watch
+from shared.db.access import SERVICE
 from shared.db.database_tail import DatabaseTail
 from shared.db.engine import Database
 from shared.db.readiness import DatabaseReady
@@ -40,7 +41,12 @@ async def run_service(settings: ServiceSettings, registry: Registry) -> None:
         DatabaseUnfit: the database is too old, a standby, or not migrated.
         LogRewound: the database was restored, or lost its last commits.
     """
-    ready = DatabaseReady(url=settings.database_url, workflows=registry.values(), timeout_s=settings.start_timeout_s)
+    ready = DatabaseReady(
+        url=settings.database_url,
+        workflows=registry.values(),
+        access=SERVICE,
+        timeout_s=settings.start_timeout_s,
+    )
     async with open_database(settings) as database, open_reads(settings, database) as reads:
         parts = service_parts(settings, registry, database, reads)
         await run_parts([ready, *parts], on_ready=f"service ready, listening on {settings.listen}")

@@ -13,7 +13,12 @@ from typing import Any
 
 import psycopg
 from psycopg import sql
-from psycopg.errors import IntegrityError, InvalidTextRepresentation, RaiseException
+from psycopg.errors import (
+    IntegrityError,
+    InvalidTextRepresentation,
+    StringDataRightTruncation,
+    WithCheckOptionViolation,
+)
 
 from curation_service.batch_request import BatchUpdate, Keys, Matching
 from curation_service.filters import to_driver_sql
@@ -31,8 +36,8 @@ from shared.errors import FieldViolation, InvalidRequest, ItemsRefused, Outcome,
 from shared.machine import UNCHANGED
 from shared.table import TransitionTable
 
-_FORBIDDEN = (IntegrityError, InvalidTextRepresentation, RaiseException)
-"""By a constraint or a trigger."""
+RULES = (IntegrityError, InvalidTextRepresentation, StringDataRightTruncation, WithCheckOptionViolation)
+"""What a constraint, a trigger that leaves an update out, a type or a view does not allow."""
 PLANNED_ONCE_MAX = 100
 """Keys of a call at most, for which planning takes longer than changing them."""
 
@@ -97,7 +102,7 @@ class BatchUpdates:
             try:
                 return await self._carry_out(connection, command, call)
             except psycopg.Error as error:
-                if not isinstance(error, _FORBIDDEN) and not breaks_policy(error):
+                if not _is_of_the_table(error):
                     raise
                 if error.diag.table_name not in machinery.tables:
                     raise TableRefused(command.workflow.resource, error.diag.message_primary or "") from error
@@ -162,6 +167,13 @@ async def _check_exists(connection: Connection, command: BatchUpdate) -> None:
         raise UnknownBatch(str(command.batch))
     if command.failure_group is not None:
         await check_group(connection, resource, command.failure_group)
+
+
+def _is_of_the_table(error: psycopg.Error) -> bool:
+    """Whether a rule of the table's own does not allow it; a trigger's error may be any, and says in which function."""
+    if isinstance(error, psycopg.OperationalError):
+        return False
+    return isinstance(error, RULES) or breaks_policy(error) or error.diag.context is not None
 
 
 async def _earlier(connection: Connection, command: BatchUpdate) -> Batch | None:

@@ -38,6 +38,7 @@ from enrichment_worker.switch import Switch
 from enrichment_worker.teller import Teller
 from enrichment_worker.upstream import Upstream
 from shared.attempt import Bench, load_enricher
+from shared.db.access import WORKER
 from shared.db.engine import PLANNED_ONCE
 from shared.db.readiness import DatabaseReady
 from shared.lifecycle import Part, run_parts
@@ -84,7 +85,12 @@ async def run_worker(settings: WorkerSettings, registry: Registry, environment: 
     """
     workflows = chosen(settings, registry)
     asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(_concurrency(workflows) + THREADS_SPARE))
-    ready = DatabaseReady(url=settings.database_url, workflows=workflows, timeout_s=settings.start_timeout_s)
+    ready = DatabaseReady(
+        url=settings.database_url,
+        workflows=workflows,
+        access=WORKER,
+        timeout_s=settings.start_timeout_s,
+    )
     async with AsyncExitStack() as stack:
         means = await open_means(stack, settings, workflows, environment, Probe())
         parts = worker_parts(settings, workflows, means)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from itertools import product
 from typing import Any
 
@@ -75,6 +76,8 @@ _PROBE_ATTEMPTS_MAX = 1000
 """The machine only ever compares attempts with their limit, so any limit shows its rules."""
 
 
+# Once for each: it takes a tenth of a second, and statements are composed once for a table.
+@lru_cache
 def transition_table(workflow: Workflow) -> TransitionTable:
     """Runs the workflow's machine on every pair reachable from a new item, with attempts left and without."""
     lifecycle = Lifecycle(workflow.curation, attempts_max=_PROBE_ATTEMPTS_MAX)

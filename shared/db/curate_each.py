@@ -52,7 +52,7 @@ async def curate_each(
     Raises:
         psycopg.errors.UniqueViolation: a call with the request_id of one has just been committed; nothing changed.
     """
-    cursor = await connection.execute(_statement(workflow, table), _parameters(workflow, calls))
+    cursor = await connection.execute(curate_statement(workflow, table), _parameters(workflow, calls))
     curated: list[Curated | None] = [None] * len(calls)
     for n, queued, batch, made_at, position, log, _ in await cursor.fetchall():
         curated[n - 1] = Curated(
@@ -128,7 +128,8 @@ FROM changed c, position p"""
 
 
 @lru_cache
-def _statement(workflow: Workflow, table: TransitionTable) -> bytes:
+def curate_statement(workflow: Workflow, table: TransitionTable) -> bytes:
+    """For any trigger of users."""
     names = item_names(workflow)
     triggers = (REQUEUE, *map(curate_trigger, workflow.curation.statuses))
     return compose(

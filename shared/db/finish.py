@@ -119,7 +119,7 @@ async def finish(
     all_complete = all(r.trigger == COMPLETE for r in results)
     if not all_complete:
         parameters |= _own(workflow, results)
-    [(saved, _)] = await _statement(workflow, table, all_complete=all_complete).run(connection, parameters)
+    [(saved, _)] = await finish_statement(workflow, table, all_complete=all_complete).run(connection, parameters)
     return Finished(saved=saved, dropped=len(results) - saved)
 
 
@@ -171,7 +171,7 @@ async def _held(connection: Connection, table: Table, column: Column[Any], keys:
 
 
 @lru_cache
-def _statement(workflow: Workflow, table: TransitionTable, *, all_complete: bool) -> Prepared:
+def finish_statement(workflow: Workflow, table: TransitionTable, *, all_complete: bool) -> Prepared:
     """For results that are all `complete`, which is the usual case, or for any."""
     names, own = item_names(workflow), {} if all_complete else _OWN
     given = _numbered(workflow, {"key": names["key_type"], "version": sql.SQL("bigint"), **own})

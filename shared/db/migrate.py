@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from typing import Any
 
 import psycopg
@@ -23,6 +24,7 @@ from sqlalchemy.exc import ProgrammingError
 from sqlalchemy.pool import NullPool
 from sqlalchemy.schema import sort_tables
 
+from shared.db.access import WORKER, check_plan
 from shared.db.engine import driver_url, session_options
 from shared.db.errors import database_errors
 from shared.db.indexes import set_indexes
@@ -94,6 +96,9 @@ def _migrate(connection: Connection, registry: Registry) -> None:
     driver = connection.connection.driver_connection
     assert driver is not None
     check_items(driver, registry.values())
+    for workflow in registry.values():
+        with suppress(InsufficientPrivilege):  # whoever works with it is asked at start
+            check_plan(driver, workflow, WORKER.statement(workflow))
     # The last steps: they move sequences, which no rollback takes back.
     advance_sequences(driver)
     keep_partitions(driver, retention_days=None)

@@ -15,7 +15,7 @@ from psycopg.pq import TransactionStatus
 from shared.db.engine import Connection
 from shared.db.libpq import Adapter, answer
 
-_PLACEHOLDER = re.compile(rb"%(?:%|\((\w+)\)s)")
+_PLACEHOLDER = re.compile(rb"%(?:%|\((\w+)\)[sb])")
 _NUMBERS = count()
 Rows: TypeAlias = list[tuple[Any, ...]]
 KINDS_MAX = 8
@@ -37,7 +37,7 @@ class Prepared:
 
     @classmethod
     def of(cls, text: bytes) -> Self:
-        """Numbers `%(name)s`; `%%` is a percent sign."""
+        """Numbers `%(name)s` and `%(name)b`; `%%` is a percent sign."""
         numbers: dict[bytes, int] = {}
 
         def number(found: re.Match[bytes]) -> bytes:

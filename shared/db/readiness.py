@@ -11,12 +11,14 @@ from collections.abc import Iterable
 from typing import Any
 
 import psycopg
+from psycopg.errors import InsufficientPrivilege
 
+from shared.db.access import GRANT, Access, check_access
 from shared.db.engine import driver_url, session_options
 from shared.db.errors import database_errors
 from shared.db.models import machinery
 from shared.db.sequences import check_sequences
-from shared.db.table_check import check_items, check_rights, check_tables
+from shared.db.table_check import check_items, check_tables
 from shared.errors import DatabaseUnavailable, DatabaseUnfit
 from shared.lifecycle import Part
 from shared.thread import in_own_thread
@@ -32,10 +34,10 @@ RETRY_S = 0.5
 class DatabaseReady(Part):
     """The first part of a process: ready once its database is as the process needs it."""
 
-    def __init__(self, *, url: str, workflows: Iterable[Workflow], timeout_s: float) -> None:
+    def __init__(self, *, url: str, workflows: Iterable[Workflow], access: Access, timeout_s: float) -> None:
         """A database that cannot be reached is waited for, `timeout_s` at most."""
         super().__init__()
-        self._url, self._timeout_s, self._workflows = url, timeout_s, tuple(workflows)
+        self._url, self._timeout_s, self._workflows, self._access = url, timeout_s, tuple(workflows), access
 
     async def _run(self) -> None:
         clock = asyncio.get_running_loop()
@@ -58,10 +60,13 @@ class DatabaseReady(Part):
     def _check(self) -> None:
         with database_errors(), connect_checked(self._url) as connection:
             tables = [table for workflow in self._workflows for table in (workflow.source, workflow.target)]
-            check_tables(connection, [*machinery.tables.values(), *tables])
-            check_rights(connection, machinery.tables.values(), self._workflows)
-            check_items(connection, self._workflows)
-            check_sequences(connection)
+            try:
+                check_tables(connection, [*machinery.tables.values(), *tables])
+                check_items(connection, self._workflows)
+                check_access(connection, self._workflows, self._access)
+                check_sequences(connection)
+            except InsufficientPrivilege as error:  # of a schema, or of some columns of a table
+                raise DatabaseUnfit(f"{error.diag.message_primary}: {GRANT}") from error
 
 
 def connect_checked(url: str) -> psycopg.Connection[Any]:

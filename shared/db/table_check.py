@@ -30,8 +30,8 @@ FROM (
     SELECT t.*, CASE
         WHEN declared.typcategory <> there.typcategory
         THEN format('is of type %%s, and is declared as %%s', format_type(a.atttypid, a.atttypmod), t.type)
-        WHEN t.is_key AND declared.oid <> 'bpchar'::regtype AND 'bpchar'::regtype IN (there.oid, there.typbasetype)
-        THEN format('is the key, and reads with or without spaces behind: ALTER its type to %%s', t.type)
+        WHEN declared.oid <> 'bpchar'::regtype AND 'bpchar'::regtype IN (there.oid, there.typbasetype)
+        THEN format('reads with or without spaces behind: ALTER its type to %%s', t.type)
         WHEN t.filled AND NOT a.attnotnull AND NOT there.typnotnull
         THEN 'may be NULL, and is declared not to be: SET NOT NULL'
         WHEN t.is_key AND NOT EXISTS (
@@ -56,13 +56,6 @@ WITH tables AS (
 SELECT resource, source FROM tables t
 WHERE source_is = target_is OR EXISTS (SELECT FROM tables o WHERE o.source_is = t.source_is AND o.n < t.n)
 ORDER BY n LIMIT 1"""
-_FORBIDDEN = """/* forbidden */
-SELECT name, act FROM unnest(%s::text[], %s::text[]) AS t (name, act)
-WHERE NOT has_any_column_privilege(name, act)
-UNION ALL
-SELECT 'status_event_position', 'USAGE' WHERE NOT has_sequence_privilege('status_event_position', 'USAGE')
-ORDER BY name, act LIMIT 1"""
-_ACTS = {"SELECT": "read", "UPDATE": "change", "USAGE": "draw from"}
 
 
 def check_tables(connection: psycopg.Connection[Any], tables: Iterable[Table]) -> None:
@@ -92,18 +85,6 @@ def _check_shared(connection: psycopg.Connection[Any], workflows: Sequence[Workf
     if shared is not None:
         resource, source = shared
         raise DatabaseUnfit(f"the source of {resource!r}, {source}, is that of another workflow, or its own target")
-
-
-def check_rights(
-    connection: psycopg.Connection[Any], machinery: Iterable[Table], workflows: Iterable[Workflow]
-) -> None:
-    """Raises `DatabaseUnfit` when this user may not read the machinery's tables, or not change items."""
-    needed = [(table, "SELECT") for table in machinery] + [(workflow.source, "UPDATE") for workflow in workflows]
-    names = [table_name(table).as_string(connection) for table, _ in needed]
-    forbidden = connection.execute(_FORBIDDEN, (names, [act for _, act in needed])).fetchone()
-    if forbidden is not None:
-        user, (table, act) = connection.info.user, forbidden
-        raise DatabaseUnfit(f"the user {user} may not {_ACTS[act]} {table}: connect as who migrated, or grant it")
 
 
 def _relied_on(

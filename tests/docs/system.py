@@ -10,7 +10,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 
 import psycopg
 
-from curation_service.app import open_database, service_parts
+from curation_service.app import open_database, open_reads, service_parts
 from curation_service.server import Server
 from curation_service.settings import ServiceSettings
 from enrichment_worker.app import open_means, worker_parts
@@ -23,14 +23,23 @@ PLACES = 7
 
 
 @asynccontextmanager
-async def running_system(url: str, registry: Registry, environment: Mapping[str, str]) -> AsyncIterator[str]:
+async def running_system(
+    url: str,
+    registry: Registry,
+    environment: Mapping[str, str],
+    *,
+    worker_url: str | None = None,
+    read_url: str | None = None,
+) -> AsyncIterator[str]:
     """A service and a worker with this environment; gives the service's address."""
-    service = ServiceSettings(DATABASE_URL=url, listen="127.0.0.1:0", grace_s=0)
-    worker = WorkerSettings(DATABASE_URL=url, poll_s=0.05)
-    async with open_database(service) as database, AsyncExitStack() as stack:
+    service = ServiceSettings(DATABASE_URL=url, read_url=read_url, listen="127.0.0.1:0", grace_s=0)
+    worker = WorkerSettings(DATABASE_URL=worker_url or url, poll_s=0.05)
+    async with AsyncExitStack() as stack:
+        database = await stack.enter_async_context(open_database(service))
+        reads = await stack.enter_async_context(open_reads(service, database))
         workflows = list(registry.values())
         means = await open_means(stack, worker, workflows, environment, Probe())
-        parts = [*worker_parts(worker, workflows, means), *service_parts(service, registry, database)]
+        parts = [*worker_parts(worker, workflows, means), *service_parts(service, registry, database, reads)]
         for part in parts:
             await stack.enter_async_context(part)
         server = parts[-1]

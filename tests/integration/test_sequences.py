@@ -5,6 +5,7 @@ from __future__ import annotations
 import psycopg
 import pytest
 
+from shared.db.access import WORKER
 from shared.db.migrate import migrate
 from shared.db.readiness import DatabaseReady
 from shared.errors import DatabaseUnfit
@@ -25,7 +26,7 @@ ADD = {
 
 async def start(url: str) -> None:
     """As far as a process makes sure of its database."""
-    async with DatabaseReady(url=url, workflows=[], timeout_s=0):
+    async with DatabaseReady(url=url, workflows=[], access=WORKER, timeout_s=0):
         pass
 
 

@@ -268,6 +268,12 @@ RULES = {
     "not on Sundays": """CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS
         $$BEGIN IF NEW.status = 'Selected' THEN RAISE 'not on Sundays'; END IF; RETURN NEW; END$$;
         CREATE TRIGGER sundays BEFORE UPDATE ON parcels FOR EACH ROW EXECUTE FUNCTION refuse()""",
+    "an error of their own": """CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS
+        $$BEGIN RAISE 'an error of their own' USING ERRCODE = 'U0001'; END$$;
+        CREATE TRIGGER refused BEFORE UPDATE ON parcels FOR EACH ROW WHEN (NEW.status = 'Selected')
+        EXECUTE FUNCTION refuse()""",
+    "too long": """UPDATE parcels SET status = 'Scan' WHERE status = 'Selected';
+        ALTER TABLE parcels ALTER status TYPE varchar(7)""",
     "left out": """CREATE FUNCTION leave_out() RETURNS trigger LANGUAGE plpgsql AS $$BEGIN RETURN NULL; END$$;
         CREATE TRIGGER out BEFORE UPDATE ON parcels FOR EACH ROW WHEN (NEW.status = 'Selected')
         EXECUTE FUNCTION leave_out()""",

@@ -15,6 +15,7 @@ import pytest
 from psycopg import sql
 
 from curation.v1 import curation_pb2 as pb
+from shared.db.access import WORKER
 from shared.db.engine import Database
 from shared.db.readiness import DatabaseReady
 from shared.errors import StatementCanceled
@@ -37,7 +38,7 @@ async def test_defaults_of_the_database_are_set_back(database_url: str, name: st
     async with await psycopg.AsyncConnection.connect(database_url, autocommit=True) as connection:
         database = sql.Identifier(connection.info.dbname)
         await connection.execute(sql.SQL("ALTER DATABASE {} SET {} = {}").format(database, sql.SQL(name), value))
-    async with DatabaseReady(url=database_url, workflows=load_registry().values(), timeout_s=0):
+    async with DatabaseReady(url=database_url, workflows=load_registry().values(), access=WORKER, timeout_s=0):
         pass
     async with running_service(database_url) as service:
         keys = await add_parcels(service.database, *[{"name": "Łódź"}] * 8)

@@ -8,19 +8,19 @@ import socket
 import subprocess
 import sys
 import uuid
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
 import psycopg
 import pytest
-from sqlalchemy.engine import make_url
 
 import curation_service.__main__ as service
 import enrichment_worker.__main__ as worker
 import shared.db.migrate as migration
 from curation_service.settings import ServiceSettings
 from enrichment_worker.settings import WorkerSettings
+from shared.db.access import WORKER
 from shared.db.migrate import migrate
 from shared.db.readiness import DatabaseReady, connect_checked
 from shared.errors import DatabaseUnavailable, DatabaseUnfit
@@ -30,6 +30,7 @@ from shared.settings import DatabaseSettings
 from tests.support.eventually import eventually
 from tests.support.postgres import other_database
 from tests.support.proxy import proxied
+from tests.support.roles import as_role, new_roles
 from tests.support.standby import primary_and_standby
 
 PROGRAMS: dict[str, Callable[[], int]] = {
@@ -149,13 +150,10 @@ def test_a_database_that_lacks_the_tables_of_a_workflow_is_refused(
 
 
 @pytest.fixture
-async def weak_url(database_url: str, postgres_url: str) -> AsyncIterator[str]:
+def weak_url(database_url: str) -> Iterator[str]:
     """The database as a user who has no rights in it."""
-    name = f"weak_{uuid.uuid4().hex}"
-    async with await psycopg.AsyncConnection.connect(postgres_url, autocommit=True) as connection:
-        await connection.execute(f"CREATE ROLE {name} LOGIN PASSWORD 's3cret'")
-        yield make_url(database_url).set(username=name, password="s3cret").render_as_string(hide_password=False)
-        await connection.execute(f"DROP ROLE {name}")
+    with new_roles(database_url, "weak") as (name,):
+        yield as_role(database_url, name)
 
 
 @EVERY
@@ -163,7 +161,7 @@ def test_a_user_without_rights_is_named(program: str, weak_url: str, told: Told)
     code, line = told(program, DATABASE_URL=weak_url)
     assert code == FAILED
     assert "DATABASE_UNFIT: " in line
-    assert "may not read" in line or "permission denied" in line
+    assert "may not SELECT" in line or "permission denied" in line
 
 
 @EVERY
@@ -238,7 +236,7 @@ async def test_a_server_that_is_too_old_is_refused() -> None:
 
 
 def ready(url: str, timeout_s: float) -> DatabaseReady:
-    return DatabaseReady(url=url, workflows=load_registry().values(), timeout_s=timeout_s)
+    return DatabaseReady(url=url, workflows=load_registry().values(), access=WORKER, timeout_s=timeout_s)
 
 
 async def test_a_database_that_comes_later_is_waited_for(database_url: str, caplog: pytest.LogCaptureFixture) -> None:
