@@ -14,6 +14,7 @@ from google.protobuf.descriptor_pool import DescriptorPool
 from google.protobuf.message_factory import GetMessageClass
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha.proto_reflection_descriptor_database import ProtoReflectionDescriptorDatabase
+from sqlalchemy import text
 
 from curation.v1 import curation_pb2 as pb
 from curation.v1 import curation_pb2_grpc as pb_grpc
@@ -23,7 +24,7 @@ from curation_service.settings import ServiceSettings
 from shared.db.engine import Database
 from shared.errors import AddressUnavailable
 from shared.registry import Registry
-from tests.support.parcels import PARCELS, parcels
+from tests.support.parcels import PARCELS
 from tests.support.service import (
     RunningService,
     add_parcels,
@@ -162,7 +163,8 @@ async def test_an_unexpected_error_reaches_the_caller_as_a_reference(
     service: RunningService, caplog: pytest.LogCaptureFixture
 ) -> None:
     async with service.database.core() as connection:
-        await connection.run_sync(parcels.drop)
+        await connection.execute(text("ALTER TABLE parcels RENAME TO hidden_parcels"))
+        await connection.execute(text("CREATE VIEW parcels AS SELECT * FROM hidden_parcels WHERE 1 / 0 = 1"))
     refusal = await refused(service.stub.ListItems(pb.ListItemsRequest(resource="parcels")))
     assert (refusal.code, refusal.reason) == (grpc.StatusCode.INTERNAL, "INTERNAL")
     assert "parcels" not in refusal.message
