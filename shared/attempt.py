@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import importlib
 import inspect
+import logging
 from collections.abc import Awaitable, Callable, Coroutine, Generator, Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
@@ -25,6 +26,8 @@ from shared.workflow import Enricher, Item, Limits, Workflow
 
 if TYPE_CHECKING:
     import httpx
+
+log = logging.getLogger(__name__)
 
 Report: TypeAlias = Callable[[Item, str, float], None]
 """Takes an item's progress: a step in words and a fraction, 0 to 1. May be called from any thread."""
@@ -80,7 +83,8 @@ async def attempt(item: Item, bench: Bench, task: asyncio.Task[Any] | None = Non
         raise
     except SystemExit as raised:
         error: Exception = RuntimeError(f"the enricher asked the process to exit ({raised.code})")
-    except Exception as raised:  # noqa: BLE001 - the boundary to an author's code
+    except Exception as raised:
+        log.debug("an attempt at item %s of %s", item.key, bench.api, exc_info=True)
         error = raised
     except BaseException as raised:  # noqa: BLE001 - a library in Rust that panics raises such a one
         error = RuntimeError(f"the enricher raised {type(raised).__name__}")

@@ -27,6 +27,8 @@ def check_workflow(workflow: Workflow) -> None:
         raise WorkflowError(name, "a resource is lower-case letters, digits and underscores")
     if problem := _tables_problem(workflow, workflow.source, workflow.target):
         raise WorkflowError(name, problem)
+    if single := [listed for listed in (*curation.transitions.values(), curation.triggers) if isinstance(listed, str)]:
+        raise WorkflowError(name, f"{single[0]!r} stands where several statuses may: write ({single[0]!r},)")
     known = set(curation.transitions)
     named = {curation.initial, *curation.triggers, *(s for to in curation.transitions.values() for s in to)}
     if missing := sorted(named - known):
@@ -41,8 +43,8 @@ def check_workflow(workflow: Workflow) -> None:
         raise WorkflowError(name, f"target_key {workflow.target_key!r} is not unique in {workflow.target.name}")
     if problem := _limits_problem(workflow.limits):
         raise WorkflowError(name, problem)
-    if ":" not in workflow.enricher:
-        raise WorkflowError(name, "the enricher is named as `package.module:function`")
+    if ":" not in str(workflow.enricher):
+        raise WorkflowError(name, "the enricher is named as `package.module:function`, a text")
 
 
 def _tables_problem(workflow: Workflow, source: Table, target: Table) -> str | None:

@@ -67,6 +67,15 @@ async def test_an_item_is_tried_again_where_no_thread_can_be_started(monkeypatch
     assert (got.outcome.trigger, got.outcome.is_outage) == ("retry", False)
 
 
+async def test_an_author_may_have_logged_where_an_error_was_raised(caplog: pytest.LogCaptureFixture) -> None:
+    async def enrich(item: Item, context: EnrichmentContext) -> Values | None:
+        return {"code": item.data["nmae"]}
+
+    with caplog.at_level("DEBUG", "shared.attempt"):
+        await run(enrich)
+    assert '"code": item.data["nmae"]' in caplog.text
+
+
 async def test_a_cancellation_of_the_enrichers_own_does_not_pass_for_the_workers() -> None:
     async def enrich(item: Item, context: EnrichmentContext) -> Values | None:
         inner = asyncio.create_task(asyncio.Event().wait())
