@@ -17,6 +17,7 @@ from shared.db.access import GRANT, Access, check_access
 from shared.db.engine import driver_url, session_options
 from shared.db.errors import database_errors
 from shared.db.models import machinery
+from shared.db.partitions import LOCK_TIMEOUT
 from shared.db.sequences import check_sequences
 from shared.db.table_check import check_items, check_tables
 from shared.errors import DatabaseUnavailable, DatabaseUnfit
@@ -59,6 +60,7 @@ class DatabaseReady(Part):
 
     def _check(self) -> None:
         with database_errors(), connect_checked(self._url) as connection:
+            connection.execute(LOCK_TIMEOUT)
             tables = [table for workflow in self._workflows for table in (workflow.source, workflow.target)]
             try:
                 check_tables(connection, [*machinery.tables.values(), *tables])

@@ -262,6 +262,20 @@ async def test_so_is_one_that_goes_while_it_is_looked_at(
             assert proxy.accepted_count == 2
 
 
+async def test_so_is_a_log_that_somebody_has_locked(
+    database_url: str, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("shared.db.readiness.LOCK_TIMEOUT", "SET LOCAL lock_timeout = '0.1s'")
+    with psycopg.connect(database_url) as holder:
+        holder.execute("LOCK TABLE status_event")
+        part = ready(database_url, 30)
+        starting = asyncio.create_task(part.__aenter__())
+        await eventually(lambda: "another transaction holds a lock for too long" in caplog.text)
+        holder.rollback()
+        await starting
+        await part.stop()
+
+
 async def test_who_waits_for_a_database_stops_when_asked(caplog: pytest.LogCaptureFixture) -> None:
     part = ready(NOWHERE, 3600)
     starting = asyncio.create_task(part.__aenter__())
