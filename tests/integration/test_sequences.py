@@ -11,6 +11,8 @@ from shared.db.readiness import DatabaseReady
 from shared.errors import DatabaseUnfit
 from shared.registry import Registry
 
+pytestmark = pytest.mark.postgres_versions
+
 ADD = {
     "status_batch_id_seq": "INSERT INTO status_batch (resource, status) VALUES ('places', 'New') RETURNING id",
     "worker_session_id_seq": (

@@ -20,6 +20,7 @@ from tests.support.crew import Crew, running_crew
 from tests.support.faults import NETWORK_FAULTS, PROCESS_FAULTS, Fault, misbehave
 from tests.support.history import History
 from tests.support.ledger import Ledger
+from tests.support.operator_faults import OPERATOR_FAULTS
 from tests.support.promises import check
 from tests.support.receipts import note, unreceipted
 from tests.support.replicas import Replicas, running_replicas
@@ -191,6 +192,7 @@ async def _trouble(site: Replicas, crew: Crew, load: WorkerLoad, counts: Counter
         cause(crew, crew.hands, API_FAULTS, 4.0)
         cause(site, site.replicas, PROCESSES, 6.0)
         cause(site, site.replicas, NETWORK_FAULTS, 2.0)
+        cause(site, site.replicas, OPERATOR_FAULTS, 2.0)
 
 
 (_KILL,), (_POSTGRES_KILL,) = KILLS, POSTGRES
