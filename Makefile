@@ -14,6 +14,8 @@ endif
 # pip does not get over warnings that are errors, and tests are none without their asserts.
 unexport PIP_TARGET PIP_PREFIX PIP_ROOT PYTHONHOME PYTHONPATH PYTHONOPTIMIZE PYTHONWARNINGS
 export PIP_USER := 0
+# Whatever the locale, files are UTF-8; `run` alone is left the letters that its terminal has.
+test verify generate bench bench-quick chaos soak containers: export PYTHONUTF8 := 1
 PACKAGES := curation_cli curation_client curation_service enrichment_worker shared workflows
 STUBS := curation/v1
 LIFECYCLE := docs/reference/lifecycle.md

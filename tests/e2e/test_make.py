@@ -60,3 +60,10 @@ def test_packages_are_neither_put_nor_looked_for_elsewhere(checkout: Path) -> No
     given = dict(line.split("=", 1) for line in told.splitlines() if "=" in line)
     assert (given["PIP_USER"], given["PIP_INDEX_URL"]) == ("0", "https://mirror/")
     assert not ELSEWHERE.keys() & given.keys()
+
+
+@pytest.mark.parametrize(("target", "told"), [("generate", "1"), ("run", "0")])
+def test_files_are_utf_8_whatever_the_locale(checkout: Path, target: str, told: str) -> None:
+    (checkout / "shows_environment").write_text(f"{target}:\n\t@env\n")
+    found = make(checkout, "-f", "Makefile", "-f", "shows_environment", target, PYTHONUTF8="0")
+    assert f"PYTHONUTF8={told}\n" in found
