@@ -12,7 +12,7 @@ import psycopg
 
 from shared.errors import DatabaseUnfit
 
-# Read behind what is visible, so that others may write meanwhile. A sequence that this user may not read is left out.
+# Read behind what is visible, so that others may write meanwhile. One that this user may not draw from is left out.
 _BEHIND = """
 WITH kept (sequence, newest) AS (VALUES
     ('status_event_position', (SELECT max(position) FROM status_event)),
@@ -21,7 +21,7 @@ WITH kept (sequence, newest) AS (VALUES
     (pg_get_serial_sequence('worker_session', 'id'), (SELECT max(id) FROM worker_session))
 )
 SELECT sequence, max(newest) FROM kept
-WHERE CASE WHEN has_sequence_privilege(sequence, 'SELECT')
+WHERE CASE WHEN has_sequence_privilege(sequence, 'SELECT, USAGE')
            THEN newest > coalesce(pg_sequence_last_value(sequence::regclass), 0) END
 GROUP BY sequence ORDER BY sequence"""
 _CACHE = "SELECT seqcache FROM pg_sequence WHERE seqrelid = 'status_event_position'::regclass"

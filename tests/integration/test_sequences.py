@@ -8,8 +8,10 @@ import pytest
 from shared.db.access import WORKER
 from shared.db.migrate import migrate
 from shared.db.readiness import DatabaseReady
+from shared.db.sequences import check_sequences
 from shared.errors import DatabaseUnfit
 from shared.registry import Registry
+from tests.support.roles import as_role, new_roles
 
 pytestmark = pytest.mark.postgres_versions
 
@@ -57,3 +59,15 @@ async def test_positions_that_connections_draw_ahead_are_refused(database_url: s
             await start(database_url)
         connection.execute("ALTER SEQUENCE status_event_position CACHE 1")
     await start(database_url)
+
+
+def test_who_may_draw_from_a_sequence_sees_that_it_is_behind_and_others_do_not_ask(database_url: str) -> None:
+    with new_roles(database_url, "worker") as (role,), psycopg.connect(database_url, autocommit=True) as connection:
+        connection.execute(f"GRANT SELECT ON ALL TABLES IN SCHEMA public TO {role}".encode())
+        connection.execute(ADD["status_event_position"].encode())
+        connection.execute("SELECT setval('status_event_position', 1)")
+        with psycopg.connect(as_role(database_url, role), autocommit=True) as worker:
+            check_sequences(worker)
+            connection.execute(f"GRANT USAGE ON SEQUENCE status_event_position TO {role}".encode())
+            with pytest.raises(DatabaseUnfit, match="status_event_position is behind its table"):
+                check_sequences(worker)
