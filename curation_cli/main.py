@@ -133,7 +133,8 @@ def _batch(options: argparse.Namespace) -> dict[str, Any]:
 
 
 async def _up(console: Console, setup: Setup) -> None:
-    console.print("Starting PostgreSQL, the service and a worker ...")
+    database = "" if setup.environment.get("DATABASE_URL") else "PostgreSQL, "
+    console.print(f"Starting {database}the service and a worker ...")
     async with started(setup) as running:
         _print_addresses(console, running)
         console.print("Ctrl-C ends it all.")
