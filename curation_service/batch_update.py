@@ -27,7 +27,7 @@ from shared.db.batches import Batch, find_batch, get_batch, list_outcomes
 from shared.db.curate import CurateCall, Curated, NewBatch, curate
 from shared.db.curate_each import concerns_one
 from shared.db.engine import Connection, Database
-from shared.db.errors import breaks_policy
+from shared.db.errors import breaks_policy, met_in_trigger
 from shared.db.failure_groups import check_group
 from shared.db.log import log_identity
 from shared.db.models import machinery
@@ -170,10 +170,10 @@ async def _check_exists(connection: Connection, command: BatchUpdate) -> None:
 
 
 def _is_of_the_table(error: psycopg.Error) -> bool:
-    """Whether a rule of the table's own does not allow it; a trigger's error may be any, and says in which function."""
+    """Whether a rule of the table's own does not allow it; a trigger's error may be any."""
     if isinstance(error, psycopg.OperationalError):
         return False
-    return isinstance(error, RULES) or breaks_policy(error) or error.diag.context is not None
+    return isinstance(error, RULES) or breaks_policy(error) or met_in_trigger(error)
 
 
 async def _earlier(connection: Connection, command: BatchUpdate) -> Batch | None:

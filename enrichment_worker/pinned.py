@@ -142,9 +142,9 @@ class Pinned:
     def _is_away(self, error: Exception) -> bool:
         if not isinstance(error, psycopg.Error):
             return True
-        if self._connection is None or self._connection.closed or is_outdated(error):
+        if self._connection is None or self._connection.closed:
             return True
-        if changed_table(error) is not None:
+        if is_outdated(error) or changed_table(error) is not None:
             return True
         return isinstance(error, psycopg.OperationalError) and not is_refusal(error)
 

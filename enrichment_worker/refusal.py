@@ -10,7 +10,7 @@ import psycopg
 from sqlalchemy import Column
 
 from enrichment_worker.lane import Lane
-from shared.db.errors import breaks_policy
+from shared.db.errors import breaks_policy, met_in_trigger
 from shared.workflow import Values, Workflow
 
 log = logging.getLogger(__name__)
@@ -31,8 +31,8 @@ _UNSTORABLE = re.compile("[\x00\ud800-\udfff]")
 def is_refusal(error: Exception) -> bool:
     """Whether a row's values may be the cause. `UNSAYABLE` come from turning values into SQL.
 
-    Errors of the installation (no such table, no permission) are not, unless a trigger of the target met them: then
-    PostgreSQL tells in which function it was. An error code of a trigger's own belongs to no class.
+    Errors of the installation (no such table, no permission) are not, unless a trigger of the target met them. An error
+    code of a trigger's own belongs to no class.
     """
     if not isinstance(error, psycopg.Error):
         return isinstance(error, UNSAYABLE)
@@ -40,7 +40,7 @@ def is_refusal(error: Exception) -> bool:
     if isinstance(error, psycopg.OperationalError):
         return state is not None and (state.startswith(LIMITS) or state == NOT_IN_STATE)
     if isinstance(error, psycopg.ProgrammingError):
-        return state is None or state in REFUSALS or breaks_policy(error) or bool(error.diag.context)
+        return state is None or state in REFUSALS or breaks_policy(error) or met_in_trigger(error)
     return not isinstance(error, psycopg.InternalError | psycopg.InterfaceError)
 
 

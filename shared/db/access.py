@@ -16,7 +16,6 @@ from psycopg.errors import InsufficientPrivilege, LockNotAvailable, QueryCancele
 from shared.db.curate_each import curate_statement
 from shared.db.finish import finish_statement
 from shared.db.models import machinery
-from shared.db.partitions import LOCK_TIMEOUT
 from shared.db.prepared import Prepared
 from shared.db.statement import table_name
 from shared.errors import DatabaseUnfit
@@ -110,7 +109,6 @@ def check_plan(connection: psycopg.Connection[Any], workflow: Workflow, statemen
         DatabaseUnfit: it fails.
         InsufficientPrivilege, LockNotAvailable, QueryCanceled: it cannot be said.
     """
-    connection.execute(LOCK_TIMEOUT)
     try:
         with connection.transaction():
             psycopg.RawCursor(connection).execute(b"EXPLAIN " + statement.text, [None] * len(statement.names))

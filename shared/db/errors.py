@@ -51,7 +51,7 @@ def is_outdated(error: Exception) -> bool:
     A table has got columns of other types since a statement was prepared; the driver has dropped all statements, as it
     does after some errors; the server has become a standby, or somebody has its sessions only read.
     """
-    cause = _cause(error)
+    cause = driver_error(error)
     if isinstance(cause, InvalidSqlStatementName | ReadOnlySqlTransaction):
         return True
     return isinstance(cause, FeatureNotSupported) and cause.diag.source_function == "RevalidateCachedQuery"
@@ -62,23 +62,29 @@ def changed_table(error: Exception) -> str | None:
 
     None for other errors, and where a trigger met it.
     """
-    cause = _cause(error)
+    cause = driver_error(error)
     if isinstance(cause, CheckViolation):
         is_change = cause.diag.table_name == _LOG
+    elif isinstance(cause, _CHANGES):
+        is_change = not met_in_trigger(cause) and not breaks_policy(cause)
     else:
-        is_change = isinstance(cause, _CHANGES) and not cause.diag.context and not breaks_policy(error)
-    return cause.diag.message_primary if is_change and isinstance(cause, psycopg.Error) else None
+        return None
+    return cause.diag.message_primary if is_change else None
 
 
-def breaks_policy(error: Exception) -> bool:
+def met_in_trigger(error: psycopg.Error) -> bool:
+    """Whether a trigger met it, be it what it may: PostgreSQL then says in which function."""
+    return bool(error.diag.context)
+
+
+def breaks_policy(error: psycopg.Error) -> bool:
     """Whether a row is not as a policy of its table allows (row level security): no right of the user is lacking."""
-    cause = _cause(error)
-    return isinstance(cause, InsufficientPrivilege) and cause.diag.source_function == "ExecWithCheckOptions"
+    return isinstance(error, InsufficientPrivilege) and error.diag.source_function == "ExecWithCheckOptions"
 
 
 def was_refused(error: Exception) -> bool:
     """Whether the server has answered that a statement failed: then it is certain that it has done nothing."""
-    cause = _cause(error.__cause__) if isinstance(error, DatabaseUnavailable) else error
+    cause = driver_error(error.__cause__) if isinstance(error, DatabaseUnavailable) else error
     return isinstance(cause, psycopg.Error) and cause.diag.severity_nonlocalized == "ERROR"
 
 
@@ -89,14 +95,14 @@ def in_a_line(error: BaseException) -> str:
     return f"{type(cause).__name__}: {said}" if said else type(cause).__name__
 
 
-def _cause(error: BaseException | None) -> BaseException | None:
+def driver_error(error: BaseException | None) -> BaseException | None:
     """The driver's error, whether SQLAlchemy has wrapped it or not."""
     return error.orig if isinstance(error, exc.DBAPIError) else error
 
 
 def _unavailable(error: exc.DBAPIError | psycopg.Error | ConnectionError) -> DatabaseUnavailable | None:
     """A deadlock, a full disk or a timeout of the server's own is not to be looked for in the network."""
-    cause = _cause(error)
+    cause = driver_error(error)
     match cause:
         case ReadOnlySqlTransaction():
             return DatabaseUnavailable("the database lets nobody write now")

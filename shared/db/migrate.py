@@ -26,7 +26,7 @@ from sqlalchemy.schema import sort_tables
 
 from shared.db.access import WORKER, check_plan
 from shared.db.engine import driver_url, session_options
-from shared.db.errors import database_errors
+from shared.db.errors import database_errors, driver_error
 from shared.db.indexes import set_indexes
 from shared.db.partitions import LOCK_TIMEOUT, UNBOUNDED, keep_partitions
 from shared.db.readiness import connect_checked
@@ -73,7 +73,7 @@ def migrate(url: str, registry: Registry) -> None:
         with database_errors(), engine.begin() as connection:
             _migrate(connection, registry)
     except (ProgrammingError, psycopg.ProgrammingError) as error:
-        cause = error.orig if isinstance(error, ProgrammingError) else error
+        cause = driver_error(error)
         if not isinstance(cause, psycopg.Error) or type(cause) not in REMEDIES:
             raise
         raise DatabaseUnfit(f"{cause.diag.message_primary}: {REMEDIES[type(cause)]}") from error
