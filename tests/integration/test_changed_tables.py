@@ -11,6 +11,7 @@ from psycopg import sql
 from curation.v1 import curation_pb2 as pb
 from tests.support.batches import everything, update
 from tests.support.service import RunningService, add_parcels, refused
+from tests.support.shops import execute
 from tests.support.worker import Gate, World
 
 PARTITION = "to_char(clock_timestamp() AT TIME ZONE 'UTC', '\"status_event_\"YYYYMMDD')"
@@ -22,13 +23,6 @@ ATTACH = """DO $$ DECLARE day bigint := (SELECT min(position) >> 40 FROM detache
     EXECUTE format('ALTER TABLE status_event ATTACH PARTITION detached FOR VALUES FROM (%s) TO (%s)',
                    day << 40, (day + 1) << 40);
 END $$"""
-
-
-def execute(url: str, *statements: str) -> None:
-    """As an operator does, each by itself."""
-    with psycopg.connect(url, autocommit=True) as connection:
-        for statement in statements:
-            connection.execute(statement.encode())
 
 
 @pytest.mark.parametrize(
