@@ -47,9 +47,12 @@ class WorkerSettings(DatabaseSettings):
     @field_validator("resources", mode="before")
     @classmethod
     def _split(cls, value: object) -> object:
-        if isinstance(value, str):
-            return tuple(dict.fromkeys(name.strip() for name in value.split(",") if name.strip()))
-        return value
+        if not isinstance(value, str):
+            return value
+        names = tuple(dict.fromkeys(name.strip() for name in value.split(",") if name.strip()))
+        if value.strip() and not names:
+            raise ValueError("names no resource: leave it empty for all")  # of a list whose names got lost
+        return names
 
     @field_validator("expiry_s")
     @classmethod

@@ -6,6 +6,7 @@ import pytest
 from pydantic import ValidationError
 
 from enrichment_worker.settings import WorkerSettings
+from shared.errors import SettingsInvalid
 from shared.settings import DatabaseSettings
 
 
@@ -36,6 +37,14 @@ def test_preparing_statements_can_be_switched_off(monkeypatch: pytest.MonkeyPatc
 def test_a_resource_that_is_named_twice_is_served_once(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CURATION_RESOURCES", "places, local_businesses,places,")
     assert WorkerSettings().resources == ("places", "local_businesses")
+
+
+def test_a_list_of_no_resource_is_not_taken_for_all_of_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CURATION_RESOURCES", " ,")
+    with pytest.raises(SettingsInvalid, match="CURATION_RESOURCES=' ,' names no resource: leave it empty for all"):
+        WorkerSettings.from_environment()
+    monkeypatch.setenv("CURATION_RESOURCES", "")
+    assert WorkerSettings.from_environment().resources == ()
 
 
 def test_a_value_out_of_bounds_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
