@@ -18,7 +18,7 @@ from rich.console import Console
 from sqlalchemy.engine import make_url
 
 from curation.v1 import curation_pb2 as pb
-from curation_cli.arguments import DATA, PROG, parser
+from curation_cli.arguments import DATA, PORT, PROG, parser
 from curation_cli.curate import list_items, set_status
 from curation_cli.demo import demo_started, run_demo
 from curation_cli.failures import print_failures, print_why, retry
@@ -146,9 +146,10 @@ async def _demo(console: Console, setup: Setup) -> None:
     async with demo_started(setup) as (running, place_api):
         _print_addresses(console, running)
         await run_demo(console, running, place_api)
-        again = shlex.join(
-            [_path(PROG), "up", *([] if setup.folder == DATA.absolute() else ["--data", str(setup.folder)])]
-        )
+        given = {"--data": setup.folder, "--port": setup.port}
+        default = {"--data": DATA.absolute(), "--port": PORT}
+        options = [str(word) for option in given.items() if option not in default.items() for word in option]
+        again = shlex.join([_path(PROG), "up", *options])
         print_lines(console, "", f"Start it to stay with: {again}")
 
 

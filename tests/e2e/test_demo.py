@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import shlex
 import subprocess
 import sys
 from collections.abc import Mapping
@@ -11,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from curation_cli.arguments import parser
 from tests.support.postgres import short_folder
 from tests.support.untraced import untraced
 
@@ -43,6 +45,8 @@ def numbers(output: str, row: str) -> tuple[int, int]:
 def test_the_demo_enriches_refuses_and_summarizes_and_can_be_run_again() -> None:
     with short_folder() as folder:
         first, second = demo(folder, os.environ), demo(folder, {**untraced(os.environ), **ELSEWHERE})
+        again = parser().parse_args(shlex.split(second.rsplit("Start it to stay with: ", 1)[1])[1:])
+    assert (again.command, again.demo, again.data, again.port) == ("up", False, folder, 0)
     for output in (first, second):
         queued, completed, failed, found, nothing = (
             numbers(output, row) for row in ("queued", "completed", "failed", "found and saved", "nothing found")
