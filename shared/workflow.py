@@ -187,9 +187,9 @@ class Workflow:
     concurrency, and its breaker. The resource's name when left out."""
 
     def __post_init__(self) -> None:
+        check_workflow(self)
         if not self.api:
             object.__setattr__(self, "api", f"{self.resource.replace('_', ' ')} API")
-        check_workflow(self)
 
     @cached_property
     def key(self) -> Column[Any]:

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import reprlib
+from collections.abc import Collection, Mapping
+from dataclasses import fields, is_dataclass
 from math import inf
-from typing import TYPE_CHECKING
+from types import UnionType
+from typing import TYPE_CHECKING, Any, get_args, get_origin, get_type_hints
 
 from sqlalchemy import CHAR, NCHAR, Column, Integer, PrimaryKeyConstraint, String, Table, UniqueConstraint, Uuid
 
@@ -23,6 +27,10 @@ def check_workflow(workflow: Workflow) -> None:
         WorkflowError: it says what is wrong.
     """
     curation, name = workflow.curation, workflow.resource
+    if ":" not in str(workflow.enricher):
+        raise WorkflowError(name, "the enricher is named as `package.module:function`, a text")
+    if problem := _type_problem(workflow):
+        raise WorkflowError(name, problem)
     if not name.replace("_", "").isalnum() or name != name.lower():
         raise WorkflowError(name, "a resource is lower-case letters, digits and underscores")
     if problem := _tables_problem(workflow, workflow.source, workflow.target):
@@ -43,8 +51,30 @@ def check_workflow(workflow: Workflow) -> None:
         raise WorkflowError(name, f"target_key {workflow.target_key!r} is not unique in {workflow.target.name}")
     if problem := _limits_problem(workflow.limits):
         raise WorkflowError(name, problem)
-    if ":" not in str(workflow.enricher):
-        raise WorkflowError(name, "the enricher is named as `package.module:function`, a text")
+
+
+def _type_problem(declared: Any, path: str = "") -> str | None:
+    """A field that does not hold what its annotation says, or None; for authors who run no type checker."""
+    hints = get_type_hints(type(declared))
+    for field in fields(declared):
+        name, value = path + field.name, getattr(declared, field.name)
+        if not _fits(value, hints[field.name]):
+            return f"{name} is {reprlib.repr(value)}, which is no {field.type}"
+        if is_dataclass(value) and (problem := _type_problem(value, f"{name}.")):
+            return problem
+    return None
+
+
+def _fits(value: object, hint: Any) -> bool:
+    """Whether a value is of an annotated type; for a tuple or a set any collection will do, for a float an int."""
+    kind, inner = get_origin(hint) or hint, get_args(hint)
+    if kind is UnionType:
+        return any(_fits(value, each) for each in inner)
+    if kind is Mapping:
+        return isinstance(value, Mapping) and all(all(map(_fits, pair, inner)) for pair in value.items())
+    if inner:
+        return isinstance(value, Collection) and all(_fits(each, inner[0]) for each in value)
+    return isinstance(value, int | float if kind is float else kind)
 
 
 def _tables_problem(workflow: Workflow, source: Table, target: Table) -> str | None:

@@ -32,6 +32,11 @@ def curation(**changes: Any) -> Curation:
     return replace(PARCELS.curation, **changes)
 
 
+def wrong(**options: Any) -> Any:
+    """What no type checker would let through."""
+    return options
+
+
 def target(*arguments: Any, unique: bool | None = None) -> Table:
     """One whose key is another column than the one that upserts go by."""
     columns = Column("id", Integer, primary_key=True, server_default=text("0")), Column("code", Text, unique=unique)
@@ -86,6 +91,25 @@ def by_code(table: Table) -> dict[str, Any]:
         ({"curation": curation(transitions={"New": "Old"})}, r"'Old' stands where .*: write \('Old',\)"),
         ({"enricher": "package.module.function"}, "the enricher is named as `package.module:function`"),
         ({"enricher": curation}, "the enricher is named as `package.module:function`, a text"),
+        ({"limits": Limits(**wrong(attempts_max="3"))}, r"limits.attempts_max is '3', which is no int$"),
+        (
+            {"limits": Limits(**wrong(concurrency_total=nan))},
+            r"limits.concurrency_total is nan, which is no int \| None$",
+        ),
+        ({"limits": Limits(rate=Rate(**wrong(calls="5")))}, "limits.rate.calls is '5', which is no float$"),
+        ({"limits": Limits(**wrong(rate=5))}, r"limits.rate is 5, which is no Rate \| None$"),
+        ({"queue": "scan"}, "queue is 'scan', which is no QueueColumns$"),
+        ({"source": type("Parcel", (), {})}, "source is <class .*, which is no Table$"),
+        ({"resource": None}, "resource is None, which is no str$"),
+        ({"curation": curation(initial=None)}, "curation.initial is None, which is no str$"),
+        (
+            {"curation": curation(triggers=["Scan", 3])},
+            r"curation.triggers is \['Scan', 3\], which is no frozenset\[str\]",
+        ),
+        (
+            {"curation": curation(transitions={"New": None})},
+            "curation.transitions is {'New': None}, which is no Mapping",
+        ),
         ({"limits": Limits(rate=Rate(calls=0))}, "rate is so many calls"),
         ({"limits": Limits(key_rate=Rate(calls=1, per_s=inf))}, "key_rate is so many calls"),
         ({"limits": Limits(attempts_max=0)}, "attempts_max is at least 1"),
