@@ -59,10 +59,14 @@ async def drain_queued(url: str, count: int, **settings: str) -> Drain:
 
 
 async def completed(connection: psycopg.AsyncConnection[object], count: int, *, since: int = 0) -> float | None:
-    """The database's time at which so many had been completed since a position of the log; None until then."""
+    """The database's time at which so many had been completed since a position of the log; None until then.
+
+    They are counted by their attempts, the shortest of an entry's arrays: to read all keys ten times a second took a
+    tenth of a core from a drain, and more the further it was.
+    """
     row = await (
         await connection.execute(
-            """SELECT sum(cardinality(items)), extract(epoch FROM max(at))::float8
+            """SELECT sum(cardinality(attempts)), extract(epoch FROM max(at))::float8
                FROM status_event WHERE position > %s AND kind IN ('complete', 'find_nothing', 'fail')""",
             [since],
         )

@@ -114,16 +114,17 @@ def moves(log: sql.Composable, of: sql.Composable) -> sql.Composed:
     return _MOVES.format(log=log, of=of)
 
 
-# What a batch queues comes from nowhere; what it lost to another batch is in none of its states.
+# What a batch queues comes from nowhere; what it lost to another batch is in none of its states. Items are counted by
+# their attempts: an entry's arrays are equally long, and of this one hardly anything is stored.
 _MOVES = sql.SQL(
     """(
-    SELECT batch, coalesce(to_queue, 'none') AS key, cardinality(items) AS n
+    SELECT batch, coalesce(to_queue, 'none') AS key, cardinality(attempts) AS n
     FROM {log} WHERE batch {of} AND kind <> 'progress'
     UNION ALL
-    SELECT batch, coalesce(from_queue, 'none'), -cardinality(items)
+    SELECT batch, coalesce(from_queue, 'none'), -cardinality(attempts)
     FROM {log} WHERE batch {of} AND kind <> 'progress' AND cause IS DISTINCT FROM batch
     UNION ALL
-    SELECT left_batch, unnest(ARRAY[from_queue, 'none']), unnest(ARRAY[-1, 1]) * cardinality(items)
+    SELECT left_batch, unnest(ARRAY[from_queue, 'none']), unnest(ARRAY[-1, 1]) * cardinality(attempts)
     FROM {log} WHERE left_batch {of}
 ) moves"""
 )
