@@ -10,10 +10,8 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Coroutine, Sequence
 from contextlib import aclosing
 from datetime import datetime
-from typing import Any
 
 from curation_service.backbone import SILENCE_S, connected
 from curation_service.readings import Relayed
@@ -45,9 +43,6 @@ class BackboneTail(Tail):
         """For how long an open transaction, or the silence of NATS, has held the stream back."""
         silence_s = time.monotonic() - self._heard_s
         return max(self._lag_s, silence_s if silence_s > SILENCE_S else 0.0)
-
-    def _loops(self) -> Sequence[Coroutine[Any, Any, None]]:
-        return (self._follow(),)
 
     async def _follow(self) -> None:
         while True:

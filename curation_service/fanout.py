@@ -161,11 +161,7 @@ class Fanout(Part):
     async def _run(self) -> None:
         self.position = self._tail.position
         self.ready()
-        async with asyncio.TaskGroup() as group:
-            children = [group.create_task(self._follow()), group.create_task(self._drain())]
-            await self.stopping.wait()
-            for child in children:
-                child.cancel()
+        await self.work_until_stopped(self._follow(), self._drain())
 
     async def _follow(self) -> None:
         while True:

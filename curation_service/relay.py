@@ -42,10 +42,7 @@ class Relay(Part):
 
     async def _run(self) -> None:
         self.ready()
-        async with asyncio.TaskGroup() as group:
-            turns = group.create_task(self._take_turns())
-            await self.stopping.wait()
-            turns.cancel()
+        await self.work_until_stopped(self._take_turns())
 
     async def _take_turns(self) -> None:
         while True:

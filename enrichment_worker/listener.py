@@ -54,10 +54,7 @@ class Listener(Part):
 
     async def _run(self) -> None:
         self.ready()
-        async with asyncio.TaskGroup() as group:
-            hearing = group.create_task(self._hear())
-            await self.stopping.wait()
-            hearing.cancel()
+        await self.work_until_stopped(self._hear())
 
     async def _hear(self) -> None:
         while True:

@@ -16,7 +16,7 @@ from collections.abc import Callable, Coroutine, Sequence
 from contextlib import AsyncExitStack
 from functools import cache
 from types import TracebackType
-from typing import ClassVar, Self
+from typing import Any, ClassVar, Self
 
 from shared.errors import Interrupted
 
@@ -105,6 +105,18 @@ class Part(ABC):
         self._task.result()
         if not self.stopping.is_set():
             raise RuntimeError(f"{self.name} ended unasked")
+
+    async def work_until_stopped(self, *loops: Coroutine[Any, Any, None]) -> None:
+        """Runs these side by side, and cancels them when the part is asked to stop.
+
+        Raises:
+            ExceptionGroup: one of them died; the others are cancelled.
+        """
+        async with asyncio.TaskGroup() as group:
+            tasks = [group.create_task(loop) for loop in loops]
+            await self.stopping.wait()
+            for task in tasks:
+                task.cancel()
 
     async def pause(self, seconds: float) -> None:
         """Sleeps, but not past a stop."""

@@ -12,8 +12,6 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Coroutine, Sequence
-from typing import Any
 
 import psycopg
 from psycopg import sql
@@ -63,9 +61,6 @@ class DatabaseTail(Tail):
         """For how long an open transaction, or a database that cannot be read, has held the stream back."""
         silence_s = time.monotonic() - self._stepped_s
         return max(self._horizon.waiting_s, silence_s if silence_s > 2 * self._poll_s else 0.0)
-
-    def _loops(self) -> Sequence[Coroutine[Any, Any, None]]:
-        return (self._follow(),)
 
     async def _follow(self) -> None:
         while True:

@@ -7,9 +7,8 @@ from __future__ import annotations
 
 import asyncio
 from abc import abstractmethod
-from collections.abc import AsyncIterator, Coroutine, Sequence
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from typing import Any
 from uuid import UUID
 
 import psycopg
@@ -61,8 +60,8 @@ class Tail(Part):
         """For how long the stream has been held back; 0 when it is not."""
 
     @abstractmethod
-    def _loops(self) -> Sequence[Coroutine[Any, Any, None]]:
-        """What runs until the stop: finds where the log is, says `ready`, and passes on what comes to `_keep`."""
+    async def _follow(self) -> None:
+        """Finds where the log is, says `ready`, and passes what comes to `_keep`; cancelled by the stop."""
 
     def recent(self, after: int) -> Reading | None:
         """What follows a position, from memory; empty when nothing does, None for those who are behind it."""
@@ -87,11 +86,7 @@ class Tail(Part):
 
     async def _run(self) -> None:
         try:
-            async with asyncio.TaskGroup() as group:
-                children = [group.create_task(loop) for loop in self._loops()]
-                await self.stopping.wait()
-                for child in children:
-                    child.cancel()
+            await self.work_until_stopped(self._follow())
         finally:
             for connection in self._idle:
                 await connection.close()
