@@ -32,7 +32,7 @@ from shared.db.failure_groups import check_group
 from shared.db.log import log_identity
 from shared.db.models import machinery
 from shared.db.token import encode_token
-from shared.errors import FieldViolation, InvalidRequest, ItemsRefused, Outcome, TableRefused, UnknownBatch
+from shared.errors import FieldViolation, InvalidRequest, ItemsRefused, Outcome, TableRefused
 from shared.machine import UNCHANGED
 from shared.table import TransitionTable
 
@@ -163,8 +163,8 @@ class BatchUpdates:
 
 async def _check_exists(connection: Connection, command: BatchUpdate) -> None:
     resource = command.workflow.resource
-    if command.batch is not None and (await get_batch(connection, command.batch)).resource != resource:
-        raise UnknownBatch(str(command.batch))
+    if command.batch is not None:
+        await get_batch(connection, command.batch, resource=resource)
     if command.failure_group is not None:
         await check_group(connection, resource, command.failure_group)
 

@@ -18,7 +18,7 @@ from curation_service.violations import Violations
 from shared.db.batches import get_batch
 from shared.db.engine import Database
 from shared.db.failure_groups import FailureGroup, list_failure_groups
-from shared.errors import FieldViolation, InvalidRequest, UnknownBatch, UnknownFailureGroup
+from shared.errors import FieldViolation, InvalidRequest, UnknownFailureGroup
 from shared.machine import FAILED, REQUEUE
 from shared.registry import Registry
 from shared.workflow import Workflow
@@ -90,9 +90,7 @@ async def list_groups(database: Database, query: GroupsQuery) -> tuple[Sequence[
     """A page of groups, and the token of the next one. Raises `UnknownBatch`."""
     async with database.transaction() as connection:
         if query.batch is not None:
-            batch = await get_batch(connection, query.batch)
-            if batch.resource != query.workflow.resource:
-                raise UnknownBatch(str(query.batch))
+            await get_batch(connection, query.batch, resource=query.workflow.resource)
         found = await list_failure_groups(
             connection, query.workflow, batch=query.batch, after=query.after, limit=query.page_size + 1
         )

@@ -71,12 +71,16 @@ async def find_batch(connection: Connection, request_id: UUID, digest: bytes) ->
     return await get_batch(connection, batch)
 
 
-async def get_batch(connection: Connection, batch: int) -> Batch:
-    """One batch. Raises `UnknownBatch`."""
+async def get_batch(connection: Connection, batch: int, *, resource: str | None = None) -> Batch:
+    """One batch.
+
+    Raises:
+        UnknownBatch: there is no such batch, or it is of another resource than the one given.
+    """
     async with connection.cursor(row_factory=class_row(Batch)) as cursor:
         await cursor.execute(f"SELECT {_COLUMNS} FROM status_batch WHERE id = %s", (batch,))  # noqa: S608
         found = await cursor.fetchone()
-    if found is None:
+    if found is None or resource not in (None, found.resource):
         raise UnknownBatch(str(batch))
     return found
 
