@@ -7,11 +7,12 @@ import reprlib
 from collections.abc import Sequence
 from pathlib import Path
 
+from shared.db.engine import PORT_MAX
+
 PROG = "curation"
 DATA = Path(".data")
 PORT = 50051
 ADDRESS = f"127.0.0.1:{PORT}"
-PORT_MAX = 65_535
 COUNT_MAX = 1_000_000
 DIGITS_MAX = 20
 PRIORITIES = ("low", "normal", "high")

@@ -6,7 +6,6 @@ import argparse
 import asyncio
 import os
 import shlex
-import signal
 import sys
 from collections.abc import Coroutine, Sequence
 from io import TextIOWrapper
@@ -30,12 +29,9 @@ from curation_cli.watch import watch
 from curation_client.aio import CurationClient
 from shared.db.libpq_variables import forget_servers, forget_sessions
 from shared.errors import CurationError
-from shared.lifecycle import heed_hangup
-from shared.program import open_standard_streams
+from shared.lifecycle import SIGNALS, heed_hangup
+from shared.program import INTERRUPTED, open_standard_streams
 from shared.settings import DatabaseSettings
-
-INTERRUPTED = 130
-"""The exit code of a command that Ctrl-C ended, as shells have it."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -69,7 +65,7 @@ async def _until_signal(work: Coroutine[object, object, int]) -> int:
         if not running.cancelling():
             running.cancel()
 
-    for number in (signal.SIGINT, signal.SIGTERM):
+    for number in SIGNALS:
         asyncio.get_running_loop().add_signal_handler(number, running.cancel)
     heed_hangup(hang_up)
     return await running
