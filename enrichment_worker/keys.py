@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from enrichment_worker.bell import Bell
 from enrichment_worker.key import Key, Waiter
 from enrichment_worker.pinned import Pinned
-from enrichment_worker.quota import REST_S_MIN, SLOT_S
+from enrichment_worker.quota import REST_S_MIN, SLOT_S, terms_of
 from shared.db.engine import Connection
 from shared.db.limits import Ask, Grant, give_back, interval_s, keep, late_s, lease, postpone, reserve
 from shared.enrichment import TurnedAway
@@ -201,12 +201,10 @@ class Keys(Part):
         return shares
 
     def _take(self, state: Key, grant: Grant, slots: int, clock_s: tuple[float, float]) -> None:
-        now_s, (earliest_s, latest_s) = asyncio.get_running_loop().time(), clock_s
+        now_s = asyncio.get_running_loop().time()
         state.slots, state.is_in_doubt = slots, False
         state.free_at_s = now_s + KEPT_S  # whoever wanted them may be gone, or not get a call
-        for n in range(grant.calls):
-            starts_s = grant.first_s + n * self._interval_s
-            state.calls.append((latest_s + starts_s, earliest_s + starts_s + self._late_s))
+        state.calls += terms_of(grant, grant.calls, clock_s, interval_s=self._interval_s, late_s=self._late_s)
         state.let_in(now_s)
         if not state.waiting:
             return

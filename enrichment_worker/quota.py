@@ -82,6 +82,15 @@ class Quota:
         """When each of the items that were taken may begin; None for at once."""
         if portion.grant is None or self._interval_s == 0:
             return None
-        starts = [portion.grant.first_s + n * self._interval_s for n in range(taken)]
-        earliest_s, latest_s = portion.clock_s
-        return [(latest_s + start_s, earliest_s + start_s + self._late_s) for start_s in starts]
+        return terms_of(portion.grant, taken, portion.clock_s, interval_s=self._interval_s, late_s=self._late_s)
+
+
+def terms_of(grant: Grant, count: int, clock_s: tuple[float, float], *, interval_s: float, late_s: float) -> list[Term]:
+    """When each of the first `count` granted calls may begin.
+
+    The grant counts from when the database's clock was read, at some time between the two of `clock_s`: by the later
+    one no call begins too early, and by the earlier one none begins too late.
+    """
+    earliest_s, latest_s = clock_s
+    starts_s = [grant.first_s + n * interval_s for n in range(count)]
+    return [(latest_s + start_s, earliest_s + start_s + late_s) for start_s in starts_s]
