@@ -1,4 +1,7 @@
-"""Child processes of `curation up`: each has its log in a file, says when it is ready, and is ended by its pid."""
+"""Child processes of `curation up`: each has its log in a file, says when it is ready, and is ended by its pid.
+
+One whose parent is killed ends by itself.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +9,7 @@ import asyncio
 import os
 import signal
 import sys
-from asyncio.subprocess import DEVNULL, PIPE, STDOUT, Process
+from asyncio.subprocess import PIPE, STDOUT, Process
 from collections import deque
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
@@ -42,7 +45,7 @@ class Child:
             ready: it is ready once a line holds this.
         """
         # Safe path (-P): a package of the name `shared` where the user is would otherwise be taken for ours.
-        self._command: Sequence[str] = (sys.executable, "-P", "-m", module, *arguments)
+        self._command: Sequence[str] = (sys.executable, "-P", "-m", "curation_cli.leash", module, *arguments)
         self._environment = environment
         self._ready = ready
         self._process: Process | None = None
@@ -85,7 +88,7 @@ class Child:
         self.log.parent.mkdir(parents=True, exist_ok=True)
         # A session of its own: Ctrl-C in the terminal is for `curation up`, which then asks its children to end.
         self._process = await asyncio.create_subprocess_exec(
-            *self._command, env=self._environment, stdin=DEVNULL, stdout=PIPE, stderr=STDOUT, start_new_session=True
+            *self._command, env=self._environment, stdin=PIPE, stdout=PIPE, stderr=STDOUT, start_new_session=True
         )
         self._reading = asyncio.create_task(self._read(self._process), name=f"log of {self.name}")
 

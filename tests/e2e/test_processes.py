@@ -5,14 +5,18 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+import socket
 import sys
+from asyncio.subprocess import PIPE
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import httpx
 import pytest
 
 from curation_cli.data import place_rows
 from curation_cli.processes import LINE_BYTES_MAX, TAIL_LINES, Child, ChildFailed
+from tests.support.eventually import eventually
 
 ENVIRONMENT = {"PATH": os.environ["PATH"], "PYTHONPATH": str(Path(__file__).resolve().parents[2])}
 
@@ -87,6 +91,43 @@ async def test_a_line_of_any_length_goes_to_the_log_and_ends_no_reading(tmp_path
     assert failure.endswith("last")
     assert len(failure) < TAIL_LINES * LINE_BYTES_MAX
     assert (tmp_path / "log").read_text() == f"{'x' * size}\nready\n{'y' * size}\nlast"
+
+
+PARENT = """
+import asyncio, os, sys
+from pathlib import Path
+from curation_cli.processes import Child
+
+async def main():
+    async with Child("curation_cli.place_api", environment=os.environ, log=Path(sys.argv[1]), ready="http://") as api:
+        print(api.ready_line, api.pid, flush=True)
+        await asyncio.Event().wait()
+
+asyncio.run(main())
+"""
+
+
+async def test_a_child_whose_parent_is_killed_ends_by_itself(tmp_path: Path) -> None:
+    parent = await asyncio.create_subprocess_exec(
+        sys.executable, "-c", PARENT, tmp_path / "log", env=ENVIRONMENT, stdout=PIPE
+    )
+    assert parent.stdout is not None
+    url, pid = (await parent.stdout.readline()).decode().split()
+    try:
+        assert accepts(url)
+        parent.kill()
+        await parent.wait()
+        await eventually(lambda: not accepts(url))
+    finally:
+        if accepts(url):
+            os.kill(int(pid), signal.SIGKILL)
+
+
+def accepts(url: str) -> bool:
+    """Whether somebody listens there."""
+    address = urlsplit(url)
+    with socket.socket() as probe:
+        return probe.connect_ex((address.hostname, address.port)) == 0
 
 
 FULL = Path("/dev/full")
