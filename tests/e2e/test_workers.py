@@ -53,18 +53,6 @@ async def test_sigterm_lets_what_runs_end_and_gives_back_the_rest(world: World, 
     assert (session["ended_at"] is not None, session["done"], session["in_flight"]) == (True, 4, 0)
 
 
-async def test_what_does_not_end_within_the_grace_goes_back_without_losing_an_attempt(
-    world: World, workers: WorkerSite
-) -> None:
-    gate = Gate(world)
-    await world.queue("a", "b")
-    worker = await workers.start(CURATION_GRACE_S="0")
-    await gate.asked(2)
-    worker.send(signal.SIGTERM)
-    assert await worker.ended() == 0
-    assert told(await world.gadgets()) == [("queued", 0, None)] * 2
-
-
 async def test_a_second_sigterm_ends_at_once_and_what_ran_is_rescued(world: World, workers: WorkerSite) -> None:
     gate = Gate(world)
     await world.queue(*(f"g{n}" for n in range(12)))

@@ -1,4 +1,4 @@
-"""The server round the service: health, reflection, sizes, errors on the wire, and how it stops."""
+"""The server round the service: health, sizes, errors on the wire, and how it stops."""
 
 from __future__ import annotations
 
@@ -10,10 +10,7 @@ from typing import Any
 import grpc
 import grpc.aio
 import pytest
-from google.protobuf.descriptor_pool import DescriptorPool
-from google.protobuf.message_factory import GetMessageClass
 from grpc_health.v1 import health_pb2, health_pb2_grpc
-from grpc_reflection.v1alpha.proto_reflection_descriptor_database import ProtoReflectionDescriptorDatabase
 from sqlalchemy import text
 
 from curation.v1 import curation_pb2 as pb
@@ -33,22 +30,6 @@ from tests.support.service import (
 )
 
 
-def call_by_reflection(address: str) -> Any:
-    """What a generic client does: asks the server what it offers, and calls that, knowing nothing of our stubs."""
-    with grpc.insecure_channel(address) as channel:
-        database = ProtoReflectionDescriptorDatabase(channel)
-        assert SERVICE in database.get_services()
-        pool = DescriptorPool(database)
-        method = pool.FindServiceByName(SERVICE).methods_by_name["ListItems"]
-        request = GetMessageClass(method.input_type)(resource="parcels")
-        call: Any = channel.unary_unary(
-            f"/{SERVICE}/{method.name}",
-            request_serializer=lambda message: message.SerializeToString(),
-            response_deserializer=GetMessageClass(method.output_type).FromString,
-        )
-        return call(request, timeout=30)
-
-
 @asynccontextmanager
 async def another_server(
     service: RunningService, *, database: Database | None = None, grace_s: float = 0, listen: str = "127.0.0.1:0"
@@ -61,12 +42,6 @@ async def another_server(
         assert isinstance(server, Server)
         channel = await stack.enter_async_context(grpc.aio.insecure_channel(f"127.0.0.1:{server.port}"))
         yield server, pb_grpc.CurationServiceStub(channel)
-
-
-async def test_a_stock_client_calls_it_by_reflection(service: RunningService) -> None:
-    (key,) = await add_parcels(service.database, {})
-    response = await asyncio.to_thread(call_by_reflection, service.address)
-    assert [item.id for item in response.items] == [str(key)]
 
 
 async def test_health_says_serving_and_not_serving_once_it_stops(service: RunningService) -> None:

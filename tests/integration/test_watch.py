@@ -23,7 +23,6 @@ from shared.db.sessions import open_session
 from shared.db.token import decode_token, encode_token
 from shared.table import transition_table
 from tests.support.batches import parcel_id as key
-from tests.support.eventually import eventually
 from tests.support.log import curate_in
 from tests.support.parcels import PARCELS
 from tests.support.service import WAIT_S, RunningService, add_parcels, refused, running_service
@@ -491,18 +490,3 @@ async def test_a_stream_that_an_open_transaction_holds_back_grows_old_too(databa
             stream = Stream(service)
             await refused(stream.to_the_end())
         assert not any(message.resume_token for message in stream.messages)
-
-
-async def test_cancelled_streams_leave_no_task_behind(service: RunningService) -> None:
-    await add_parcels(service.database, *[{"note": "x" * 1000}] * (CHUNK_SIZE * 4))
-    async with watching(service):
-        pass  # whatever gRPC starts with the first call
-    before = len(asyncio.all_tasks())
-    streams = [Stream(service) for _ in range(8)]
-    for stream in streams[:4]:
-        await stream.part("heartbeat")
-    for stream in streams[4:]:
-        await stream.part("snapshot")
-    for stream in streams:
-        stream.call.cancel()
-    await eventually(lambda: len(asyncio.all_tasks()) <= before)

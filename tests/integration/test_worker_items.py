@@ -137,18 +137,6 @@ async def test_values_that_the_target_cannot_take_are_that_items_failure(
     assert [row["code"] for row in await world.details()] == ["good"]
 
 
-async def test_two_items_with_one_target_key_are_both_completed(world: World) -> None:
-    async def answer(name: str) -> Reply:
-        return Reply({"code": "shared", "label": name})
-
-    world.api.answer = answer
-    await world.queue("one", "two")
-    async with world.worker(flush_age_s=1) as worker:
-        rows = await world.ended(worker)
-    assert [row["lookup_status"] for row in rows] == ["completed", "completed"]
-    assert [row["code"] for row in await world.details()] == ["shared"]
-
-
 @pytest.mark.parametrize("alone", [True, False], ids=["alone", "beside one that found nothing"])
 @pytest.mark.parametrize("turned", [False, True], ids=["by key", "against the keys"])
 async def test_of_results_with_one_target_key_the_last_is_saved(world: World, turned: bool, alone: bool) -> None:

@@ -132,12 +132,6 @@ def test_a_page_has_its_size_within_bounds(asked: int, given: int) -> None:
     assert read_list_items(pb.ListItemsRequest(resource="parcels", page_size=asked), REGISTRY).page_size == given
 
 
-def test_a_page_token_belongs_to_one_query() -> None:
-    with pytest.raises(InvalidRequest) as caught:
-        read_list_items(pb.ListItemsRequest(resource="parcels", page_token="AAAA"), REGISTRY)
-    assert [violation.field for violation in caught.value.violations] == ["page_token"]
-
-
 @pytest.mark.parametrize(
     ("order_by", "description"),
     [
