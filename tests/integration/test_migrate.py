@@ -16,7 +16,8 @@ from shared.db.models import Xid8, machinery
 from shared.db.storage import INDEX_SETTINGS, TABLE_SETTINGS, set_storage
 from shared.errors import DatabaseUnavailable, WorkflowError
 from shared.registry import Registry, load_registry
-from tests.support.shops import columns, connected, execute, not_waiting, shops
+from tests.support.postgres import connected
+from tests.support.shops import columns, execute, not_waiting, shops
 
 pytestmark = pytest.mark.postgres_versions
 

@@ -16,7 +16,8 @@ from shared.db.partitions import DAY_SIZE, EPOCH, create_partition
 from shared.errors import DatabaseUnavailable, DatabaseUnfit, WorkflowError
 from shared.registry import Registry
 from tests.support.eventually import eventually
-from tests.support.shops import columns, connected, execute, not_waiting, shops
+from tests.support.postgres import connected
+from tests.support.shops import columns, execute, not_waiting, shops
 
 pytestmark = pytest.mark.postgres_versions
 

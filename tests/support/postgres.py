@@ -21,7 +21,8 @@ import psycopg
 import pytest
 import pytest_asyncio
 from psycopg import sql
-from sqlalchemy.engine import make_url
+from sqlalchemy import Connection, create_engine, make_url
+from sqlalchemy.pool import NullPool
 
 from shared.db.embedded import EmbeddedPostgres, create_database
 from shared.db.engine import driver_url
@@ -120,6 +121,14 @@ async def empty_database_url(postgres_url: str) -> AsyncIterator[str]:
     await create_database(postgres_url, name)
     yield other_database(postgres_url, name)
     await _drop(postgres_url, name)
+
+
+@contextmanager
+def connected(url: str) -> Iterator[Connection]:
+    """A connection of SQLAlchemy's, in a transaction."""
+    engine = create_engine(make_url(url).set(drivername="postgresql+psycopg"), poolclass=NullPool)
+    with engine.begin() as connection:
+        yield connection
 
 
 def other_database(url: str, name: str) -> str:

@@ -7,11 +7,11 @@ from contextlib import contextmanager
 from typing import Any
 
 import pytest
-from sqlalchemy import Column, Connection, Integer, MetaData, Table, Text, create_engine, make_url, text
-from sqlalchemy.pool import NullPool
+from sqlalchemy import Column, Integer, MetaData, Table, Text, text
 from sqlalchemy.types import TypeEngine
 
 from shared.workflow import Curation, QueueColumns, Workflow, item_columns
+from tests.support.postgres import connected
 
 CURATION = Curation(initial="New", transitions={"New": ("Selected",), "Selected": ()}, triggers=frozenset({"Selected"}))
 QUEUE = QueueColumns.named("scan")
@@ -37,13 +37,6 @@ def not_waiting() -> Iterator[None]:
         for module in ("migrate", "partitions"):
             patch.setattr(f"shared.db.{module}.LOCK_TIMEOUT", "SET LOCAL lock_timeout = '0.2s'")
         yield
-
-
-@contextmanager
-def connected(url: str) -> Iterator[Connection]:
-    engine = create_engine(make_url(url).set(drivername="postgresql+psycopg"), poolclass=NullPool)
-    with engine.begin() as connection:
-        yield connection
 
 
 def columns(url: str, table: str) -> set[str]:

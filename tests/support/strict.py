@@ -24,12 +24,11 @@ from sqlalchemy import (
     Table,
     Text,
     Uuid,
-    create_engine,
-    make_url,
 )
 from sqlalchemy.dialects.postgresql import BIT, INET, INTERVAL, JSONB, REAL
 
 from shared.workflow import EnrichmentContext, Item, Values
+from tests.support.postgres import connected
 from tests.support.worker import GADGETS
 
 metadata = MetaData()
@@ -101,8 +100,7 @@ def create_strict(url: str) -> None:
     early = strict.to_metadata(MetaData())
     for later in ("owner", "place"):
         early._columns.remove(early.c[later])
-    engine = create_engine(make_url(url).set(drivername="postgresql+psycopg"))
-    early.create(engine)
-    engine.dispose()
+    with connected(url) as connection:
+        early.create(connection)
     with psycopg.connect(url) as connection:
         connection.execute(LATER)

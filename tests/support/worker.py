@@ -17,7 +17,7 @@ import psycopg
 import pytest
 from psycopg import sql
 from psycopg.rows import dict_row
-from sqlalchemy import BigInteger, Column, Integer, MetaData, String, Table, Text, create_engine, make_url
+from sqlalchemy import BigInteger, Column, Integer, MetaData, String, Table, Text
 
 from enrichment_worker.app import open_means, worker_parts
 from enrichment_worker.settings import WorkerSettings
@@ -25,6 +25,7 @@ from shared.lifecycle import Part
 from shared.probe import Probe
 from shared.table import transition_table
 from shared.workflow import Curation, EnrichmentContext, Item, Limits, QueueColumns, Values, Workflow, item_columns
+from tests.support.postgres import connected
 
 metadata = MetaData()
 curation = Curation(initial="New", transitions={"New": ("Wanted",), "Wanted": ("New",)}, triggers=frozenset({"Wanted"}))
@@ -268,9 +269,8 @@ class Gate:
 
 def create_tables(url: str) -> None:
     """The tables of `gadgets`, in a database that has been migrated."""
-    engine = create_engine(make_url(url).set(drivername="postgresql+psycopg"))
-    metadata.create_all(engine)
-    engine.dispose()
+    with connected(url) as connection:
+        metadata.create_all(connection)
 
 
 @pytest.fixture
