@@ -1,4 +1,4 @@
-"""One attempt at one item: call the enricher within its time, and say how that ended. Never raises what it raised.
+"""One attempt at one item: call the enricher within its time, and say how that ended. Its errors become outcomes.
 
 The worker and `shared.testing` both run enrichers through here, so that what an author tests is what will happen.
 """

@@ -32,7 +32,7 @@ class Failed(EnrichmentError):
 
 class TurnedAway(Exception):
     """Raised by `context.limit` where a use would have to wait too long. Let it pass: the item is tried again later,
-    and has lost no attempt.
+    without the loss of an attempt.
     """
 
     def __init__(self, message: str, after_s: float) -> None:

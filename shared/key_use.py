@@ -16,8 +16,9 @@ from shared.outcome import asked_s, clean
 from shared.secrets import Secrets
 
 WAIT_PART = 0.25
-"""Of an attempt's time, all its waiting together."""
+"""The part of an attempt's time that all its waiting together may take."""
 WAIT_S_MAX = 5.0
+"""And no more seconds than this."""
 
 
 class Gate(Protocol):
@@ -31,15 +32,15 @@ class Gate(Protocol):
 
 
 class KeyUses:
-    """Those of one attempt."""
+    """The uses of keys in one attempt."""
 
     def __init__(self, gate: Gate, *, secrets: Secrets, timeout_s: float) -> None:
-        """In the event loop of the gate. Names hold no `secrets`; `timeout_s` is the attempt's time."""
+        """To be made in the gate's event loop. `secrets` are struck out of names; `timeout_s` is the attempt's time."""
         self.gate, self.loop, self._secrets = gate, asyncio.get_running_loop(), secrets
         self.wait_s = min(WAIT_S_MAX, timeout_s * WAIT_PART)
         """How much longer the attempt may wait."""
         self.has_held = False
-        """Whether the API asked to leave a key alone: then it meant the key, not everybody."""
+        """Whether the API asked that a key be left alone: that concerns the key, not the whole API."""
 
     def use(self, key: str) -> KeyUse:
         """To be entered, by `async with`, or by `with` in a thread. Raises `ValueError`: a key without a name."""

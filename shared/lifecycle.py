@@ -23,7 +23,7 @@ from shared.errors import Interrupted
 log = logging.getLogger(__name__)
 
 SIGNALS = (signal.SIGTERM, signal.SIGINT)
-"""Those that stop a process, and that a second time have it hurry."""
+"""They stop a process; a second one makes it hurry."""
 
 
 class Part(ABC):
@@ -180,7 +180,10 @@ async def run_parts(parts: Sequence[Part], *, on_ready: str) -> None:
 
 @cache
 def _keep_from_children() -> None:
-    """A forked process, as `multiprocessing` makes them, has our handlers: we would heed its signals, and it none."""
+    """Takes our signal handlers out of forked processes, as `multiprocessing` makes them.
+
+    With them a signal to the child would stop this process, and not the child.
+    """
 
     def forget() -> None:
         signal.set_wakeup_fd(-1)

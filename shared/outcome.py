@@ -30,7 +30,7 @@ NO_SECRETS = Secrets()
 ERROR_SIZE_MAX = 500
 """Characters of an error that are kept."""
 READ_SIZE_MAX = 8 * ERROR_SIZE_MAX
-"""Characters of one that are read: some hold all that an API answered, and would keep the event loop for minutes."""
+"""Characters of an error that are read: to clean a whole answer that one quotes would block the worker for minutes."""
 RETRY_AFTER_S_MAX = 3600.0
 """An API that asks for a longer wait is asked again after an hour: it may have meant it, or sent nonsense."""
 
@@ -49,7 +49,7 @@ _BEARER = re.compile(r"\b(?P<name>bearer|basic)\s+[\w.~+/=-]{8,}", re.IGNORECASE
 
 @dataclass(slots=True, kw_only=True)
 class AttemptOutcome:
-    """How one attempt ended. Not frozen, as `Result` is not."""
+    """How one attempt ended. Not frozen, for speed: see `Result`."""
 
     trigger: Trigger
     """What becomes of the item."""
@@ -130,7 +130,7 @@ def retry_delay_s(attempt: int, limits: Limits, asked_s: float | None, random: C
 
 def clean(message: str, secrets: Secrets = NO_SECRETS) -> str:
     """Makes text fit for a curator: one line, at most 500 characters, no query string, user name, key or NUL."""
-    message = secrets.hide(message)[:READ_SIZE_MAX]  # not before, or the start of one might stay
+    message = secrets.hide(message)[:READ_SIZE_MAX]  # secrets first: a cut through one would leave its start
     message = _URL.sub(r"\g<scheme>\g<rest>", message)
     message = _SECRET.sub(r"\g<name>***", message)
     message = _BEARER.sub(r"\g<name> ***", message)
@@ -140,7 +140,7 @@ def clean(message: str, secrets: Secrets = NO_SECRETS) -> str:
 
 
 def _worst(outcomes: list[AttemptOutcome]) -> AttemptOutcome:
-    """Of several errors at once: one that cannot pass decides, else the longest wait. What one asks of all holds."""
+    """Of several errors at once, one that cannot pass decides, else the longest wait. The longest hold is kept."""
     order = {"find_nothing": 0, "postpone": 1, "retry": 2, "fail": 3}
     worst = max(outcomes, key=lambda outcome: (order[outcome.trigger], outcome.delay_s))
     return replace(worst, hold_s=max((o.hold_s for o in outcomes if o.hold_s is not None), default=None))

@@ -57,9 +57,9 @@ def run_program(name: str, settings_class: type[Settings], run: Callable[[Settin
 
 
 def open_standard_streams() -> None:
-    """Has standard input, output and error lead nowhere where the process was started without them.
+    """Opens standard input, output and error on nothing where the process was started without them.
 
-    The next socket would be one of them, and get what a library prints: the one to PostgreSQL, say.
+    Otherwise the next socket, e.g. the one to PostgreSQL, would take their number, and be sent what a library prints.
     """
     while (descriptor := os.open(os.devnull, os.O_RDWR)) <= LAST_STREAM:
         pass

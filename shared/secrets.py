@@ -1,7 +1,7 @@
 """Keeps keys out of what is told: the value of what the environment calls a key, a token or a password is struck out of
 every error, every step of progress and every line of a log, wherever it came from.
 
-What only looks like a secret is the matter of `shared.outcome.clean`; this one knows them.
+These values are known; what only looks like a secret, `shared.outcome.clean` strikes out.
 """
 
 from __future__ import annotations

@@ -76,7 +76,7 @@ _PROBE_ATTEMPTS_MAX = 1000
 """The machine only ever compares attempts with their limit, so any limit shows its rules."""
 
 
-# Once for each: it takes a tenth of a second, and statements are composed once for a table.
+# Cached: running the machine takes a tenth of a second, and composed statements are cached by their table.
 @lru_cache
 def transition_table(workflow: Workflow) -> TransitionTable:
     """Runs the workflow's machine on every pair reachable from a new item, with attempts left and without."""

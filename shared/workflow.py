@@ -124,8 +124,8 @@ class Item:
     attempt: int
     """1 at the first attempt."""
     data: Mapping[str, Any]
-    """The row's own columns by name, those of the machinery left out. What PostgreSQL can say and Python cannot, e.g. a
-    date of `infinity`, is text."""
+    """The row's columns by name, without those of the machinery. A value that Python has no type for, e.g. a date of
+    `infinity`, is text."""
 
 
 class EnrichmentContext(Protocol):
@@ -149,14 +149,14 @@ class EnrichmentContext(Protocol):
         """Tell watchers how far this item is: a step in words and a fraction, 0 to 1. Cheap; sent in batches."""
 
     def limit(self, key: str) -> AbstractAsyncContextManager[None]:
-        """`async with context.limit("example.com"):` around what uses a key, in a plain function `with`: waits for
-        `key_rate` and `key_concurrency` of the workflow's limits, which hold for all workers together.
+        """Waits until a key may be used, by the `key_rate` and `key_concurrency` that all workers together keep to.
 
-        A `Retry-After` that leaves it as an error holds the key for all workers. Use one key at a time: who holds one
-        and waits for another may wait for itself. Name a secret, do not pass it: keys are kept in the database.
+        Write `async with context.limit("example.com"):` around what uses the key, and `with` in a plain function. A
+        `Retry-After` that leaves the block as an error holds the key for all workers. Use one key at a time: an attempt
+        that holds one and waits for another may wait for itself. Keys are kept in the database: pass no secret.
 
         Raises:
-            TurnedAway: it would take too long. Let it pass: the item comes back later, and no attempt is lost.
+            TurnedAway: the wait would be too long. Let it pass: the item comes back later, and no attempt is lost.
         """
 
 
@@ -222,16 +222,16 @@ class Workflow:
 
     @cached_property
     def value_names(self) -> frozenset[str]:
-        """Their names."""
+        """The names of `value_columns`."""
         return frozenset(column.name for column in self.value_columns)
 
 
 def item_columns(curation: Curation, queue: QueueColumns, *, key: str = "id") -> tuple[Column[Any] | Index, ...]:
     """The columns and indexes that make a table's rows items; put them into its `Table(...)`, `key` its primary key.
 
-    Partial indexes serve the worker (what can be claimed now, what later) and the list of failures, one the grid (by
-    status). None names a column that a completion changes: PostgreSQL then writes no index at all for it. A further
-    index on a column of these, or with one in its predicate, would be written at every transition.
+    Three partial indexes serve the worker (what can be claimed now, and what later) and the list of failures; one over
+    all rows serves the grid, by status. A completion changes no column that they name, so it writes no index at all. An
+    index of your own on one of these columns, or with one in its predicate, is written at every transition.
     """
 
     def column(name: str, type_: Any, **options: Any) -> Column[Any]:

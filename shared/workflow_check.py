@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from shared.workflow import Limits, Rate, Workflow
 
 NAME_BYTES_MAX = 63
-"""Of a name in PostgreSQL."""
+"""PostgreSQL cuts longer names."""
 
 
 def check_workflow(workflow: Workflow) -> None:
@@ -83,7 +83,7 @@ def _tables_problem(workflow: Workflow, source: Table, target: Table) -> str | N
         return "the source cannot be its own target: the result is saved in the statement that changes the status"
     if len(source.primary_key.columns) != 1:
         return "the source table needs a primary key of one column"
-    # An item's key is told and asked for as text: what reads in more than one way would be another item.
+    # Callers name an item by its key as text, so a key must have only one spelling.
     (key,) = source.primary_key.columns
     if not isinstance(key.type, Uuid | Integer | String):
         return f"the primary key {key.name} is declared as {key.type!r}: a UUID, a whole number or a text is needed"

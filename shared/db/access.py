@@ -39,7 +39,7 @@ class Access:
     target: str
     """Those on its target; empty where it does not look at it."""
     statement: Callable[[Workflow], Prepared]
-    """The one that asks most of a workflow's tables."""
+    """The statement that needs the most of a workflow's tables."""
 
 
 SERVICE = Access(
@@ -80,9 +80,11 @@ ORDER BY n LIMIT 1"""
 
 
 def check_access(connection: psycopg.Connection[Any], workflows: Iterable[Workflow], access: Access) -> None:
-    """Raises `DatabaseUnfit` when this user may not do what the program does, or PostgreSQL cannot.
+    """Checks that this user may do what the program does, and that PostgreSQL can. The tables must be there.
 
-    The tables are there.
+    Raises:
+        DatabaseUnfit: a right is lacking, or PostgreSQL refuses a statement.
+        InsufficientPrivilege, LockNotAvailable, QueryCanceled: whether it would take one could not be found out.
     """
     workflows = list(workflows)
     needed = [*access.tables.items(), *access.sequences.items()]
@@ -100,14 +102,14 @@ def check_access(connection: psycopg.Connection[Any], workflows: Iterable[Workfl
 
 
 def check_plan(connection: psycopg.Connection[Any], workflow: Workflow, statement: Prepared) -> None:
-    """Has PostgreSQL plan a statement, and not run it. What it says of that is better than what could be guessed.
+    """Has PostgreSQL plan a statement without running it.
 
-    A column that it fills by itself, a value that it cannot cast, a rule, a view that cannot be written: all make a
-    statement fail each time, whatever the rows are.
+    So it says itself what would make the statement fail each time, whatever the rows are: a column that it fills by
+    itself, a value that it cannot cast, a rule, a view that cannot be written.
 
     Raises:
-        DatabaseUnfit: it fails.
-        InsufficientPrivilege, LockNotAvailable, QueryCanceled: it cannot be said.
+        DatabaseUnfit: it refuses.
+        InsufficientPrivilege, LockNotAvailable, QueryCanceled: whether it would could not be found out.
     """
     try:
         with connection.transaction():

@@ -14,7 +14,7 @@ from psycopg.rows import class_row
 from shared.db.engine import Connection
 
 HOLD_NEWS_S = 1.0
-"""A hold that grows by less is told to nobody: many calls that were under way are asked to wait within a moment."""
+"""A hold that grows by less is not announced: of many calls under way, each is asked to wait within a moment."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -47,7 +47,7 @@ class Encoding:
     def array(self, values: Sequence[Any]) -> Array:
         """The values, all of the encoding's own Python type, or None; as a list where one does not fit.
 
-        Of one type also where every value is None, or the statement would be prepared for that once more.
+        It has this type even where every value is None; else the statement would be prepared once more for that.
         """
         encode, info = self.encode, psycopg.adapters.types[self.type_name]
         try:
@@ -88,7 +88,7 @@ JSONBS = Encoding("jsonb", _jsonb)
 
 
 def encoding_of(column: Column[Any]) -> Encoding | None:
-    """How values of this column are sent, for its statement to cast to the column's type; None for the driver's way."""
+    """How values of this column are sent, for its statement to cast to its type. None leaves them to the driver."""
     match column.type:
         case Uuid():
             return UUIDS

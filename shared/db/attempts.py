@@ -1,4 +1,4 @@
-"""Where an attempt stands that is under way, from the log; and what of an API's limits is taken."""
+"""How far an attempt under way has come, from the log, and how much of an API's limits is in use."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class Underway:
 
 @dataclass(frozen=True, slots=True)
 class Taken:
-    """What of the limits that hold for all workers together is taken."""
+    """How much is in use of the limits that hold for all workers together."""
 
     workers: int
     """Alive, and serving the workflow."""
@@ -34,7 +34,7 @@ class Taken:
 
 
 async def read_underway(connection: Connection, key: str, version: int, *, claim: int | None) -> Underway:
-    """Where the attempt at an item stands that holds it under this version; `claim` is where in the log it began."""
+    """How far the attempt at an item of this version has come; `claim` is the position in the log of its claim."""
     cursor = await connection.execute(
         """/* read_underway */
         SELECT (SELECT min(at) FROM status_event WHERE position = %(claim)s),
@@ -51,7 +51,7 @@ async def read_underway(connection: Connection, key: str, version: int, *, claim
 
 
 async def read_taken(connection: Connection, workflow: Workflow) -> Taken:
-    """What is taken of a workflow's workers, and of the limits of its API."""
+    """How many workers serve a workflow, and how much of the limits of its API is in use."""
     cursor = await connection.execute(
         f"""/* read_taken */
         WITH alive AS MATERIALIZED (SELECT id, resources FROM worker_session WHERE {ALIVE})

@@ -111,15 +111,16 @@ async def list_outcomes(connection: Connection, batch: int, *, after: int, limit
 
 
 def moves(log: sql.Composable, of: sql.Composable) -> sql.Composed:
-    """For a FROM: what a log's entries say of the progress of batches, as `batch`, `key` and `n`.
+    """For a FROM: how the entries of a log change the progress of batches, as `batch`, `key` and `n`.
 
-    So many items more, or less, have this queue status. `of` follows the batch's column, e.g. `= 7`.
+    Of the batch, `n` more items have the queue status `key`, or fewer where `n` is negative. `of` is the condition on
+    the batch's column, e.g. `= 7`.
     """
     return _MOVES.format(log=log, of=of)
 
 
-# What a batch queues comes from nowhere; what it lost to another batch is in none of its states. Items are counted by
-# their attempts: an entry's arrays are equally long, and of this one hardly anything is stored.
+# An item that a batch queues was in none of its states before; one that it lost to another batch counts as `none`.
+# Items are counted by their attempts: an entry's arrays are equally long, and this one takes hardly any room.
 _MOVES = sql.SQL(
     """(
     SELECT batch, coalesce(to_queue, 'none') AS key, cardinality(attempts) AS n
