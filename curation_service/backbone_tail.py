@@ -36,7 +36,7 @@ class BackboneTail(Tail):
         self._lag_s = 0.0
         self._relay = ""
         self._last: Mark | None = None
-        """Of the last entry that was passed on, or that the log had at the start."""
+        """The mark of the last entry that was passed on, or that the log had at the start."""
 
     @property
     def lag_s(self) -> float:

@@ -43,7 +43,7 @@ class LogKeeper(Part):
         self.ready()
         while not self.stopping.is_set():
             try:
-                # A server that says nothing keeps no process from ending.
+                # In a thread of its own: a server that never answers must not keep the process from ending.
                 await in_own_thread(self._keep, name="log keeper")
             except psycopg.Error as error:
                 log.warning("the log's partitions, or old batches, are left for later: %s", in_a_line(error))

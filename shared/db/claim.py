@@ -23,14 +23,14 @@ from shared.table import TransitionTable
 from shared.workflow import Item, Workflow
 
 SIZE_MAX = 2000
-"""Items of one claim. One is made after another, and a busy worker waits for them: so many share a plan, a wait for the
-disk, and the way there and back. With three thousand a drain is no faster."""
+"""Items of one claim, at most. Claims are made one after another, and a busy worker waits for each: the more items it
+brings, the more share its plan, its wait for the disk and its round trip. With three thousand a drain is no faster."""
 
-# What is queued has a turn, or a time before which it is not claimed, and nothing else has either; so no more is asked:
-# the planner would guess how many have the queue's status. Each by an index of its own, so that neither walks over the
-# other's rows. What had to wait goes first: it has had its turn before. Either may give the whole limit; no more is
-# locked than is taken. The most that it can be is in the text, for a plan that is made once cannot see the limit.
-# Whether anything may be claimed is asked before either begins.
+# Exactly the queued items have a turn, or a time before which they are not claimed. So their status is not asked for:
+# the planner would have to guess how many have it. Each search has an index of its own, and walks over no rows of the
+# other. Items that had to wait go first: they have had their turn before. Either search may fill the limit; no more
+# rows are locked than are taken. The most that the limit can be stands in the text, for a plan that is made once cannot
+# see the limit itself. Whether anything may be claimed is asked before either search begins.
 _CHOSEN = sql.SQL(
     """(
     SELECT * FROM (
@@ -93,8 +93,8 @@ async def claim(
     """Marks up to `limit` items as processing by this worker session, and returns them.
 
     Skips rows that others have locked; so any number of workers claim at once without waiting, or meeting. Gets
-    nothing while the workflow is paused, or its external API is held or broken, or for a session that is over. What
-    got something is to be followed up.
+    nothing while the workflow is paused, or its external API is held or broken, or for a session that is over. A claim
+    that got something is to be followed up (`follow_up`).
 
     Args:
         connection: one statement is all it takes, so it need not be in a transaction.
@@ -120,7 +120,11 @@ class ReadyClaim:
     _places: Sequence[tuple[int, str]]
 
     async def tell(self, take: Callable[[Claimed], None]) -> None:
-        """Once it is sent, `take` is given what it got, by the event loop at once. Raises `psycopg.Error`."""
+        """Waits for the answer to a claim that was sent; `take` is given what it got before any task gets to run.
+
+        Raises:
+            psycopg.Error: it failed, or the connection is lost.
+        """
         await self.bound.tell(lambda rows: take(_claimed(self._places, rows, -inf)))
 
 
@@ -146,7 +150,7 @@ def _parameters(
 
 
 def _places(workflow: Workflow) -> Sequence[tuple[int, str]]:
-    """Where in a row of the answer an item's data are, and under which names it has them."""
+    """Of each data column its place in a row of the answer, and its name."""
     return [*enumerate((column.name for column in workflow.data_columns), start=5)]
 
 
@@ -159,16 +163,16 @@ def _claimed(places: Sequence[tuple[int, str]], rows: Rows, from_turn: float) ->
 
 
 async def follow_up(connection: Connection, workflow: Workflow, *, session: int, settled: Sequence[int]) -> None:
-    """What is left to do once a claim is committed, and its items have begun: nobody waits for it.
+    """Does what is left once a claim is committed and its items have begun; nobody waits for it.
 
     Watchers are told of the claim, which they would find by themselves within a second. Earlier claims of which nothing
-    is in hand any more are forgotten; else they would be with their session.
+    is in hand any more are forgotten; otherwise that would happen only once their session is over.
 
     Args:
         connection: in autocommit.
         workflow: of the claim.
         session: the worker's.
-        settled: earlier claims of its, by their positions.
+        settled: its earlier claims of which nothing is in hand, by their positions.
     """
     parameters = {"resource": workflow.resource, "session": session, "settled": BIGINTS.array(settled)}
     await _follow_up(workflow).run(connection, parameters)

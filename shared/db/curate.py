@@ -34,9 +34,9 @@ class NewBatch:
     actor: str = ""
     reason: str = ""
     request_id: UUID | None = None
-    """Under which nothing is done twice."""
+    """A second call under the same one does nothing."""
     digest: bytes = b""
-    """Of what was asked: tells a repetition from another request under the same id."""
+    """A hash of what was asked, which tells a repetition from another request under the same id."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,7 +55,7 @@ class CurateCall:
     batch: NewBatch | None
     """The batch to be made; without one nothing changes, and the answer is what would."""
     weight: float = 1.0
-    """How many of its items take their turn for one of a batch of normal priority."""
+    """How many of its items are claimed for each item of a batch of normal priority."""
     allow_partial: bool = False
     cancel_in_flight: bool = False
     items_max: int = 100_000
@@ -264,7 +264,7 @@ def _statement(
     versioned: bool,
     new_batch: bool,
 ) -> bytes:
-    # Who only asks what would happen waits for nobody, and nobody for that.
+    # A call that only asks what would happen locks nothing: it waits for nobody, and nobody for it.
     names = item_names(workflow) | {"lock": sql.SQL("FOR NO KEY UPDATE OF s" if new_batch else "")}
     before = (_NEW_BATCH if new_batch else _NO_BATCH) + FRONT.format(**names)
     if where is not None:

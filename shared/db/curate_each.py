@@ -98,7 +98,7 @@ _ASKED = sql.SQL(
 ),
 """
 )
-# Row by row for the same reason. Who never waits needs no order to lock in.
+# Row by row for the same reason. No order to lock in is needed, since nobody waits here.
 _FREE = sql.SQL(
     """asked a CROSS JOIN LATERAL (
         SELECT * FROM {source} s WHERE s.{key} = a.key FOR NO KEY UPDATE SKIP LOCKED
@@ -108,7 +108,7 @@ _CARRIED = {
     name: sql.SQL("a.{}").format(sql.Identifier(name))
     for name in ("n", "weight", "asked_status", "actor", "reason", "request_id", "digest")
 }
-# In order of request_id: of two groups with the same ones, each would wait for the other.
+# In order of request_id: otherwise two groups with the same ids could wait for each other.
 _MADE = sql.SQL(
     """,
 made AS (

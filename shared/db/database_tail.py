@@ -2,9 +2,9 @@
 
 Notifications only wake it: a poll carries it when they are lost.
 
-It looks as far as the horizon, and stands at the last entry, or the day's first position: there a token is good. What
-was drawn behind it and rolled back may be drawn once more by others after a crash of PostgreSQL, which writes down what
-a sequence has given only with a commit.
+It reads up to the horizon, but its position, which tokens name, is that of the last entry, or the first of the day. A
+position that was drawn behind that and rolled back may be drawn by others again after a crash of PostgreSQL, which
+writes down what a sequence has given only with a commit.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ class DatabaseTail(Tail):
         self._looked = 0
         """Up to here all entries are in memory."""
         self._last: Mark | None = None
-        """Of the last entry that was read, or that the log had at the start."""
+        """The mark of the last entry that was read, or that the log had at the start."""
         self._stepped_s = time.monotonic()
         """When it last had an answer."""
 
@@ -76,7 +76,7 @@ class DatabaseTail(Tail):
                         await asyncio.sleep(LOOK_PAUSE_S)
                         await ear.hear(self._pause_s())
             except LogRewound as error:
-                # What is in memory, here and all over the process, is of a history that no longer is.
+                # What this process has in memory, here and elsewhere, is of a history that is gone.
                 log.error("%s; the service ends, clients start again with a snapshot", error)
                 raise
             except (DatabaseUnavailable, psycopg.Error, TimeoutError) as error:

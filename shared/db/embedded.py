@@ -114,7 +114,7 @@ class EmbeddedPostgres:
         try:
             async with asyncio.timeout(START_TIMEOUT_S):
                 while not await self._answers():
-                    # One whose starter was killed may not be ready yet: it replays its log, and ours makes room for it.
+                    # A server whose starter was killed may still replay its log; ours ends then, and that one is used.
                     if process.poll() is not None and not _is_another(self._site, process.pid):
                         raise _failure(self._site, "PostgreSQL ended at its start")
                     await asyncio.sleep(POLL_S)

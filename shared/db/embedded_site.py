@@ -74,7 +74,7 @@ class Site:
 
 
 def find_site(folder: Path, programs: Path | None) -> Site:
-    """Decides, and makes the folder; copies the programs where the server's user cannot reach them.
+    """Decides where the server lives, and makes the folder; copies the programs where its user cannot reach them.
 
     Raises:
         DatabaseUnavailable: no programs are installed, or somebody else has the folder.

@@ -37,11 +37,12 @@ SESSION_OPTIONS = (
 )
 """A generic plan guesses ten rows for an array of any length; a custom plan sees its true length. Rows are found by key
 as on a disk without moving parts, not by reading the whole table; what judging 100,000 rows needs stays in memory.
-What a database or a role may have set otherwise is set back: how texts, times and arrays are written, that who waited
-for a row sees it as it is then, instead of failing, and that who listens is not cut off for saying nothing."""
+What a database or a role may have set otherwise is set back: how texts, times and arrays are written; the isolation, so
+that a statement which waited for a row sees the row as it then is, instead of failing; and the end of idle sessions,
+for a connection that listens may say nothing for long."""
 
 KEEPALIVE_OPTIONS = "-c tcp_keepalives_idle=5 -c tcp_keepalives_interval=2 -c tcp_keepalives_count=3"
-"""For who holds locks: one whose machine is gone gives them up within seconds."""
+"""For connections that hold locks: when their machine is gone, the server frees the locks within seconds."""
 REACH: Mapping[str, Any] = {
     "connect_timeout": 10,
     "keepalives_idle": 5,
@@ -49,8 +50,8 @@ REACH: Mapping[str, Any] = {
     "keepalives_count": 3,
     "tcp_user_timeout": 15_000,
 }
-"""How long a server may be out of reach, its machine or the network between gone without a word: libpq's own names, of
-which the last one is in milliseconds. Where somebody still answers for it, each caller has its own bound."""
+"""After how long a server is given up that has vanished without a word, or the network with it: libpq's own names, the
+last one in milliseconds. A server that hangs while its machine still answers is bounded by each caller."""
 
 PLANNED_ONCE = "-c plan_cache_mode=force_generic_plan -c enable_seqscan=off"
 """One plan for every call: by index, also where it is made while the table is still empty."""
@@ -162,7 +163,7 @@ class Database:
 
     @asynccontextmanager
     async def transaction(self) -> AsyncIterator[Connection]:
-        """The same as `core`, as the psycopg connection that the hot statements take."""
+        """The same as `core`, but the psycopg connection, which the hot statements take."""
         async with self.core() as connection:
             yield await driver_connection(connection)
 
@@ -173,7 +174,7 @@ async def _connected(engine: AsyncEngine) -> AsyncIterator[CoreConnection]:
         stack.enter_context(database_errors())
         try:
             connection = await stack.enter_async_context(engine.connect())
-        except exc.InvalidRequestError as error:  # the pool's word for it: those that it made anew were cut as well
+        except exc.InvalidRequestError as error:  # what the pool raises when its new connections are cut as well
             raise DatabaseUnavailable("the database ends its connections") from error
         try:
             yield connection

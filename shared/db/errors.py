@@ -27,9 +27,9 @@ from sqlalchemy import exc
 from shared.errors import DatabaseUnavailable, StatementCanceled
 
 _CHANGES = (UndefinedTable, UndefinedColumn, InvalidColumnReference, InvalidSchemaName, InsufficientPrivilege)
-"""Of a table, a column, the unique index of the target's key, a schema, a right: it was there at the start."""
+"""A table, a column, the unique index of the target's key, a schema or a right is gone that was there at the start."""
 _LOG = "status_event"
-"""Of which no row breaks a rule; it may only have lost its partition."""
+"""No row of the log breaks a rule; an error of its checks means that its partition of today is gone."""
 
 
 @contextmanager
@@ -46,10 +46,10 @@ def database_errors() -> Iterator[None]:
 
 
 def is_outdated(error: Exception) -> bool:
-    """Whether a connection is not what it was, and only a new one helps.
+    """Whether only a new connection helps.
 
-    A table has got columns of other types since a statement was prepared; the driver has dropped all statements, as it
-    does after some errors; the server has become a standby, or somebody has its sessions only read.
+    It does where columns have got other types since a statement was prepared, where the driver has dropped all prepared
+    statements, as it does after some errors, and where the server has become a standby or lets its sessions only read.
     """
     cause = driver_error(error)
     if isinstance(cause, InvalidSqlStatementName | ReadOnlySqlTransaction):
@@ -73,7 +73,7 @@ def changed_table(error: Exception) -> str | None:
 
 
 def met_in_trigger(error: psycopg.Error) -> bool:
-    """Whether a trigger met it, be it what it may: PostgreSQL then says in which function."""
+    """Whether an error, of whatever kind, came up inside a trigger: PostgreSQL then names the function."""
     return bool(error.diag.context)
 
 
@@ -101,7 +101,7 @@ def driver_error(error: BaseException | None) -> BaseException | None:
 
 
 def _unavailable(error: exc.DBAPIError | psycopg.Error | ConnectionError) -> DatabaseUnavailable | None:
-    """A deadlock, a full disk or a timeout of the server's own is not to be looked for in the network."""
+    """What callers are told; None for other errors. The network is not blamed for what the server gave up on."""
     cause = driver_error(error)
     match cause:
         case ReadOnlySqlTransaction():

@@ -54,15 +54,15 @@ class Finished:
 
 
 _OWN = {"trigger": TEXT, "error": TEXT, "failure": sql.SQL("bigint"), "delay_s": sql.SQL("float8")}
-"""What results have of their own, besides keys, versions and values, where not all are `complete`; with its types."""
-# In the select list functions go side by side; in FROM each of them first writes all of its rows down.
+"""What is sent, by name and type, besides keys, versions and values, unless all results are `complete`."""
+# In the select list the functions advance side by side; in FROM each of them would first write down all of its rows.
 _NUMBERED = sql.SQL("SELECT generate_series(1, cardinality(%(key)s::{key_type}[])) AS ordinal, {columns}")
 _GIVEN = sql.SQL("given AS MATERIALIZED (\n    {}\n),\n")
 _HELD = sql.SQL("given g JOIN {source} s ON s.{key} = g.key ORDER BY s.{key} FOR NO KEY UPDATE OF s")
 _COMPLETED = sql.SQL("SELECT c.ordinal FROM changed c")
 _COMPLETED_OF_ANY = sql.SQL("SELECT c.ordinal FROM changed c WHERE c.trigger = 'complete'")
 # Several items may share a target row, and one statement may touch a row but once: the last result wins, as it would
-# have one by one. IS TRUE keeps IN a search in a hash: a join could be a nested loop, for the planner takes it that few
+# have one by one. IS TRUE keeps IN a search in a hash: a join could be a nested loop, for the planner assumes that few
 # rows change.
 _UPSERT = sql.SQL(
     """,
@@ -124,12 +124,12 @@ async def finish(
 
 
 def _values(workflow: Workflow) -> dict[str, Column[Any]]:
-    """What may be saved, by number: a column's name may be any."""
+    """The columns that may be saved, by names that a placeholder can have: those of columns may be any."""
     return {f"value_{n}": column for n, column in enumerate(workflow.value_columns)}
 
 
 def _own(workflow: Workflow, results: Sequence[Result]) -> dict[str, Any]:
-    """What `_OWN` names of these results, and their groups of failures."""
+    """The parameters that `_OWN` names, and the groups of failures of these results."""
     groups = {f.group(workflow.resource): f for r in results if (f := r.failure) is not None}
     return {
         "trigger": TEXTS.array([r.trigger for r in results]),

@@ -18,9 +18,9 @@ from shared.db.engine import Connection
 
 NOTE = """SELECT last_value, CASE WHEN last_value > {newest} THEN pg_current_xact_id()::text::bigint END
 FROM status_event_position"""
-"""The highest position drawn so far, and then a bound: an id above all that drew one up to there. The position is read
-before the id is drawn: a row is fetched before what is made of it. An id is drawn only when there are new positions:
-never more often than others write."""
+"""Reads the highest position drawn so far, and then draws a bound: a transaction id above those of all who drew up to
+there. The order is certain, for PostgreSQL fetches a row before it computes what is selected of it. An id is drawn only
+when there are new positions, so never more often than others write."""
 _ASK = NOTE.format(newest="%s")
 
 
@@ -31,6 +31,7 @@ class Horizon:
         self.position = 0
         """Everything up to here is committed or never will be."""
         self._noted: deque[tuple[int, int, float]] = deque()
+        """Position, bound and time of each note that the horizon has not passed."""
 
     @property
     def waiting_s(self) -> float:
@@ -59,11 +60,11 @@ class Horizon:
         self.noted(*row)
 
     def noted(self, drawn: int, bound: int | None) -> None:
-        """What `NOTE` said."""
+        """Takes the answer to `NOTE`."""
         if bound is not None:
             self._noted.append((drawn, bound, time.monotonic()))
 
     def learn(self, oldest: int) -> None:
-        """Moves on: this was the oldest transaction under way, asked after all that was noted."""
+        """Moves on. `oldest` is the oldest transaction under way, asked for after everything that was noted."""
         while self._noted and oldest >= self._noted[0][1]:
             self.position = self._noted.popleft()[0]

@@ -44,7 +44,7 @@ WITH orphaned AS MATERIALIZED (
 DELETE FROM worker_claim
 WHERE position IN (SELECT position FROM orphaned) AND position NOT IN (SELECT position FROM needed)"""
 )
-# Found by the rows, whose workers may be gone for longer than the log is kept. The position is no entry's.
+# The rows are asked, whose workers may be gone for longer than the log is kept. The position is that of no entry.
 _NOTE = sql.SQL(
     """/* note_claims */
 WITH stray AS MATERIALIZED (
@@ -60,9 +60,10 @@ SELECT count(*) FROM stray"""
 
 
 def in_hand(workflow: Workflow, claims: str = "worker_claim") -> sql.Composed:
-    """For a FROM: the claims `c`, and the items `s` of theirs that are with their workers; an item may be there twice.
+    """For a FROM: the claims `c` of a workflow, with those of their items `s` that are still with their worker.
 
-    `claims` names what has some of them, with their columns. Keys of other workflows may be of another type.
+    An item may be there twice. `claims` names a table or a CTE that has claims, perhaps of other workflows, too, whose
+    keys may be of another type.
     """
     return _IN_HAND.format(**item_names(workflow), claimed=_claimed(workflow, claims))
 
@@ -87,9 +88,10 @@ async def own_items(connection: Connection, workflow: Workflow, session: int) ->
 
 
 def note_claims(connection: psycopg.Connection[Any], workflow: Workflow) -> int:
-    """Notes claims of what is with workers by its own row alone: else nobody would rescue it. Returns how many items.
+    """Notes claims of items that are with workers by their own rows alone: else nobody would rescue them.
 
-    So is a row whose key was changed meanwhile, or that came with its status from elsewhere. Reads the whole table.
+    Such a row had its key changed while a worker had it, or came with its status from elsewhere. Reads the whole table.
+    Returns how many items there were.
     """
     row = connection.execute(_NOTE.format(**item_names(workflow), in_hand=in_hand(workflow))).fetchone()
     assert row is not None
@@ -97,7 +99,7 @@ def note_claims(connection: psycopg.Connection[Any], workflow: Workflow) -> int:
 
 
 async def forget_claims(connection: Connection, workflow: Workflow, *, limit: int) -> None:
-    """Forgets claims of sessions that are over, of the oldest `limit` of them those of which nothing is in hand."""
+    """Of the oldest `limit` claims of sessions that are over, forgets those of which nothing is in hand any more."""
     is_over = OVER.format(session=sql.SQL("session"))
     statement = _FORGET.format(
         resource=sql.Literal(workflow.resource), is_over=is_over, in_hand=in_hand(workflow, "orphaned")

@@ -46,8 +46,8 @@ def set_indexes(connection: Connection, workflow: Workflow) -> None:
     for name, _, _ in outdated:
         connection.exec_driver_sql(f"DROP INDEX {name}")
     connection.exec_driver_sql(_TIDY.format(**names))
-    # Each under the name of the one in whose place it comes: that by the models may be another table's, the one that
-    # became a partitioned table.
+    # Each under the name of the index that it replaces: the name by the models may belong to another table, e.g. to the
+    # one that a partitioned table has replaced.
     for index in source.indexes:
         first, where = index.columns[0].name, index.dialect_options["postgresql"]["where"]
         for name in [name for _, column, name in outdated if column == first and where is not None]:

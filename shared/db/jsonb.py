@@ -1,7 +1,7 @@
 """JSON to and from PostgreSQL, where each item has some: twice as fast as `json.dumps` and `json.loads`.
 
-These make an encoder for each value, and look for its encoding. What Python cannot read, or no message can hold, stays
-text: what else is in its row can be read.
+Those make an encoder for each value, and look for its encoding. JSON that Python cannot read, or that no message can
+hold, stays text, so that the rest of its row can be read.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """What libpq is asked for directly, where somebody waits for it: the answer to a statement, and notifications.
 
-A process that has slept has no step of its next one in the processor's caches, and a cursor takes many: what an item
-waits for in an idle worker, and an event in a service, is a quarter shorter without (docs/performance/drain.md).
+A cursor of the driver takes many steps, and after a sleep none of them is in the processor's caches. Without one, an
+item in an idle worker and an event in a service wait a quarter less (docs/performance/drain.md).
 """
 
 from __future__ import annotations
@@ -79,10 +79,10 @@ def _failure(results: Sequence[PGresult]) -> psycopg.Error | None:
 
 
 class Adapter:
-    """Makes of values what is sent, and rows of results, as the cursors of a connection do."""
+    """Turns values into what is sent, and results into rows, as the cursors of a connection do."""
 
     def __init__(self, connection: Connection) -> None:
-        # Not of the connection itself: it would be kept by whoever knows it only as long as it lives.
+        # Not of the connection itself: that would be kept alive by those who have this only for as long as it lives.
         self._transformer: abc.Transformer = Transformer(connection.adapters)
 
     def dump(self, values: Sequence[Any]) -> tuple[Sequence[abc.Buffer | None], tuple[int, ...], Sequence[int]]:
@@ -137,9 +137,9 @@ class Ear:
 
 
 async def _ready(socket: int, read: Callable[[], bool], *, seconds: float | None = None, writing: bool = False) -> None:
-    """Calls `read` for what there is to read until it says that this is all, or there is room to write.
+    """Returns once `read` says that it has all, or, `writing`, there is room to write; after `seconds` at most.
 
-    By the event loop, for each piece that comes, where a turn of the task would cost more. So many seconds at most.
+    The event loop itself calls `read` for each piece that comes: to wake the task each time would cost more.
     """
     loop = asyncio.get_running_loop()
     ready = loop.create_future()

@@ -21,9 +21,9 @@ from shared.workflow import Rate
 WHOLE = ""
 """The key that stands for an API as a whole."""
 SPARE = 0.01
-"""This part of a rate is left out, so that calls may begin late by as much of its period, and never be too many."""
+"""This part of a rate is left unused, so that calls may begin late by that part of a period and never be too many."""
 LATE_S = 0.1
-"""So late a call may begin in any case, or busy workers would lose their turns; in short periods that is more."""
+"""A call may begin so late in any case, or busy workers would lose their turns; in short periods this is the longer."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -22,7 +22,8 @@ from shared.errors import LogRewound, TokenExpired
 from shared.workflow import ItemKey, Workflow
 
 READ_BYTES = 128 * 1024
-"""Some 3,300 items with UUIDs as keys: what a reader holds at once, and a watcher that is behind and reads nothing."""
+"""Of keys, some 3,300 UUIDs: what a reader holds at once, as does a watcher that is behind and whose client reads
+nothing."""
 
 STATE = "workflow"
 """The kind of an entry that says that the state of a workflow, or of its external API, has changed."""
@@ -44,7 +45,7 @@ SELECT pg_snapshot_xmin(pg_current_snapshot())::text::bigint, l.* FROM (VALUES (
         ORDER BY position FETCH FIRST {{limit}} ROWS WITH TIES
     ) e WHERE e.size <= {READ_BYTES} OR e.position = e.first ORDER BY e.position, e.part
 ) l ON true"""  # noqa: S608 # our own names
-"""What `read_log` reads, and beside it the oldest transaction under way: all of those before it is in what is seen."""
+"""What `read_log` reads, and the oldest transaction under way: whatever earlier ones have committed is seen."""
 _READ = LOOK.format(after="%(after)s", through="%(through)s", limit="%(limit)s")
 
 
@@ -165,7 +166,7 @@ def looked_up(rows: Sequence[Sequence[Any]]) -> tuple[int, list[Entry]]:
 
 
 async def read_history(connection: Connection, key: str, *, last: int | None, limit: int) -> list[tuple[Entry, int]]:
-    """The entries of an item's changes, newest first, each with the item's place in it; reports are none.
+    """The entries of an item's changes, newest first, each with the item's place in it; without progress reports.
 
     As far back as the log is kept, from the entry at `last`, which the item's row names.
     """

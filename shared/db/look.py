@@ -18,14 +18,14 @@ class Look:
         self._connection, self._horizon, self._adapter = connection, horizon, Adapter(connection)
 
     async def prepare(self) -> None:
-        """Once, before the first look: two statements in one message are planned anew each time otherwise."""
+        """To be called before the first look: otherwise two statements in one message are planned anew each time."""
         await self._connection.execute(_PREPARE)
 
     async def take(self, *, after: int, limit: int) -> list[Entry]:
         """Moves the horizon on, and returns entries after a position as `read_log` does, some beyond the horizon.
 
-        The second statement sees more than the first, and the transaction of both holds the id that the first drew:
-        the oldest transaction under way is that one itself where no other is.
+        Both statements are one transaction, and the second sees all that the first did. The transaction has the id that
+        the first drew: so it is itself the oldest under way where there is no other.
         """
         statements = f"EXECUTE note ({self._horizon.newest}); EXECUTE look ({after}, {limit})"
         self._connection.pgconn.send_query(statements.encode())

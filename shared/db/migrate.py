@@ -42,7 +42,7 @@ from shared.workflow import Workflow
 LOCK_KEY = 0x63757261
 """Advisory lock of all migrations of this project in a database."""
 VERSION_TABLE = "curation_version"
-"""Where Alembic notes how far the machinery's tables are. Its own name for that table may be the database's already."""
+"""Where Alembic notes the version of the machinery's tables; others may use its usual name in the same database."""
 REMEDIES: Mapping[type[psycopg.Error], str] = {
     InsufficientPrivilege: "migrate as the owner of the database",
     InvalidSchemaName: "create it",

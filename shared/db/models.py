@@ -56,7 +56,7 @@ status_batch = Table(
     _time("created_at", nullable=False, server_default=func.clock_timestamp()),
     Column("request_id", Uuid, unique=True),
     Column("request_digest", LargeBinary),
-    # How many of its items take their turn for one of a batch of normal priority.
+    # How many of its items are claimed for each item of a batch of normal priority.
     Column("weight", Double, nullable=False, server_default=text("1")),
     Column("requested", BigInteger, nullable=False, server_default=text("0")),
     Column("changed", BigInteger, nullable=False, server_default=text("0")),

@@ -89,7 +89,7 @@ def create_partition(connection: psycopg.Connection[Any], day: int) -> None:
     """Makes the partition of a day, which is counted from the epoch. Who reads or writes the log is not waited for."""
     bounds = sql.Literal(day * DAY_SIZE), sql.Literal((day + 1) * DAY_SIZE)
     connection.execute(sql.SQL("CREATE TABLE {} (LIKE status_event INCLUDING ALL)").format(_partition(day)))
-    # Who may do this may be a member of the owner, and the next to migrate, or to drop it, another one.
+    # The user may be one of several members of the owning role; the next to migrate, or to drop it, may be another.
     asked = "SELECT pg_get_userbyid(relowner), current_user FROM pg_class WHERE oid = 'status_event'::regclass"
     owner, user = connection.execute(asked).fetchone() or ("", "")
     if owner != user:

@@ -19,7 +19,7 @@ _PLACEHOLDER = re.compile(rb"%(?:%|\((\w+)\)[sb])")
 _NUMBERS = count()
 Rows: TypeAlias = list[tuple[Any, ...]]
 KINDS_MAX = 8
-"""A statement is prepared so often on a connection at most, for parameters of other types each time."""
+"""So often at most a statement is prepared on one connection, each time for parameters of other types."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -61,7 +61,7 @@ class Prepared:
         return await bound.rows()
 
     async def bind(self, connection: Connection, parameters: Mapping[str, Any]) -> Bound:
-        """Gets it ready to be sent, so that this takes no step more than it must. Raises `psycopg.Error`."""
+        """Gets it ready, so that sending it takes as few steps as possible. Raises `psycopg.Error`."""
         known = self._known.get(connection)
         if known is None:
             known = self._known[connection] = _Known(Adapter(connection))
@@ -90,7 +90,7 @@ class _Known:
 
     adapter: Adapter
     names: dict[Sequence[int], bytes] = field(init=False, default_factory=dict)
-    """Of the prepared ones, by the types of their parameters: a small number has another one than a large one."""
+    """Names of what is prepared, by the types of its parameters: a small number is of another type than a large one."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -45,7 +45,7 @@ class DatabaseReady(Part):
         give_up_at_s, waits = clock.time() + self._timeout_s, False
         while not self.stopping.is_set():
             try:
-                # A server that says nothing keeps no process from ending.
+                # In a thread of its own: a server that never answers must not keep the process from ending.
                 await in_own_thread(self._check, name="database check")
                 break
             except DatabaseUnavailable as error:

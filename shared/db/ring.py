@@ -14,7 +14,7 @@ SLACK = 1.1
 ENTRY_WEIGHT = 8
 """An entry takes as much memory, beside its items, as so many of them: 1,050 bytes and 140 for each item."""
 ITEMS_AT_ONCE = 2_500
-"""What a watcher gets at once, in items: one that is blocked half-way holds no more of what has left the memory."""
+"""What a watcher gets at once, in items: so one that is blocked half-way keeps little of what has left the memory."""
 
 _position = attrgetter("position")
 

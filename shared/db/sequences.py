@@ -12,7 +12,8 @@ import psycopg
 
 from shared.errors import DatabaseUnfit
 
-# Read behind what is visible, so that others may write meanwhile. One that this user may not draw from is left out.
+# Sequences are read after the tables, so that others may write meanwhile. One that this user may not draw from is left
+# out.
 _BEHIND = """
 WITH kept (sequence, newest) AS (VALUES
     ('status_event_position', (SELECT max(position) FROM status_event)),

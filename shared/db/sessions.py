@@ -25,7 +25,7 @@ from shared.workflow import Workflow
 RESCUE_SIZE_MAX = 1000
 """Items rescued by one statement at most; the next call takes the next ones."""
 RESCUE_CLAIMS_MAX = 50
-"""Claims that it looks at, the oldest first: at each of their items, of which there may be two thousand in each."""
+"""Claims that one call looks at, the oldest first, item by item; there may be two thousand items in each."""
 ENDED_KEPT_S = 86_400
 """A session that ended can be looked at for so long; who opens one removes those that are older."""
 
@@ -120,7 +120,7 @@ async def find_session(connection: Connection, session: int) -> WorkerSession | 
 
 
 async def rescue(connection: Connection, workflow: Workflow, table: TransitionTable) -> int:
-    """Ends sessions that have been silent for longer than they said they may, and takes back items of those over.
+    """Ends sessions that have been silent for longer than they said they may, and takes back items of ended ones.
 
     Returns how many items were rescued, `RESCUE_SIZE_MAX` at most.
     """
@@ -145,7 +145,7 @@ _END_SILENT = f"""/* end_silent */
 UPDATE worker_session SET ended_at = clock_timestamp()
 WHERE id IN (SELECT id FROM worker_session WHERE ended_at IS NULL AND {SILENT}
              ORDER BY id FOR UPDATE SKIP LOCKED)"""  # noqa: S608 - our own words
-# Apart from the order and the limit, or the planner walks over the whole table in order of key until it has met enough.
+# A step without order and limit: with them the planner walks over the whole table in order of key until it has enough.
 _LOST = sql.SQL(
     """orphaned AS MATERIALIZED (
     SELECT * FROM worker_claim WHERE resource = {resource} AND {is_over} ORDER BY position LIMIT %(claims_max)s

@@ -34,7 +34,7 @@ def literal(value: str) -> sql.Literal:
 
 
 def commas(parts: Iterable[sql.Composable]) -> sql.Composed:
-    """The parts, one after another."""
+    """The parts with commas in between."""
     return sql.SQL(", ").join(parts)
 
 

@@ -1,7 +1,7 @@
 """What the tables of a database must be like: there, with the columns that are declared, and as statements take them.
 
-Who had a table before the workflow made it with another tool. What the declaration says of it and the database does not
-hold would show late: a page that ends too early, a result that wins over a newer one, an error at every call.
+A table that is older than its workflow was made with another tool. Where it is not as the declaration says, that would
+show late: by a page that ends too early, a result that wins over a newer one, an error at every call.
 """
 
 from __future__ import annotations

@@ -31,8 +31,8 @@ READERS_MAX = 4
 ITEMS_MAX = 200_000
 """What the memory holds, in items of entries, an entry counted as some more: 28 MB, whatever their size."""
 PLANS = "-c plan_cache_mode=force_generic_plan -c enable_sort=off -c enable_bitmapscan=off"
-"""For who reads the log: along the primary key, so that a read costs what it returns, however much follows and before
-anybody has analysed today's partition; and planned once, which takes longer than reading an entry."""
+"""For connections that read the log: along the primary key, so that a read costs what it returns, however much follows,
+and also before today's partition was analysed. Planned once, for planning takes longer than reading an entry."""
 
 
 class Tail(Part):

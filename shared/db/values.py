@@ -23,7 +23,8 @@ from shared.workflow import Values
 
 TEXT = sql.SQL("text")
 SIZE_MAX = 64 << 20
-"""Bytes: what takes longer to save than a commit may take would be tried again for ever. The callers halve it."""
+"""Bytes of one column in one statement: more could take longer than a commit may, and would be tried again for ever.
+Callers then save half of the rows at a time."""
 _SIZED = (str, bytes)
 
 
@@ -84,7 +85,7 @@ def _text(column: Column[Any], value: Any) -> str:
 
 
 def _python_type(column: Column[Any]) -> type | None:
-    """What a value is that needs no text; None where only PostgreSQL knows."""
+    """The type of values that can be sent as they are; None where all are sent as text, for PostgreSQL to read."""
     if _is_array(column):
         return None
     try:

@@ -131,7 +131,7 @@ async def _told(connection: Connection, resource: str, *, changed: bool) -> bool
 
 
 async def _wait_for_claims(connection: Connection) -> None:
-    # Outside: where nothing has been executed yet, the inner block would be a transaction, and end with its lock.
+    # Before the block below, which is a savepoint only where something was executed: else it would free its lock again.
     await connection.execute(f"SET LOCAL lock_timeout = '{CLAIMS_S_MAX}s'")
     try:
         async with connection.transaction():

@@ -32,8 +32,8 @@ WATCH_CHANNEL = "curation_watch"
 """The same for what only watchers care about: claims and progress. Workers sleep on; else each would wake itself by its
 own claim, before the answer has come."""
 
-# What a trigger of the table leaves out, or alters, fails the whole statement: its batch would never be done. SQL fails
-# by itself where it reads a number that is none.
+# An update that a trigger of the table leaves out, or alters, fails the whole statement: its batch would never be done.
+# It fails by a text that is cast to a number.
 _WRITE = sql.SQL(
     """/* {name} */
 WITH {before}
@@ -225,7 +225,7 @@ _GIVEN_VALUES = {
     "run_at": "now() + make_interval(secs => {j.delay_s})",
     "worker": "{j.worker}",
 }
-"""What a rule may do something to, and the value that is given to it; a result is named by the rule itself."""
+"""The fields that a rule may keep, clear or give a value, with that value; a result is named by the rule itself."""
 
 
 def _outcomes(rules: Sequence[Rule]) -> dict[str, Expression]:
