@@ -30,7 +30,7 @@ WEIGHTS: Mapping[pb.BatchPriority, float] = {
     pb.BATCH_PRIORITY_NORMAL: 1.0,
     pb.BATCH_PRIORITY_HIGH: 10.0,
 }
-"""How many items of a batch take their turn for one of a batch of normal priority."""
+"""How many items of a batch are claimed for each item of a batch of normal priority."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +48,7 @@ class Matching:
 
     condition: ColumnElement[bool]
     field: str = "filter"
-    """Of the request, that says which."""
+    """The field of the request that says which."""
 
 
 Selection: TypeAlias = Keys | Matching
@@ -67,18 +67,18 @@ class BatchUpdate:
     request_id: uuid.UUID | None
     """None with `validate_only`: it names what was done, and the real call may follow under the same."""
     digest: bytes
-    """Of a request with a request_id, without that: what tells a repetition from another request under the same id."""
+    """A hash of a request that has a request_id, that field left out: it tells a repetition from another request."""
     allow_partial: bool
     validate_only: bool
     cancel_in_flight: bool
     actor: str
     reason: str
     weight: float = 1.0
-    """How many of its items take their turn for one of a batch of normal priority."""
+    """How many of its items are claimed for each item of a batch of normal priority."""
     batch: int | None = None
-    """Only items of this batch: it must be there."""
+    """Only items of this batch, which must exist."""
     failure_group: int | None = None
-    """Only items of this group of failures: it must be there."""
+    """Only items of this group of failures, which must exist."""
 
 
 def read_batch_update(request: pb.BatchUpdateStatusRequest, registry: Registry, *, items_max: int) -> BatchUpdate:

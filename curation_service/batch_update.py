@@ -37,9 +37,9 @@ from shared.machine import UNCHANGED
 from shared.table import TransitionTable
 
 RULES = (IntegrityError, InvalidTextRepresentation, StringDataRightTruncation, WithCheckOptionViolation)
-"""What a constraint, a trigger that leaves an update out, a type or a view does not allow."""
+"""Errors of a constraint, of a trigger that leaves an update out, of a column's type, of a view."""
 PLANNED_ONCE_MAX = 100
-"""Keys of a call at most, for which planning takes longer than changing them."""
+"""For up to so many keys planning takes longer than changing them."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -170,7 +170,7 @@ async def _check_exists(connection: Connection, command: BatchUpdate) -> None:
 
 
 def _is_of_the_table(error: psycopg.Error) -> bool:
-    """Whether a rule of the table's own does not allow it; a trigger's error may be any."""
+    """Whether a rule of the table's own does not allow it; the error of a trigger may be of any kind."""
     if isinstance(error, psycopg.OperationalError):
         return False
     return isinstance(error, RULES) or breaks_policy(error) or met_in_trigger(error)

@@ -25,7 +25,7 @@ FRAME_OVERHEAD_BYTES = 300
 """What a cached frame takes beside its own bytes: more than the bytes of a single event."""
 
 SEARCHED_MAX = 20
-"""Items of an entry that are searched anew by each watcher; above, where each item stands is noted once for all."""
+"""An entry of more items has the place of each noted once, for all watchers; one of fewer is searched by each."""
 PLACES_MAX = 200_000
 """Items of which that is cached, some 150 bytes each."""
 
@@ -108,7 +108,7 @@ def with_token(token: str) -> bytes:
 
 
 def _both(one: AbstractSet[str], other: AbstractSet[str]) -> Iterator[str]:
-    """What is in both; `&` of a frozenset walks over all of it, were the other a single item."""
+    """What is in both; `&` would walk over all of a frozenset, even where the other is a single item."""
     few, many = sorted((one, other), key=len)
     return (item for item in few if item in many)
 
@@ -148,4 +148,4 @@ def _varint(number: int) -> bytes:
 _EVENTS_FIELD: int = pb.StatusEvents.DESCRIPTOR.fields_by_name["events"].number
 _RESPONSE_FIELD: int = pb.WatchStatusResponse.DESCRIPTOR.fields_by_name["events"].number
 _HEADS = [_head(_EVENTS_FIELD, size) for size in range(1024)]
-"""Of events of the usual sizes: they would take a third of the time that an event takes."""
+"""The heads of events of the usual sizes: to make them each time would take a third of the time that an event takes."""

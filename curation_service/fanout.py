@@ -20,7 +20,7 @@ from shared.db.tail import Tail
 from shared.lifecycle import Part
 
 INDEXED_MAX = 1_000
-"""Who watches more items than so many looks through each entry of its resource: that takes less room."""
+"""A watcher of more items is not indexed, which would take more room: it looks through each entry of its resource."""
 _Key = TypeVar("_Key", int, str)
 
 

@@ -78,7 +78,7 @@ class ItemTable:
     """Every field of an item by its word."""
 
     def has_queue_status(self, value: str) -> ColumnElement[bool]:
-        """That an item has one of the `INDEXED`, with what is true of such items alone, so that an index finds them."""
+        """That an item has this one of `INDEXED`; with what is true of such items alone, for an index to find them."""
         queue, columns = self.workflow.queue, self.source.c
         turn, run_at, failure = columns[queue.turn], columns[queue.run_at], columns[queue.failure]
         if value == QUEUED:

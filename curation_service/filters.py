@@ -31,8 +31,8 @@ def compile_filter(text: str, items: ItemTable, *, by_index: bool = True) -> Col
     Args:
         text: the filter.
         items: of which workflow.
-        by_index: whether to add what lets an index find the items of a queue status. Not where the condition is asked
-            of items as if they had another one.
+        by_index: whether to add what lets an index find the items of a queue status; not where the condition is asked
+            of items as if they had another queue status than they have.
 
     Raises:
         InvalidRequest: a mistake in the filter, an unknown field, or a value that its column cannot have.

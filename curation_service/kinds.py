@@ -43,7 +43,7 @@ class Kind:
     parse: Callable[[str], Any]
     """Text to value. Raises `ValueError` with what is wrong."""
     parse_all: Callable[[Sequence[str]], Sequence[Any] | None] = lambda _: None
-    """Different values from many texts, where that is faster than one by one; None where that has to be done."""
+    """All values at once where that is faster, and no two are alike; None where texts have to be read one by one."""
     render: Callable[[Any], str] = str
     """Value to text; `restore`, or `parse` without one, gives the same value back."""
     restore: Callable[[str], Any] | None = None
@@ -169,7 +169,10 @@ def _moment(parse: Callable[[str], date | datetime], *, year_max: int, zone: str
 
 
 def _far(text: str, *, year_max: int) -> str:
-    """A moment that PostgreSQL has, as it writes it: in a token it may be anybody's, and no error of the database."""
+    """A moment that PostgreSQL has and Python has not, as PostgreSQL writes it.
+
+    It is checked, for a token may be made up, and what is in it must not become an error of the database.
+    """
     found = FAR.fullmatch(text)
     if found is None or not text.isascii():
         raise ValueError("expected a moment as PostgreSQL writes it")

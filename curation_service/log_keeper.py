@@ -1,8 +1,8 @@
 """Keeps the partitions of the event log: makes tomorrow's, drops those beyond the retention, and then old batches.
 
-Every replica tries; an advisory lock lets one at a time do it. Nothing is lost while nobody does. Who makes tomorrow's,
-once a day, also looks through the sources for items that are with a worker, and that nobody would find there, and drops
-groups of failures that nothing has been in for as long as batches are kept.
+Every replica tries; an advisory lock lets one at a time do it. Nothing is lost while nobody does. The one that makes
+tomorrow's, once a day, also looks through the sources for items that are with a worker and in no claim, which nobody
+would rescue, and drops groups of failures that nothing has been in for as long as batches are kept.
 """
 
 from __future__ import annotations

@@ -58,7 +58,7 @@ class Matches:
         return {place: answer or () for place, answer in found.items()}
 
     async def _ask(self, watch: WatchRequest, entries: Iterable[Entry]) -> Sequence[tuple[Entry, frozenset[str]]]:
-        """Entries, each with the keys of those of its items that match, or of more."""
+        """Entries, each with a set of keys that match: those of its own items among them."""
         alike: defaultdict[Moves, list[Entry]] = defaultdict(list)
         for entry in entries:
             alike[(entry.from_status, entry.from_queue), (entry.to_status, entry.to_queue)].append(entry)

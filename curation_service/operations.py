@@ -95,6 +95,6 @@ class Operations:
         return state
 
     def _apis(self, resources: Iterable[str]) -> Mapping[str, str]:
-        """The external API of each; none of a workflow that only the workers know."""
+        """The external API of each; empty for a workflow that only the workers know."""
         known = self._registry
         return {name: known[name].api if name in known else "" for name in sorted(resources)}

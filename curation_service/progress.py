@@ -80,7 +80,7 @@ class BatchMeter:
 
 
 class ProgressTurns:
-    """When one watcher is told."""
+    """When one watcher is told the numbers of its batch."""
 
     def __init__(self, meter: BatchMeter, errands: Errands) -> None:
         self._meter, self._errands = meter, errands

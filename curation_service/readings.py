@@ -33,14 +33,15 @@ class Relayed:
     """A reading as it arrives."""
 
     after: int
-    """What it follows."""
+    """The position that it follows."""
     through: int
+    """The position up to which it goes."""
     entries: Sequence[Entry] | None
     """None when it cannot be read: it was written by another version."""
     lag_s: float
     """For how long the log has been held back where it is read."""
     relay: str
-    """Who read it, from one connection to the next."""
+    """Who read it; another one for each of its connections."""
 
 
 def pack(after: int, reading: Reading, *, lag_s: float, relay: str, last: Mark | None, size_max: int) -> list[Message]:

@@ -32,7 +32,7 @@ KEEPALIVE_TIMEOUT_MS = 10_000
 PING_INTERVAL_MS_MIN = 10_000
 """Clients may ping this often; gRPC's own five minutes would cut off those that keep a quiet stream alive."""
 LEFT_OVER_S = 0.5
-"""For how long it still waits once no call of the service is under way, for those that gRPC may be about to begin."""
+"""It still waits so long when no call of the service is under way, for calls that gRPC may be about to begin."""
 GRPC_LOG = "grpc._cython.cygrpc"
 """Who logs what went wrong in a call."""
 SERVICE = curation_pb2.DESCRIPTOR.services_by_name["CurationService"].full_name
@@ -100,12 +100,13 @@ class Server(Part):
             await server.stop(None)
 
     async def _stop(self, server: grpc.aio.Server, under_way: CallsUnderWay) -> None:
-        """Lets the calls under way end within the grace; what is left is then to be cancelled.
+        """Lets the calls under way end within the grace; the caller then cancels what is left.
 
-        A call that comes in the very moment may be left with gRPC, which gives it to nobody any more and waits for its
-        end (one in forty stops amid calls, grpcio 1.85), and who watches the health may stay: they get a moment.
+        Two kinds of calls get a moment only. One that comes just as gRPC stops may be left with it, given to nobody,
+        and gRPC would wait for its end (in one of forty stops amid calls, grpcio 1.85). And whoever watches the health
+        may stay for ever.
         """
-        # Never two stops at once: what one of them has freed the other one would use when its time is over.
+        # Never two stops at once: when its time is over, one would use what the other has freed.
         stopping = asyncio.create_task(server.stop(self._grace_s))
         try:
             with suppress(TimeoutError):
@@ -125,7 +126,7 @@ class Server(Part):
 
 
 def tells_something(record: logging.LogRecord) -> bool:
-    """Not so where a watcher vanished while a message was on its way: gRPC logs a traceback of that, all day long."""
+    """Whether a record of gRPC's is kept: it logs a traceback of each watcher that vanishes amid a message."""
     error = record.exc_info[1] if record.exc_info else None
     return not (isinstance(error, grpc.aio.InternalError) and "/WatchStatus]" in record.getMessage())
 

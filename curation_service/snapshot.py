@@ -93,7 +93,7 @@ class Snapshot:
 
     def close(self) -> None:
         """Frees its file."""
-        with suppress(OSError):  # what found no room before is tried once more
+        with suppress(OSError):  # closing tries once more to write what found no room before
             self._file.close()
 
 

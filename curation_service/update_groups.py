@@ -31,7 +31,7 @@ GATHER_S, GATHER_S_MAX = 0.001, 0.004
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Waiting:
-    """A call, and who waits for what became of it."""
+    """A call, and the future by which its caller is told what became of it."""
 
     call: CurateCall
     answer: asyncio.Future[Curated | None]
@@ -52,7 +52,7 @@ class UpdateGroups:
         """What has begun is an errand, since it belongs to several callers: none of them ends it by leaving."""
         self._database, self._workflow, self._table, self._errands = database, workflow, table, errands
         self._waiting: dict[_Waiting, None] = {}
-        """In turn. Who goes is taken out at once, however long the statement under way takes."""
+        """In turn. A caller who leaves is taken out at once, however long the statement under way takes."""
         self._is_under_way = False
 
     @property
@@ -87,7 +87,7 @@ class UpdateGroups:
             self._is_under_way = False
 
     def _next_group(self) -> Sequence[_Waiting]:
-        """Those who wait, in turn; of several with the same item, or the same request_id, the first."""
+        """The calls that wait, in turn; of several with the same item, or the same request_id, the first."""
         group: list[_Waiting] = []
         keys, request_ids = set[ItemKey](), set[UUID]()
         for waiting in self._waiting:

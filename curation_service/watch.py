@@ -1,6 +1,6 @@
 """One stream of `WatchStatus`: a snapshot, then committed changes in order, a batch in numbers, and heartbeats.
 
-Among the changes are those of what keeps workers from claiming; what that is now comes first.
+What keeps workers from claiming is told at the start, and in its place among the changes whenever it has changed.
 
 Between the snapshot and what follows there is neither gap nor overlap: the changes start at a position that is
 surely in the snapshot, and each later entry is skipped exactly when the snapshot saw its transaction.
@@ -162,5 +162,5 @@ class Watch:
 
 
 def _last_change_of_state(entries: Sequence[Entry]) -> int | None:
-    """Where it is. The state is asked for when it is told: of several changes that came at once, the last will do."""
+    """The position of the last one, which will do: what the state is by then, is read when it is told."""
     return next((entry.position for entry in reversed(entries) if entry.kind == STATE), None)

@@ -17,7 +17,7 @@ from shared.registry import load_registry
 from shared.thread import in_own_thread
 
 LEFT_OVER_S = 1.0
-"""For so long may what enrichers left behind take to end."""
+"""What enrichers left behind, tasks or threads, may take so long to end."""
 
 log = logging.getLogger("enrichment_worker")
 
@@ -43,7 +43,7 @@ async def _run(settings: WorkerSettings) -> None:
 
 
 async def _is_something_left(others: AbstractSet[threading.Thread]) -> bool:
-    """Whether a task does not heed its cancellation, or a thread does not end, those apart that were there before."""
+    """Whether a task ignores its cancellation, or a thread does not end; `others` are the threads from before."""
     tasks = asyncio.all_tasks() - {asyncio.current_task()}
     for task in tasks:
         task.cancel()

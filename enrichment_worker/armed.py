@@ -1,6 +1,6 @@
 """A claim that is ready before there is anything to claim, and is sent by whoever rings: no task has to run for that.
 
-A worker that has slept has none of its code in the processor's caches. All that can be done before the item comes is.
+After a sleep none of the worker's code is in the processor's caches; so what can be done before the item comes, is.
 """
 
 from __future__ import annotations

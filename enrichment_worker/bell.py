@@ -27,8 +27,9 @@ class Bell:
     async def wait(self, seconds: float, at_once: Callable[[], bool] | None = None) -> bool:
         """Returns when rung, or after so many seconds; says whether it was rung.
 
-        `at_once` is called by who rings, before any task gets to run; not when it was rung before. It says whether all
-        that the ring is for is done so: then the next one ends the next wait. It raises nothing.
+        `at_once` is called by whoever rings, before any task gets to run, unless the bell was rung before this wait. It
+        says whether that was all there is to do for this ring: then one that follows, however soon, ends the next wait.
+        It must not raise.
         """
         if not self._is_rung:
             # An event and a timeout around it take twice as many steps, for which a new item would wait.

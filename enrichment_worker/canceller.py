@@ -1,8 +1,8 @@
 """Ends the attempts at items that are no longer this worker's: a user took them away, or they were rescued.
 
-Their results could not be saved any more; what is asked of it is to be spared, not correctness. Told by a notification
-when a user cancels; nothing depends on it, it polls besides, and then asks only for what it has held for some time: a
-worker whose items take less than that asks nothing.
+Their results could not be saved any more, so this saves calls, and nothing depends on it. A notification tells of what
+users cancel; besides, it polls, and then asks only about items that were held at the poll before: a worker whose items
+take less time than that asks nothing.
 """
 
 from __future__ import annotations

@@ -39,7 +39,7 @@ LOOK_S = 30.0
 """A worker that has ever lost an answer looks so often for items that it does not know of: a claim may be committed
 long after its connection was lost, where the disc or a standby is slow."""
 BREATH_S = 0.02
-"""After a claim that emptied the queue; each commit of any worker notifies, and not each deserves a query."""
+"""A pause after a claim that emptied the queue: every commit of any worker notifies, and not each deserves a query."""
 
 
 class Claimer(Part):

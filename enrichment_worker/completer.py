@@ -157,7 +157,7 @@ class Completer(Part):
             await self._bell.wait(self._limits.age_s)
 
     async def _take_up(self, pinned: Pinned) -> None:
-        """Takes up what was set aside, where nobody holds the row any more; before the end, all the same."""
+        """Takes up what was set aside and is held no more, every `LOCK_S`; before the end whenever it is asked."""
         now_s = asyncio.get_running_loop().time()
         if not self.stopping.is_set():
             if now_s < self._look_at_s:
@@ -178,7 +178,7 @@ class Completer(Part):
         return [result for result in results if result.item.key not in held]
 
     async def _report(self, pinned: Pinned) -> None:
-        """Writes progress by itself: it locks rows in key order, and would not be in order with those of results."""
+        """Writes progress in a transaction of its own: together with results it would not lock rows in key order."""
         now_s = asyncio.get_running_loop().time()
         if now_s - self._reported_at_s < self._limits.progress_s:
             return
@@ -200,7 +200,7 @@ class Completer(Part):
             if not is_refusal(error):
                 raise
             if len(batch) == 1 and batch[0].trigger != COMPLETE:
-                # Said of the first of each look: all that a worker holds may be refused.
+                # Logged once for each look at what was refused: that may be all that a worker holds.
                 note_refusal(self._lane, batch[0].trigger, error, is_known=bool(self._refused))
                 self._refused.append(hand.pop(0))  # what was refused first, where this is its failure
                 self._probe.mark("refused", error)

@@ -87,7 +87,7 @@ class _Stream(httpx.AsyncByteStream):
         self._open, self._loop = True, asyncio.get_running_loop()
 
     def __del__(self) -> None:
-        # Left open by its enricher. In whatever thread that is found out.
+        # Its enricher has left it open. This may run in any thread.
         if self._open and not self._loop.is_closed():
             self._loop.call_soon_threadsafe(self._loop.create_task, self.aclose())
 

@@ -35,7 +35,7 @@ IDLE_S = 1.0
 
 
 class Keys(Part):
-    """Those of one API."""
+    """The keys of one API."""
 
     def __init__(
         self,
@@ -171,7 +171,10 @@ class Keys(Part):
                 self._keys[key].hold_s = 0.0
 
     def _free(self, now_s: float) -> Mapping[str, int]:
-        """The slots that are still used of keys that have more. Given up at once: what is told must stay true."""
+        """How many slots each key keeps of those it has leased and no longer uses all of.
+
+        The others are given up here, before the database is told: so what it is told stays true.
+        """
         freed: dict[str, int] = {}
         for key, state in self._keys.items():
             if not state.waiting and state.free_at_s <= now_s:
@@ -226,7 +229,7 @@ class Door(Gate):
 
     @classmethod
     def of(cls, keys: Keys, limits: Limits) -> Door:
-        """The workflow's whose limits these are."""
+        """The door of the workflow that has these limits."""
         return cls(keys, max(1, limits.concurrency // 4))
 
     async def enter(self, key: str, *, wait_s: float) -> None:

@@ -119,7 +119,7 @@ class Lane:
         more: bool = False,
         terms: Sequence[Term] | None = None,
     ) -> None:
-        """Holds what was claimed, and hands it to the runner, at once or in its time. `more` may be in the queue."""
+        """Holds what was claimed, and hands it to the runner at once or by `terms`; the queue may have `more`."""
         if more and self.items.empty():
             # The runner waited for this claim. So it does not for long: what is claimed ahead doubles until then.
             self._ahead = min(self._ahead_max, 2 * self._ahead)
@@ -140,7 +140,7 @@ class Lane:
             self.claimed.ring()
 
     def hand_out(self, now_s: float) -> tuple[list[Item], float | None]:
-        """Hands to the runner whose time has come. Returns whose time has passed, and when the next one's comes."""
+        """Hands the runner the items that are due. Returns those whose time has passed, and when the next is due."""
         lapsed: list[Item] = []
         while self._terms and (term := self._terms[0][0])[0] <= now_s:
             _, item = self._terms.popleft()

@@ -65,9 +65,9 @@ class Pinned:
         return backoff(self._failures, self._random)
 
     async def warm(self, run: Callable[[Connection], Awaitable[object]]) -> None:
-        """Runs what changes nothing: the first that does then finds a connection, and a server that knows the tables.
+        """Runs something that changes nothing: what comes next finds a connection, and a server that knows the tables.
 
-        It may as well fail: whoever needs the connection will be told.
+        It may fail: whoever needs the connection then will be told.
         """
         with suppress(DatabaseUnavailable, psycopg.Error):
             async with self.autocommit() as connection:
@@ -109,9 +109,9 @@ class Pinned:
             self._lock.release()
 
     def seize(self, connection: Connection) -> bool:
-        """Has this connection at once, without a task, where it still is the one and nobody uses it; says whether.
+        """Takes the connection without waiting, if it is still this one and nobody uses it; says whether it did.
 
-        Then it is gone on with by `autocommit(is_seized=True)`, or given up.
+        Whoever has seized it goes on with `autocommit(is_seized=True)`, or calls `give_up`.
         """
         if self._connection is not connection or connection.closed:
             return False

@@ -15,7 +15,7 @@ from shared.db.limits import WHOLE, Ask, Grant, give_back, interval_s, keep, lat
 HORIZON_S = 0.5
 """Calls are reserved so far ahead: enough for several to a claim, too little for a dead worker's to be missed."""
 SLOT_S = 0.25
-"""Where all slots are taken, it is asked again after so long, should they be with others."""
+"""Where all slots are taken, perhaps by other workers, they are asked for again after so long."""
 REST_S_MIN = 0.02
 
 

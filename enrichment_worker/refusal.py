@@ -16,12 +16,13 @@ from shared.workflow import Values, Workflow
 log = logging.getLogger(__name__)
 
 REFUSALS = frozenset({"42804", "42846", "428C9", "44000", "P0001"})
-"""Wrong type, no such cast, a generated column, a view's check, a trigger's own: `ProgrammingError` by class, but the
-row's fault."""
+"""Wrong type, no such cast, a generated column, a view's check, a trigger's own: the driver has them as
+`ProgrammingError`, but they are the row's fault."""
 LIMITS = "54"
-"""Beyond a limit, e.g. a key too long for its index: `OperationalError` by name, but no other time would help."""
+"""The class of what is beyond a limit, e.g. a key too long for its index: to the driver an `OperationalError`, but
+another try would not help."""
 NOT_IN_STATE = "55000"
-"""Another such one, that triggers like to raise."""
+"""Another one of that kind, which triggers like to raise."""
 UNSAYABLE = (TypeError, ValueError, RecursionError)
 """No value of its column, or JSON that is too deep."""
 _UNSTORABLE = re.compile("[\x00\ud800-\udfff]")
@@ -45,9 +46,9 @@ def is_refusal(error: Exception) -> bool:
 
 
 def note_refusal(lane: Lane, statement: str, error: Exception, *, is_known: bool = False) -> None:
-    """Counts that the source does not allow a statement that is to be tried again, and says so unless that is known.
+    """Counts a statement that the source does not allow, and logs it unless `is_known`; the caller tries it again.
 
-    Raises any other error.
+    Raises `error` where that is not what it means.
     """
     if not isinstance(error, psycopg.Error) or not is_refusal(error):
         raise error
@@ -59,7 +60,7 @@ def note_refusal(lane: Lane, statement: str, error: Exception, *, is_known: bool
 
 
 def value_problem(workflow: Workflow, values: Values) -> str | None:
-    """What is wrong with values before the database sees them, or None; not yet for eyes."""
+    """What is wrong with values before the database sees them, or None. It may hold secrets: `clean` has to follow."""
     if not workflow.value_names.issuperset(values):
         unknown = sorted(str(name) for name in values if name not in workflow.value_names)
         return f"the enricher returned columns that {workflow.target.name} does not have: {', '.join(unknown)}"
@@ -69,7 +70,10 @@ def value_problem(workflow: Workflow, values: Values) -> str | None:
 
 
 def refusal(error: Exception, workflow: Workflow, values: Values) -> str:
-    """Says what the target refused, and which columns may be meant where PostgreSQL does not say; not yet for eyes."""
+    """Says what the target refused, and which columns may be meant where PostgreSQL does not say.
+
+    It may hold secrets: `clean` has to follow.
+    """
     text = str(error)
     if isinstance(error, psycopg.Error) and error.diag.message_primary:
         text = error.diag.message_primary

@@ -13,7 +13,7 @@ from shared.errors import DatabaseUnavailable
 from shared.lifecycle import Part
 
 LOOK_S = 60.0
-"""It is rung; the wait has to end some time."""
+"""It waits so long at most for the bell, on which it relies."""
 
 
 class Teller(Part):

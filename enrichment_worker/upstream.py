@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from shared.workflow import Item
 
 TOLD_FROM = 3
-"""So many outages in a row are worth telling: one alone, as any API has them, costs nothing."""
+"""Outages are told to others from so many in a row on: single ones, as any API has them, cost no statement."""
 PROBE_S_MAX = 60.0
 """An API that is down is tried at least so often."""
 

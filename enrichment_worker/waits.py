@@ -1,4 +1,4 @@
-"""How long parts of a worker wait: with jitter, or those that began together, or lost their server, went on as one."""
+"""How long parts of a worker wait: with jitter, so that those which began together, or lost their server, part."""
 
 from __future__ import annotations
 
