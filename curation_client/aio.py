@@ -29,7 +29,11 @@ ResponseT = TypeVar("ResponseT")
 
 
 class CurationClient:
-    """Calls one curation service. `async with CurationClient("127.0.0.1:50051") as client: ...`."""
+    """Calls one curation service. `async with CurationClient("127.0.0.1:50051") as client: ...`.
+
+    Each call raises `grpc.RpcError` where the service refuses it or does not answer in time. `set_status`,
+    `retry_failed` and `watch` raise `ValueError`, before they call, for options that contradict one another.
+    """
 
     def __init__(
         self,

