@@ -7,7 +7,6 @@ cannot be read), the table has what is missing.
 
 from __future__ import annotations
 
-import asyncio
 import logging
 import time
 from contextlib import aclosing
@@ -18,7 +17,7 @@ from curation_service.readings import Relayed
 from shared.db.engine import Database
 from shared.db.log import Mark, check_contains, log_identity, newest_mark
 from shared.db.ring import Reading
-from shared.db.tail import BACKOFF_S, ITEMS_MAX, Tail
+from shared.db.tail import ITEMS_MAX, Tail
 from shared.errors import BackboneUnavailable, DatabaseUnavailable, LogRewound, TokenExpired
 
 log = logging.getLogger(__name__)
@@ -59,13 +58,13 @@ class BackboneTail(Tail):
                         if reading.relay != self._relay:
                             await self._check()
                         await self._take(reading)
-                        self._since, self._relay = since, reading.relay
+                        self._since, self._relay, self._failures = since, reading.relay, 0
             except LogRewound as error:
                 log.error("%s; the service ends, clients start again with a snapshot", error)
                 raise
             except (BackboneUnavailable, DatabaseUnavailable) as error:
                 log.warning("the log is not heard now: %s", error)
-            await asyncio.sleep(BACKOFF_S)
+            await self._back_off()
 
     async def _check(self) -> None:
         """Raises `LogRewound` when another log is read now: a relay that goes on behind the same one looks the same."""

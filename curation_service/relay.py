@@ -18,9 +18,10 @@ from shared.db.database_tail import DatabaseTail
 from shared.db.engine import KEEPALIVE_OPTIONS, Connection, connect
 from shared.db.log import Mark, check_contains
 from shared.db.ring import Reading
-from shared.db.tail import BACKOFF_S, Tail
+from shared.db.tail import Tail
 from shared.errors import BackboneUnavailable, DatabaseUnavailable, LogRewound, TokenExpired
 from shared.lifecycle import Part
+from shared.waits import backoff
 
 log = logging.getLogger(__name__)
 
@@ -37,6 +38,7 @@ class Relay(Part):
         """The lock is taken over `listen_url`: a pooler would lose it."""
         super().__init__()
         self._url, self._listen_url, self._nats_url = url, listen_url, nats_url
+        self._failures = 0
         self.working = False
         """It is the one that relays."""
 
@@ -54,7 +56,8 @@ class Relay(Part):
                     await self._work(lock)
             except* (DatabaseUnavailable, psycopg.Error, BackboneUnavailable, TimeoutError) as group:
                 log.warning("the log is not relayed from here now: %s", group.exceptions[0])
-            await asyncio.sleep(BACKOFF_S)
+            await self.pause(backoff(self._failures))
+            self._failures += 1
 
     async def _work(self, lock: Connection) -> None:
         tail = DatabaseTail(url=self._url, direct_url=self._listen_url, items_max=ITEMS_MAX)
@@ -80,7 +83,7 @@ class Relay(Part):
         reading = Reading((), position)
         while True:
             await backbone.publish(position, reading, lag_s=tail.lag_s)
-            position = reading.position
+            position, self._failures = reading.position, 0
             if clock() - checked_s >= BEAT_S:
                 async with asyncio.timeout(BEAT_S):
                     await lock.execute("SELECT")  # raises when the lock is lost

@@ -19,12 +19,12 @@ from enrichment_worker.quota import Portion, Quota
 from enrichment_worker.refusal import note_refusal
 from enrichment_worker.session import Session
 from enrichment_worker.strays import release_strays
-from enrichment_worker.waits import about, backoff
 from shared.db.api_states import begin_probe, may_probe
 from shared.db.claim import Claimed, claim, ready_claim
 from shared.errors import DatabaseUnavailable
 from shared.lifecycle import Part
 from shared.probe import Probe
+from shared.waits import about, backoff
 
 log = logging.getLogger(__name__)
 

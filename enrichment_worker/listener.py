@@ -10,7 +10,6 @@ import psycopg
 from psycopg import sql
 
 from enrichment_worker.lane import Lane
-from enrichment_worker.waits import backoff
 from shared.db.curate import TAKEN_CHANNEL
 from shared.db.engine import Connection, connect
 from shared.db.errors import in_a_line
@@ -20,6 +19,7 @@ from shared.db.writer import CHANNEL
 from shared.errors import DatabaseUnavailable
 from shared.lifecycle import Part
 from shared.probe import Probe
+from shared.waits import backoff
 
 log = logging.getLogger(__name__)
 

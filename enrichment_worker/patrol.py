@@ -8,9 +8,9 @@ from enrichment_worker.bell import Bell
 from enrichment_worker.lane import Lane
 from enrichment_worker.pinned import Pinned
 from enrichment_worker.runner import Runner
-from enrichment_worker.waits import about
 from shared.lifecycle import Part
 from shared.probe import Probe
+from shared.waits import about
 
 
 class Patrol(Part):

@@ -15,10 +15,10 @@ from typing import Self
 import psycopg
 
 from enrichment_worker.refusal import is_refusal
-from enrichment_worker.waits import backoff
 from shared.db.engine import KEEPALIVE_OPTIONS, Connection, connect
 from shared.db.errors import changed_table, in_a_line, is_outdated
 from shared.errors import DatabaseUnavailable
+from shared.waits import backoff
 
 log = logging.getLogger(__name__)
 

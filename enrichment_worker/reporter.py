@@ -12,7 +12,6 @@ from collections.abc import Callable, Sequence
 from enrichment_worker.bell import Bell
 from enrichment_worker.pinned import Pinned
 from enrichment_worker.upstream import PROBE_S_MAX, Findings, Upstream
-from enrichment_worker.waits import about
 from shared.db.api_states import (
     abandon_probe,
     add_failures,
@@ -27,6 +26,7 @@ from shared.db.workflow_states import alert, announce
 from shared.errors import DatabaseUnavailable
 from shared.lifecycle import Part
 from shared.probe import Probe
+from shared.waits import about
 
 log = logging.getLogger(__name__)
 

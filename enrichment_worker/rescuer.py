@@ -10,11 +10,11 @@ import psycopg
 from enrichment_worker.lane import Lane
 from enrichment_worker.pinned import Pinned
 from enrichment_worker.refusal import note_refusal
-from enrichment_worker.waits import about
 from shared.db.sessions import rescue
 from shared.errors import DatabaseUnavailable
 from shared.lifecycle import Part
 from shared.probe import Probe
+from shared.waits import about
 
 log = logging.getLogger(__name__)
 

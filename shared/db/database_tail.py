@@ -24,7 +24,7 @@ from shared.db.log import Mark, check_contains, log_identity, newest_mark
 from shared.db.look import Look
 from shared.db.partitions import day_start
 from shared.db.ring import Reading
-from shared.db.tail import ANSWER_S, BACKOFF_S, ITEMS_MAX, PLANS, READ_SIZE, Tail, read_part
+from shared.db.tail import ANSWER_S, ITEMS_MAX, PLANS, READ_SIZE, Tail, read_part
 from shared.db.writer import CHANNEL, WATCH_CHANNEL
 from shared.errors import DatabaseUnavailable, LogRewound
 
@@ -72,7 +72,7 @@ class DatabaseTail(Tail):
                         await look.prepare()
                     while True:
                         await self._step(connection, look)
-                        self._stepped_s = time.monotonic()
+                        self._stepped_s, self._failures = time.monotonic(), 0
                         await asyncio.sleep(LOOK_PAUSE_S)
                         await ear.hear(self._pause_s())
             except LogRewound as error:
@@ -81,7 +81,7 @@ class DatabaseTail(Tail):
                 raise
             except (DatabaseUnavailable, psycopg.Error, TimeoutError) as error:
                 log.warning("the log cannot be read now: %s", in_a_line(error))
-                await asyncio.sleep(BACKOFF_S)
+                await self._back_off()
 
     async def _connect(self) -> Connection:
         async with asyncio.timeout(ANSWER_S):

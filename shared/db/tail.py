@@ -19,11 +19,10 @@ from shared.db.log import check_reaches, read_log
 from shared.db.ring import Reading, Ring
 from shared.errors import DatabaseUnavailable
 from shared.lifecycle import Part
+from shared.waits import backoff
 
 READ_SIZE = 250
 """Entries read at once."""
-BACKOFF_S = 0.5
-"""Between attempts to reach where the log comes from."""
 ANSWER_S = 10.0
 """So long may PostgreSQL take for one answer; a connection that hangs without a word is given up then."""
 READERS_MAX = 4
@@ -46,6 +45,8 @@ class Tail(Part):
         self._readers = asyncio.Semaphore(READERS_MAX)
         self._idle: list[Connection] = []
         self._moved = asyncio.Event()
+        self._failures = 0
+        """Attempts in a row to reach where the log comes from."""
         self.log_id = UUID(int=0)
         """Which log it is; known once ready."""
 
@@ -90,6 +91,11 @@ class Tail(Part):
         finally:
             for connection in self._idle:
                 await connection.close()
+
+    async def _back_off(self) -> None:
+        """Between two attempts to reach where the log comes from."""
+        await self.pause(backoff(self._failures))
+        self._failures += 1
 
     def _begin(self, position: int) -> None:
         """From here on; whoever is before it reads the table."""

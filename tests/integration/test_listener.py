@@ -13,12 +13,12 @@ import pytest
 from enrichment_worker.bell import Bell
 from enrichment_worker.lane import Lane
 from enrichment_worker.listener import Listener
-from enrichment_worker.waits import backoff
 from shared.db.curate import TAKEN_CHANNEL
 from shared.db.workflow_states import STATE_CHANNEL
 from shared.db.writer import CHANNEL
 from shared.probe import Probe
 from shared.table import transition_table
+from shared.waits import backoff
 from tests.support.eventually import DEADLINE_S
 from tests.support.proxy import proxied
 from tests.support.worker import GADGETS, WIDGETS, World

@@ -12,8 +12,8 @@ import pytest
 
 from enrichment_worker.pinned import Pinned
 from enrichment_worker.pulse import BLOCKED_EXIT, Numbers, Pulse
-from enrichment_worker.waits import backoff
 from shared.db.sessions import close_session, open_session
+from shared.waits import backoff
 from tests.support.eventually import DEADLINE_S, eventually
 from tests.support.proxy import proxied
 from tests.support.worker import WIDGETS, World
