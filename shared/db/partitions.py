@@ -70,6 +70,12 @@ def keep_partitions(connection: psycopg.Connection[Any], *, retention_days: int 
         create_partition(connection, day)
     expired = [] if retention_days is None else sorted(day for day in days if day < today - retention_days)
     dropped = _drop(connection, expired)
+    oldest = min({*days, *created}.difference(expired[:dropped]))
+    # Asked of what is there: of a partition that somebody else dropped or detached, watchers are told, too.
+    connection.execute(
+        "UPDATE event_log SET pruned_through = %(through)s WHERE pruned_through < %(through)s",
+        {"through": oldest * DAY_SIZE - 1},
+    )
     # The last step: no rollback takes it back, and without today's partition nobody could write any more.
     connection.execute(
         "SELECT setval('status_event_position', %(start)s) FROM status_event_position WHERE last_value < %(start)s",
@@ -123,9 +129,6 @@ def _drop(connection: psycopg.Connection[Any], days: Sequence[int]) -> int:
                 connection.execute(_COPY_CLAIMS.format(partition=_partition(day)))
                 # From here on nobody else reads or writes the log.
                 connection.execute(sql.SQL("DROP TABLE {}").format(_partition(day)))
-                connection.execute(
-                    "UPDATE event_log SET pruned_through = greatest(pruned_through, %s)", ((day + 1) * DAY_SIZE - 1,)
-                )
         except LockNotAvailable:
             log.info("the log's oldest partitions are dropped later: somebody reads them")
             return n

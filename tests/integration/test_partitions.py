@@ -76,6 +76,7 @@ def go_back_to(connection: Connection, day: date) -> None:
         f"CREATE TABLE {name_of(day)} PARTITION OF status_event FOR VALUES FROM ({start}) TO ({start + DAY_SIZE})"
     )
     connection.execute("SELECT setval('status_event_position', %s)", (start,))
+    connection.execute("UPDATE event_log SET pruned_through = %s", (start - 1,))
 
 
 def add_batch(connection: Connection) -> int:
@@ -146,7 +147,8 @@ def test_the_sequence_only_moves_forward(connection: Connection) -> None:
 
 
 async def test_dropped_partitions_leave_what_they_said_of_batches(connection: Connection, database_url: str) -> None:
-    day = today(connection) - timedelta(days=LATER_DAYS)
+    now = today(connection)
+    day = now - timedelta(days=LATER_DAYS)
     go_back_to(connection, day)
     batch, other = add_batch(connection), add_batch(connection)
     append(connection, batch, *MOVES)
@@ -156,11 +158,11 @@ async def test_dropped_partitions_leave_what_they_said_of_batches(connection: Co
     before = await progress(database_url, batch), await progress(database_url, other)
     assert before[0] == Progress(total=5, queued=1, processing=0, completed=2, failed=2, dequeued=0)
     assert keep(connection, retention_days=LATER_DAYS) == Kept(created=0, dropped=0)
-    assert await pruned_through(database_url) == 0
+    assert await pruned_through(database_url) == number(day) * DAY_SIZE - 1
     assert keep(connection, retention_days=LATER_DAYS - 1) == Kept(created=0, dropped=1)
     assert (await progress(database_url, batch), await progress(database_url, other)) == before
     assert name_of(day) not in partitions(connection)
-    assert await pruned_through(database_url) == (number(day) + 1) * DAY_SIZE - 1
+    assert await pruned_through(database_url) == number(now) * DAY_SIZE - 1
 
 
 async def test_what_several_partitions_said_adds_up(connection: Connection, database_url: str) -> None:
@@ -180,6 +182,19 @@ async def test_what_several_partitions_said_adds_up(connection: Connection, data
     for retention_days in (LATER_DAYS - 1, LATER_DAYS - 2):
         assert keep(connection, retention_days=retention_days).dropped == 1
         assert await progress(database_url, batch) == before
+
+
+@pytest.mark.parametrize("statement", ["DROP TABLE {}", "ALTER TABLE status_event DETACH PARTITION {}"])
+async def test_what_somebody_else_took_out_of_the_log_is_no_longer_said_to_be_in_it(
+    connection: Connection, database_url: str, statement: str
+) -> None:
+    day = today(connection)
+    gone = day - timedelta(days=LATER_DAYS)
+    go_back_to(connection, gone)
+    keep(connection)
+    connection.execute(statement.format(name_of(gone)))
+    assert keep(connection) == Kept(created=0, dropped=0)
+    assert await pruned_through(database_url) == number(day) * DAY_SIZE - 1
 
 
 @pytest.fixture
