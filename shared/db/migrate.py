@@ -43,6 +43,10 @@ LOCK_KEY = 0x63757261
 """Advisory lock of all migrations of this project in a database."""
 VERSION_TABLE = "curation_version"
 """Where Alembic notes the version of the machinery's tables; others may use its usual name in the same database."""
+OWN_TABLESPACE = """SELECT set_config('default_tablespace', '', true) FROM pg_database d
+    JOIN pg_tablespace t ON t.oid = d.dattablespace
+    WHERE d.datname = current_database() AND t.spcname = current_setting('default_tablespace')"""
+"""Where it is the default by name, PostgreSQL makes no partitioned table; it is the default without, too."""
 REMEDIES: Mapping[type[psycopg.Error], str] = {
     InsufficientPrivilege: "migrate as the owner of the database",
     InvalidSchemaName: "create it",
@@ -87,6 +91,7 @@ def _migrate(connection: Connection, registry: Registry) -> None:
     connection.execute(text(UNBOUNDED))
     connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": LOCK_KEY})
     connection.execute(text(LOCK_TIMEOUT))
+    connection.execute(text(OWN_TABLESPACE))
     _adopt_version(connection)
     command.upgrade(alembic_config(connection), "head")
     for workflow in registry.values():

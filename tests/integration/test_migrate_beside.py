@@ -100,6 +100,7 @@ BOUNDS = """DO $$ BEGIN
     IF current_setting('server_version_num')::int >= 170000 THEN
         EXECUTE format('ALTER DATABASE %I SET transaction_timeout = 1000', current_database());
     END IF;
+    EXECUTE format('ALTER DATABASE %I SET default_tablespace = pg_default', current_database());
     EXECUTE format('ALTER DATABASE %I SET default_transaction_isolation = %L', current_database(), 'repeatable read');
 END $$"""
 WAITING = """SELECT count(*) FROM pg_locks l JOIN pg_database d ON d.oid = l.database
