@@ -5,15 +5,14 @@ Beside the claimer, over a connection that is free whenever much is claimed: nei
 
 from __future__ import annotations
 
+from math import inf
+
 from enrichment_worker.lane import Lane
 from enrichment_worker.pinned import Pinned
 from enrichment_worker.session import Session
 from shared.db.claim import follow_up
 from shared.errors import DatabaseUnavailable
 from shared.lifecycle import Part
-
-LOOK_S = 60.0
-"""It waits so long at most for the bell, on which it relies."""
 
 
 class Teller(Part):
@@ -35,9 +34,7 @@ class Teller(Part):
 
     async def _run(self) -> None:
         self.ready()
-        while not self.stopping.is_set():
-            if not await self._lane.claimed.wait(LOOK_S) or self.stopping.is_set():
-                continue
+        while await self._lane.claimed.wait(inf) and not self.stopping.is_set():
             try:
                 async with self._pinned.autocommit() as connection:
                     settled = self._lane.settled[:]  # not before: it may take long to have the connection
