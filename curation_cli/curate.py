@@ -14,7 +14,7 @@ from curation_client.aio import CurationClient
 from curation_client.requests import StatusOptions
 
 COLUMNS_SHOWN = 4
-"""Of an item's own columns."""
+"""How many of an item's own columns are shown."""
 PAGE_SIZE = 1_000
 
 

@@ -40,7 +40,7 @@ class Demo:
     console: Console
     """Where it is shown."""
     client: CurationClient
-    """Of the service."""
+    """The client of the service."""
     database_url: str
     """For what curators cannot ask the service: the import, and a look at the websites."""
     place_api: str

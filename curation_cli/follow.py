@@ -25,7 +25,7 @@ class Tally:
     reasons: Counter[str] = field(default_factory=Counter)
     """Why items failed."""
     seconds: float = 0.0
-    """From the first look until the end."""
+    """How long it took from the first look until the end."""
 
     def add(self, event: pb.StatusEvent) -> None:
         """Counts one event."""

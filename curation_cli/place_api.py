@@ -24,7 +24,7 @@ from curation_cli.http_server import Answer, address_of, serve
 PLACES = "/v1/places/"
 SITES = "/site/"
 SEED = 1
-"""Of latency and passing errors."""
+"""What the random latencies and passing errors begin with, the same at every run."""
 NOT_FOUND = Answer(HTTPStatus.NOT_FOUND, b"not found\n", "text/plain")
 
 

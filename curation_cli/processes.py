@@ -17,9 +17,9 @@ from pathlib import Path
 from typing import Any, Self
 
 READY_TIMEOUT_S = 60.0
-"""From its start until a child says that it is ready."""
+"""How long a child may take from its start until it says that it is ready."""
 GRACE_S = 40.0
-"""From SIGTERM until SIGKILL: longer than a worker takes to let go of what it has."""
+"""The time from SIGTERM to SIGKILL: longer than a worker takes to let go of what it has."""
 TAIL_LINES = 15
 """How much of a dead child's log an error quotes."""
 LINE_BYTES_MAX = 4_096

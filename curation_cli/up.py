@@ -22,7 +22,7 @@ from shared.registry import load_registry
 HOST = "127.0.0.1"
 """Nothing that is started here listens beyond this machine."""
 SERVICE_TIMEOUT_S = 60.0
-"""From the service's start until it reports that it serves."""
+"""How long the service may take from its start until it reports that it serves."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -84,7 +84,7 @@ async def started(setup: Setup) -> AsyncIterator[Running]:
 
 
 READY = " ready, "
-"""In the line that service and worker log once they are."""
+"""What the line has in it that service and worker log once they are ready."""
 
 
 def _free_port() -> int:

@@ -18,7 +18,7 @@ class LruCache(Generic[K, V]):
         self._values: OrderedDict[K, V] = OrderedDict()
         self._size_max, self._size_of = size_max, size_of
         self.size = 0
-        """Of all values together."""
+        """The size of all values together."""
 
     def get(self, key: K) -> V | None:
         """The value, or None."""

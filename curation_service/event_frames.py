@@ -18,9 +18,9 @@ from shared.db.log import Entry
 EVENTS_SIZE = 1_000
 """Events of a message, at most: some 100 kB, and a millisecond or two to make them in."""
 MESSAGE_BYTES = 1 << 20
-"""Of a message, at most, unless one run is more: clients take 4 MB by default."""
+"""The size of a message, at most, unless one run is more: clients take 4 MB by default."""
 CACHE_BYTES_MAX = 16 << 20
-"""Of all frames that are cached for other watchers."""
+"""The size of all frames that are cached for other watchers, at most."""
 FRAME_OVERHEAD_BYTES = 300
 """What a cached frame takes beside its own bytes: more than the bytes of a single event."""
 
@@ -46,7 +46,7 @@ class EventFrames:
 
     @property
     def cached_bytes(self) -> int:
-        """Of all frames in the cache."""
+        """The size of all frames in the cache."""
         return self._frames.size
 
     def all_of(self, entries: Iterable[Entry]) -> Iterator[Frame]:

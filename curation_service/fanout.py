@@ -123,7 +123,7 @@ class Interests:
                     waiter.tell(entry.position)
 
     def waiters(self) -> Iterator[Waiter]:
-        """All; one of several items several times."""
+        """All waiters; one that waits for several items comes several times."""
         return chain(self._any, *self._items.values(), *self._batches.values())
 
     def _concerned(self, entry: Entry) -> Iterator[Waiter]:
@@ -143,7 +143,7 @@ class Fanout(Part):
         super().__init__()
         self.draining = draining
         self.position = 0
-        """Those whom anything up to here concerns have been told."""
+        """Everybody has been told of everything up to here."""
         self._tail = tail
         self._interests: defaultdict[str, Interests] = defaultdict(Interests)
 

@@ -42,7 +42,7 @@ class Comparison:
     """The field's word."""
     comparator: str
     value: str | None
-    """None for `*`: is there at all."""
+    """None for `*`, which asks whether there is any value."""
     position: int = field(default=0, compare=False)
     """Where the field stands, counted from 1."""
 

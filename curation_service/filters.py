@@ -20,7 +20,7 @@ from curation_service.fields import INDEXED, Field, ItemTable
 from curation_service.filter_syntax import And, Comparison, Not, Or, Tree, mistake, parse_filter
 
 LIKE_ESCAPE = "/"
-"""Not a backslash, which means itself or not depending on a setting of the server."""
+"""A backslash would mean itself or not, depending on a setting of the server."""
 OPERATORS: Mapping[str, Callable[[Any, Any], Any]] = {"=": eq, ":": eq, "<": lt, "<=": le, ">": gt, ">=": ge}
 ORDERED = frozenset({"<", "<=", ">", ">="})
 

@@ -25,7 +25,7 @@ from shared.errors import UnknownItem
 from shared.workflow import ItemKey, Workflow
 
 PAGE_BYTES = 3 << 20
-"""Of the items of a page, unless one alone is larger: any client takes messages of 4 MB."""
+"""The most that the items of a page take, unless one alone is larger: any client takes messages of 4 MB."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -25,7 +25,7 @@ _FIELDS = tuple(field.name for field in fields(Entry))
 _FORM = f"{zlib.crc32(repr([(field.name, field.type) for field in fields(Entry)]).encode()):08x}"
 """Changes with the fields of an entry, so that versions that differ in them do not misread each other."""
 _LEVEL = 1
-"""Of compression. UUIDs as text come to 60 %, whatever the level."""
+"""The level of compression: UUIDs as text come to 60 % whatever it is, so the cheapest."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -28,13 +28,13 @@ RECEIVE_FACTOR = 4
 KEEPALIVE_MS = 30_000
 """A connection that was silent for so long is pinged, so that the streams of vanished clients end."""
 KEEPALIVE_TIMEOUT_MS = 10_000
-"""How long it may take to answer."""
+"""A client that has not answered a ping within so long is taken for gone."""
 PING_INTERVAL_MS_MIN = 10_000
 """Clients may ping this often; gRPC's own five minutes would cut off those that keep a quiet stream alive."""
 LEFT_OVER_S = 0.5
-"""It still waits so long when no call of the service is under way, for calls that gRPC may be about to begin."""
+"""A server that stops waits so long when no call is under way, for calls that gRPC may be about to begin."""
 GRPC_LOG = "grpc._cython.cygrpc"
-"""Who logs what went wrong in a call."""
+"""The logger through which gRPC tells what went wrong in a call."""
 SERVICE = curation_pb2.DESCRIPTOR.services_by_name["CurationService"].full_name
 
 

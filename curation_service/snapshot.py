@@ -40,7 +40,7 @@ CHUNK_SIZE = 200
 PAGE_SIZE = 5 * CHUNK_SIZE
 """Items read at once."""
 MEMORY_BYTES = 256 * 1024
-"""Of a snapshot; what is longer goes to disk."""
+"""The most memory that a snapshot takes; what is longer goes to disk."""
 ROOM_BYTES = 4 << 30
 """For all snapshots on their way to clients."""
 
@@ -50,11 +50,11 @@ class Visible:
     """Which transactions a snapshot sees, as `pg_current_snapshot` says it."""
 
     oldest: int
-    """All before this one."""
+    """It sees all transactions before this one."""
     next: int
-    """None from this one on."""
+    """It sees none from this one on."""
     under_way: frozenset[int]
-    """Not these in between."""
+    """In between it sees all but these, which had not ended."""
     through: int
     """No entry that it sees has a position above this."""
 
@@ -67,11 +67,11 @@ class Snapshot:
 
     def __init__(self) -> None:
         self.visible: Visible | None = None
-        """What it contains."""
+        """Which transactions it sees; None until it has been begun."""
         self.item_count = 0
         self.reading = False
         self.size = 0
-        """In bytes."""
+        """The bytes of its messages."""
         self.abandoned = False
         """Nobody wants it any more."""
         self._sizes: list[int] = []
@@ -86,7 +86,7 @@ class Snapshot:
         self.item_count += items
 
     def messages(self) -> Iterator[bytes]:
-        """All, in order."""
+        """Its messages, in the order in which they were added."""
         self._file.seek(0)
         for size in self._sizes:
             yield self._file.read(size)

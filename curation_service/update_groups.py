@@ -52,7 +52,7 @@ class UpdateGroups:
         """What has begun is an errand, since it belongs to several callers: none of them ends it by leaving."""
         self._database, self._workflow, self._table, self._errands = database, workflow, table, errands
         self._waiting: dict[_Waiting, None] = {}
-        """In turn. A caller who leaves is taken out at once, however long the statement under way takes."""
+        """In order of arrival. A caller who leaves is taken out at once, however long the statement under way takes."""
         self._is_under_way = False
 
     @property

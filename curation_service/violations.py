@@ -9,7 +9,7 @@ from shared.errors import FieldViolation, InvalidRequest
 
 T = TypeVar("T")
 VIOLATIONS_MAX = 20
-"""Beyond that, nobody reads on."""
+"""More are not told: nobody would read them."""
 
 
 class Violations:

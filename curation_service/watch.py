@@ -136,7 +136,7 @@ class Watch:
             position = await waiter.news(position, due_at_s if turns is None else min(due_at_s, turns.due_s))
 
     def _raise_if_ending(self, until_s: float = float("inf")) -> None:
-        """Raises `ServerStopping` when the service stops, or from a time of the loop on."""
+        """Raises `ServerStopping` when the service stops, or once `until_s` of the loop's clock is past."""
         if self._fanout.draining.is_set() or asyncio.get_running_loop().time() >= until_s:
             raise ServerStopping("the stream ends here: go on elsewhere with the last resume token")
 

@@ -228,7 +228,7 @@ def _claimer(lane: Lane, session: Session, settings: WorkerSettings, means: Mean
 
 
 def _ahead_max(workflow: Workflow, settings: WorkerSettings) -> int:
-    """Nothing under limits that hold for all workers: what waits would keep from others what it holds."""
+    """How many items may wait in a lane: none under limits for all workers, of which they would keep a share idle."""
     limits = workflow.limits
     return settings.claim_ahead_max if limits.rate is None and limits.concurrency_total is None else 0
 

@@ -65,7 +65,7 @@ class Claimer(Part):
         self._quota = Quota(lane)
         self._look_at_s = inf
         self._refusals = 0
-        """So many claims in a row were not allowed."""
+        """How many claims in a row were not allowed."""
         self._has_emptied = True
         """The last claim emptied the queue."""
         self._is_idle = False
@@ -118,7 +118,7 @@ class Claimer(Part):
                 await self.pause(rest_s)
 
     async def _wait_for_items(self, limit: int) -> None:
-        """Until there may be some; where nothing has to be asked before, they are claimed by whoever rings."""
+        """Waits until there may be some; where nothing has to be asked before, they are claimed by whoever rings."""
         wait_s, session, loop = about(self._poll_s, self._random), self._session.id, asyncio.get_running_loop()
         if self._quota.is_limited:
             await self._lane.work.wait(wait_s)

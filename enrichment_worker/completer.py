@@ -49,7 +49,7 @@ class FlushLimits:
     """When results are committed."""
 
     size: int
-    """So many results go into one transaction at most."""
+    """The most results that go into one transaction."""
     age_s: float
     """A result waits so long for others, while others may come."""
     progress_s: float
@@ -76,12 +76,12 @@ class Completer(Part):
         self._lane, self._pinned, self._secrets = lane, pinned, secrets
         self._limits, self._probe = limits, probe or Probe()
         self._size = limits.size
-        """So many results are committed together now."""
+        """How many results are committed together now."""
         self._results: list[Result] = []
         self._aside: list[Result] = []
-        """Those whose rows, or whose target's rows, somebody held."""
+        """Results whose rows, or whose target's rows, somebody held."""
         self._refused: list[Result] = []
-        """Those that the source did not allow, not even as failures."""
+        """Results that the source did not allow, not even as failures."""
         self._look_at_s = 0.0
         self._bell, self._gathering = Bell(), asyncio.Lock()
         self._committing = 0

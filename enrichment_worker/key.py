@@ -15,10 +15,10 @@ class Waiter:
     """One use that waits."""
 
     until_s: float
-    """It is turned away then."""
+    """When it is turned away."""
     let_in: asyncio.Future[Term]
     door: object
-    """Where it waits."""
+    """The door at which it waits."""
 
 
 @dataclass(slots=True, eq=False)
@@ -32,11 +32,11 @@ class Key:
     waiting: deque[Waiter] = field(default_factory=deque)
     used: int = 0
     slots: int = 0
-    """Leased."""
+    """The slots that it has leased."""
     calls: deque[Term] = field(default_factory=deque)
-    """Reserved, and not begun."""
+    """When the uses that are reserved, and have not begun, may begin."""
     ask_at_s: float = -inf
-    """Before, there is nothing to be had."""
+    """The database is not asked for more before then: there is nothing to be had."""
     free_at_s: float = inf
     """When slots that nobody wants are given back."""
     is_in_doubt: bool = False
@@ -45,7 +45,7 @@ class Key:
     """Everybody is to leave it alone for so long, and does not know yet."""
     held_until_s: float = -inf
     away_until_s: float = -inf
-    """Who was turned away last comes back then, and the next one after that."""
+    """When the one that was turned away last comes back; the next one comes after it."""
 
     @property
     def wanted(self) -> tuple[int, int]:
@@ -68,7 +68,7 @@ class Key:
                 waiter.let_in.set_result(self.calls.popleft())
 
     def forget(self, waiter: Waiter) -> bool:
-        """It waits no more. Returns whether it had been let in."""
+        """Takes out one that waits no more. Returns whether it had been let in."""
         if waiter in self.waiting:
             self.waiting.remove(waiter)
         let_in = waiter.let_in
@@ -86,6 +86,6 @@ class Key:
         self.let_in(now_s)
 
     def come_back_in(self, now_s: float, *, free_s: float, apart_s: float) -> float:
-        """In how long one that is turned away may try again: one after the other, as they can be let in."""
+        """In how many seconds one that is turned away may try again: one after the other, as they can be let in."""
         self.away_until_s = max(self.away_until_s, now_s + free_s) + apart_s
         return self.away_until_s - now_s

@@ -24,13 +24,13 @@ from shared.probe import Probe
 from shared.workflow import Limits
 
 GATHER_S = 0.01
-"""Who wants a key waits so long for others who do: they share a transaction."""
+"""A use waits so long for others that want a key, to share a transaction with them."""
 HORIZON_S = 1.0
 """Uses are reserved so far ahead."""
 KEPT_S = 0.25
 """A slot that nobody wants is given back after so long."""
 AWAY_S_MAX = 3600.0
-"""Who is turned away comes back within an hour."""
+"""A use that is turned away comes back after this at the latest."""
 IDLE_S = 1.0
 
 

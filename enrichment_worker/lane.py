@@ -36,7 +36,7 @@ class Taken:
     """One claim."""
 
     position: int
-    """In the log: its name in the database."""
+    """Its position in the log, by which the database knows it."""
     left: int
     """How many of its items are held."""
 
@@ -51,13 +51,13 @@ class Lane:
         self.workflow, self.table = workflow, table
         self.concurrency = workflow.limits.concurrency
         self.held: dict[Hold, Taken] = {}
-        """Claimed, by which claim, and their results not yet committed."""
+        """Items whose results are not yet committed, and the claim that each came with."""
         self.settled: list[int] = []
         """Claims of which nothing is held any more, by position; after the next one the database forgets them."""
         self.claimed = Bell()
         """Rung when watchers are to be told of a claim."""
         self.running: set[Hold] = set()
-        """Those that an enricher has now."""
+        """The items that an enricher has now."""
         self.items: asyncio.Queue[Item | None] = asyncio.Queue(self.concurrency + ahead_max)
         """Claimed and not yet begun; None tells the runner that no more will come."""
         self.work = Bell()
@@ -70,7 +70,7 @@ class Lane:
         self.draining = False
         """Operators want back what has not begun; the runner gives it back and begins nothing."""
         self.lost: set[Hold] = set()
-        """Of those held, what is no longer this worker's: a user took it away, or others rescued it."""
+        """Items still held here that are no longer this worker's: a user took them away, or others rescued them."""
         self.done = 0
         self.failed = 0
         self.dropped = 0

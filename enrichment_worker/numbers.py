@@ -20,7 +20,7 @@ COUNTED = {
 
 
 def worker_numbers(lanes: Sequence[Lane], pacers: Iterable[Pacer], keys: Iterable[Keys]) -> Metrics:
-    """All of them."""
+    """All metrics of a worker."""
     metrics = Metrics()
     for lane in lanes:
         labels = {"resource": lane.workflow.resource}

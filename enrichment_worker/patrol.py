@@ -42,5 +42,5 @@ class Patrol(Part):
         await super().stop()
 
     async def _rest(self) -> None:
-        """Until told, or for about the time of a poll: workers that began together do not look together."""
+        """Rests until told, or for about the time of a poll: workers that began together do not look together."""
         await self._bell.wait(about(self._poll_s, self._random))

@@ -29,7 +29,7 @@ log = logging.getLogger(__name__)
 
 RELEASED = AttemptOutcome(trigger="release")
 MERCY_S = 3.0
-"""So long may an enricher take to end after it was told to."""
+"""How long an enricher may take to end after it was told to."""
 STUCK_MIN = 4
 """So many attempts may be stuck in any case before the process ends."""
 
@@ -78,7 +78,7 @@ class _Place:
     """The item was lost while the attempt ran."""
     is_given_up: bool = False
     is_over: bool = False
-    """Nothing more is to begin here."""
+    """No further attempt begins."""
 
     @property
     def hold(self) -> Hold | None:

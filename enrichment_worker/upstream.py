@@ -51,7 +51,7 @@ class Upstream:
         """`news` is rung when there is something to tell."""
         self.api = api
         self.lanes: list[Lane] = []
-        """Those that call it."""
+        """The lanes of the workflows that call it."""
         self.is_broken = False
         self.probe: Hold | None = None
         """The one item that this worker tries while the API is down."""

@@ -48,11 +48,11 @@ class Bench:
     random: Callable[[], float]
     """Gives a number from 0 to 1, for the jitter of retries."""
     gate: Gate | None = None
-    """To the keys of the external API; None where none is limited."""
+    """The gate to the keys of the external API; None where none is limited."""
     deadline: Deadline = field(init=False)
-    """Of each attempt."""
+    """Ends an attempt that takes too long."""
     secrets: Secrets = field(init=False)
-    """Those of the settings."""
+    """The secrets among the settings, struck out of every message."""
     is_async: bool = field(init=False)
     """Whether the enricher is; asked once."""
 

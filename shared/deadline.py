@@ -16,7 +16,7 @@ class Deadline:
     def __init__(self, seconds: float) -> None:
         self._seconds = seconds
         self._until_s: dict[asyncio.Task[Any], float] = {}
-        """In the order of their beginning, so of their end."""
+        """When the time of each is over. All have equally much, so that who began first is over first."""
         self._expired: set[asyncio.Task[Any]] = set()
         self._timer: asyncio.TimerHandle | None = None
 

@@ -30,7 +30,7 @@ class Failure:
     kind: str
     """An HTTP status, e.g. `HTTP 503`, or the name of an exception, e.g. `TimeoutError`."""
     message: str
-    """In words, without what differs from item to item."""
+    """What went wrong, in words, without what differs from item to item."""
 
     @classmethod
     def of(cls, upstream: str, kind: str, error: str) -> Failure:

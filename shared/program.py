@@ -23,9 +23,9 @@ from shared.telemetry import configure_logging
 FAILED = 1
 """The exit code of a process that could not start, or go on."""
 SETTINGS_WRONG = 2
-"""That of one whose environment has to be mended."""
+"""The exit code of a process whose environment has to be mended."""
 INTERRUPTED = 130
-"""That of one that Ctrl-C ended, as shells have it."""
+"""The exit code of a process that Ctrl-C ended, as shells have it."""
 LAST_STREAM = 2
 """The descriptor of standard error."""
 FILES_MAX = 65_536

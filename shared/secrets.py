@@ -30,7 +30,7 @@ class Secrets:
 
     @classmethod
     def of(cls, environment: Mapping[str, str]) -> Secrets:
-        """Those of an environment: what is called `..._KEY`, `..._TOKEN`, `..._SECRET`, `..._PASSWORD` and the like."""
+        """The values of variables called `..._KEY`, `..._TOKEN`, `..._SECRET`, `..._PASSWORD` and the like."""
         return cls(value.strip() for name, value in environment.items() if _NAME.search(name))
 
     def hide(self, text: str) -> str:

@@ -21,7 +21,7 @@ class Uuids(Sequence[UUID]):
 
     @classmethod
     def parse(cls, texts: Sequence[str]) -> Self | None:
-        """From their usual spelling, e.g. 6f0c1c86-5b5e-4c0f-9d0a-3a8f6d2b7e11; None when not all are spelled so."""
+        """Reads the usual spelling, 6f0c1c86-5b5e-4c0f-9d0a-3a8f6d2b7e11; None when one is spelled otherwise."""
         joined, count = "".join(texts), len(texts)
         digits = joined.replace("-", "")
         if (

@@ -34,10 +34,11 @@ class Access:
     tables: Mapping[str, str]
     """The privileges that it needs on tables of the machinery."""
     sequences: Mapping[str, str]
+    """The privileges that it needs on their sequences."""
     source: str
-    """Those on the source of a workflow."""
+    """The privileges that it needs on a workflow's source."""
     target: str
-    """Those on its target; empty where it does not look at it."""
+    """The privileges that it needs on a workflow's target; empty where it does not look at it."""
     statement: Callable[[Workflow], Prepared]
     """The statement that needs the most of a workflow's tables."""
 

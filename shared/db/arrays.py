@@ -32,7 +32,7 @@ class BinaryArray:
     """An array that is ready to be sent."""
 
     oid: int
-    """Of its type."""
+    """The number that PostgreSQL has for the type of the array."""
     data: bytes
 
 

@@ -15,7 +15,7 @@ class Underway:
     """An attempt that is under way."""
 
     claimed_at: datetime | None
-    """None when the log no longer reaches back so far."""
+    """None when the log no longer reaches back to the claim."""
     step: str
     """The last one reported."""
     fraction: float

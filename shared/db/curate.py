@@ -72,7 +72,7 @@ class Curated:
     """Items asked for, or matched: one more than `items_max` when there are too many."""
     changed: int
     queued: int
-    """Those of the changed that were queued for enrichment."""
+    """How many of the changed were queued for enrichment."""
     counts: Mapping[str, int]
     """Items left unchanged, by reason."""
     outcomes: Sequence[Outcome]

@@ -28,9 +28,9 @@ from shared.db.embedded_site import Site, find_site
 from shared.errors import DatabaseUnavailable
 
 START_TIMEOUT_S = 120.0
-"""Until it answers; after a crash it first replays what it had not written."""
+"""How long it may take until it answers; after a crash it first replays what it had not written."""
 STOP_TIMEOUT_S = 30.0
-"""Until it has stopped, open connections cut off; then it is stopped as by a crash, which loses nothing."""
+"""How long it may take to stop, open connections cut off; then it is stopped as by a crash, which loses nothing."""
 POLL_S = 0.01
 DATABASE = "curation"
 NO_SETTINGS: Mapping[str, str] = MappingProxyType({})

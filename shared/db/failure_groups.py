@@ -31,7 +31,7 @@ class FailureGroup:
     kind: str
     message: str
     items: int
-    """Those that are in it now."""
+    """How many are in it now."""
     sample: str
     """The key of one of them, as text."""
     sample_error: str

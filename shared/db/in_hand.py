@@ -19,7 +19,7 @@ from shared.db.statement import item_names, type_name
 from shared.workflow import Item, ItemKey, Workflow
 
 OVER = sql.SQL("NOT EXISTS (SELECT FROM worker_session w WHERE w.id = {session} AND w.ended_at IS NULL)")
-"""That a session is over."""
+"""The condition that a session is over."""
 
 _CLAIMED = sql.SQL(
     """(SELECT * FROM {claims} WHERE resource = {resource}) c
@@ -99,7 +99,7 @@ def note_claims(connection: psycopg.Connection[Any], workflow: Workflow) -> int:
 
 
 async def forget_claims(connection: Connection, workflow: Workflow, *, limit: int) -> None:
-    """Of the oldest `limit` claims of sessions that are over, forgets those of which nothing is in hand any more."""
+    """Looks at the oldest `limit` claims of ended sessions, and forgets those of which nothing is in hand any more."""
     is_over = OVER.format(session=sql.SQL("session"))
     statement = _FORGET.format(
         resource=sql.Literal(workflow.resource), is_over=is_over, in_hand=in_hand(workflow, "orphaned")

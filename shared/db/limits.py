@@ -43,11 +43,11 @@ class Grant:
 
     key: str
     calls: int
-    """How many, perhaps none."""
+    """How many calls are granted, perhaps none."""
     first_s: float
     """In how many seconds the first may begin; the others follow, an interval apart."""
     next_s: float
-    """In how many seconds the first that is still free may begin."""
+    """In how many seconds the first call that is still free may begin."""
     waited_s: float
     """How long the statement had taken when the clock was read: it may have waited for others."""
 

@@ -22,8 +22,8 @@ from shared.errors import LogRewound, TokenExpired
 from shared.workflow import ItemKey, Workflow
 
 READ_BYTES = 128 * 1024
-"""Of keys, some 3,300 UUIDs: what a reader holds at once, as does a watcher that is behind and whose client reads
-nothing."""
+"""The keys that a reader holds at once, some 3,300 UUIDs; a watcher that is behind holds them as long as its client
+reads nothing."""
 
 STATE = "workflow"
 """The kind of an entry that says that the state of a workflow, or of its external API, has changed."""
@@ -78,7 +78,7 @@ class Entry:
     steps: Sequence[str] | None
     fractions: Sequence[float] | None
     part: int
-    """Which of the entries of its position."""
+    """The number of this entry among those of its position."""
     reason: str
     """Why, as the batch that is the cause says; empty without one."""
 

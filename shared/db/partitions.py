@@ -31,7 +31,7 @@ UNBOUNDED = """SELECT set_config(name, '0', true) FROM pg_settings
 version has both."""
 EPOCH = date(1970, 1, 1)
 _LOCK = 0x63757262
-"""Of the advisory lock of `keep_alone`."""
+"""The number of the advisory lock that `keep_alone` takes."""
 
 
 def day_start(position: int) -> int:

@@ -14,14 +14,14 @@ from shared.workflow import ItemKey, Workflow
 
 @dataclass(frozen=True, slots=True)
 class QueueCounts:
-    """How many items a workflow has where."""
+    """How many items of a workflow wait, and how many a worker has."""
 
     ready: int
-    """Wait for their turn."""
+    """They wait for their turn."""
     delayed: int
-    """Wait for the time of their next attempt, or had to."""
+    """They wait for the time of their next attempt, or had to."""
     in_flight: int
-    """With a worker."""
+    """A worker has them."""
 
 
 async def count_queue(connection: Connection, workflow: Workflow) -> QueueCounts:

@@ -37,7 +37,7 @@ class Ring:
         self._entries: list[Entry] = []
         self._weight = 0
         self.floor = 0
-        """Who is before this one must read the table."""
+        """Who has read less than up to this position must read the table."""
         self.position = 0
         """Everything up to here has been added."""
 

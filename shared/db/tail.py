@@ -98,7 +98,7 @@ class Tail(Part):
         self._failures += 1
 
     def _begin(self, position: int) -> None:
-        """From here on; whoever is before it reads the table."""
+        """Keeps entries from this position on; whoever is before it reads the table."""
         self._ring.begin(position)
         self._tell()
 

@@ -42,7 +42,7 @@ class WorkflowState:
     resume_reason: str
     api: str
     held_until: datetime | None
-    """In the future, or None."""
+    """The API asked everybody to wait until then; None when that is past."""
     broken_since: datetime | None
     probe_at: datetime | None
     """While it is broken: when it is tried next."""

@@ -111,7 +111,7 @@ class Alike:
 
 
 Expression: TypeAlias = sql.Composable | Alike
-"""Of a row, or of all."""
+"""What is written into a column: an expression over each row, or one value for all rows."""
 
 
 def _alike(text: LiteralString) -> Callable[[], Expression]:

@@ -20,7 +20,7 @@ from workflows.local_businesses.addresses import Address, Network, resolve
 
 REDIRECTS_MAX = 5
 SIZE_BYTES_MAX = 2 * 1024 * 1024
-"""Of the document as sent, and of the same unpacked."""
+"""The most that a document may be, as sent and unpacked."""
 FETCH_TIMEOUT_S = 10.0
 """For all redirects and the document together, so that a server that drips bytes ends too. The five documents of an
 item stay within the 60 s of the workflow's limit."""

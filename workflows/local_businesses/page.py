@@ -36,7 +36,7 @@ ENCODING = re.compile(
 )
 """What pages may say they are in. Python knows more: some take time quadratic in the page, some are no text at all."""
 UTF_16 = re.compile(r"utf-16(?:le|be)?", re.IGNORECASE | re.ASCII)
-"""Only the server may say so: a page in it could not."""
+"""Only the server may name this one: a page written in it could not say so in ASCII."""
 MARKS = {codecs.BOM_UTF8: "utf-8", codecs.BOM_UTF16_LE: "utf-16-le", codecs.BOM_UTF16_BE: "utf-16-be"}
 LOCATION = re.compile(r"<loc>([^<]{1,2200})</loc>", re.IGNORECASE)
 """A link of 2,000 characters, and space around it. One repetition alone: several would try each split between them."""
