@@ -17,6 +17,7 @@ from curation_cli.processes import Child, ChildFailed
 from curation_client.channel import DIRECT
 from shared.db.embedded import EmbeddedPostgres
 from shared.db.migrate import migrate
+from shared.errors import DatabaseUnavailable
 from shared.registry import load_registry
 
 HOST = "127.0.0.1"
@@ -47,10 +48,15 @@ class Running:
     """The service's, host:port."""
     children: tuple[Child, ...]
     """The processes."""
+    postgres: EmbeddedPostgres | None
+    """The server, where it is our own."""
 
-    async def first_end(self) -> ChildFailed:
-        """Returns when a child has ended that nobody asked to."""
+    async def first_end(self) -> ChildFailed | DatabaseUnavailable:
+        """Returns when a child, or our own server, has ended that nobody asked to."""
+        ends: set[asyncio.Task[ChildFailed | DatabaseUnavailable]]
         ends = {asyncio.create_task(child.ended()) for child in self.children}
+        if self.postgres is not None:
+            ends.add(asyncio.create_task(self.postgres.ended()))
         try:
             done, _ = await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
             return done.pop().result()
@@ -64,9 +70,10 @@ async def started(setup: Setup) -> AsyncIterator[Running]:
     """Starts everything, and ends it on leaving, the worker first. Raises `ChildFailed` with the log of who failed."""
     logs = setup.folder / "logs"
     async with AsyncExitStack() as stack:
-        url = setup.environment.get("DATABASE_URL")
+        url, postgres = setup.environment.get("DATABASE_URL"), None
         if not url:
-            url = (await stack.enter_async_context(EmbeddedPostgres(setup.folder / "postgres"))).url
+            postgres = await stack.enter_async_context(EmbeddedPostgres(setup.folder / "postgres"))
+            url = postgres.url
         await asyncio.to_thread(migrate, url, load_registry())
         address = f"{HOST}:{setup.port or _free_port()}"
         environment = {**setup.environment, "DATABASE_URL": url, "CURATION_LISTEN": address}
@@ -80,7 +87,7 @@ async def started(setup: Setup) -> AsyncIterator[Running]:
             stack.push_async_callback(child.stop)
         await asyncio.gather(*(child.ready() for child in children))
         await _wait_until_serving(address)
-        yield Running(database_url=url, address=address, children=children)
+        yield Running(database_url=url, address=address, children=children, postgres=postgres)
 
 
 READY = " ready, "

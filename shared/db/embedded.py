@@ -15,6 +15,7 @@ import signal
 import subprocess
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
+from functools import partial
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Self
@@ -32,6 +33,8 @@ START_TIMEOUT_S = 120.0
 STOP_TIMEOUT_S = 30.0
 """How long it may take to stop, open connections cut off; then it is stopped as by a crash, which loses nothing."""
 POLL_S = 0.01
+WATCH_S = 0.5
+"""Between two looks whether the server that is used still runs."""
 DATABASE = "curation"
 NO_SETTINGS: Mapping[str, str] = MappingProxyType({})
 
@@ -88,6 +91,16 @@ class EmbeddedPostgres:
         async with _alone(self._site):
             await self._leave(self._site)
 
+    async def ended(self) -> DatabaseUnavailable:
+        """Returns when the server has ended, though somebody uses it, and says so."""
+        assert self._site is not None, "not started"
+        while not self._has_ended(self._site):  # noqa: ASYNC110 - who did not start it gets no event
+            await asyncio.sleep(WATCH_S)
+        return _failure(self._site, "PostgreSQL ended unasked")
+
+    def _has_ended(self, site: Site) -> bool:
+        return self._process.poll() is not None if self._process else not _is_another(site)
+
     async def _leave(self, site: Site) -> None:
         """Gives up the use of the server, and stops it when that was the last one."""
         assert self._use is not None
@@ -127,16 +140,12 @@ class EmbeddedPostgres:
         process, pid = self._process, _running_pid(site)
         if process is None and (pid is None or not await self._answers()):
             return  # no server of ours, and a number that is left over may be any process's
-
-        def gone() -> bool:
-            return _running_pid(site) != pid if process is None else process.poll() is not None
-
         for number in (signal.SIGINT, signal.SIGQUIT):
             if process is not None:
                 process.send_signal(number)
             elif pid is not None:
                 os.kill(pid, number)
-            if await _eventually(gone, STOP_TIMEOUT_S):
+            if await _eventually(partial(self._has_ended, site), STOP_TIMEOUT_S):
                 return
         raise _failure(site, f"PostgreSQL (process {pid}) does not stop")
 
@@ -230,8 +239,8 @@ def _running_pid(site: Site) -> int | None:
     return int(lines[0]) if lines else None
 
 
-def _is_another(site: Site, own: int) -> bool:
-    """Whether the folder's server is a process that lives, and not this one."""
+def _is_another(site: Site, own: int | None = None) -> bool:
+    """Whether the folder's server is a process that lives, and not our own one."""
     pid = _running_pid(site)
     if pid is None or pid == own:
         return False

@@ -118,6 +118,19 @@ def test_a_terminal_that_is_closed_ends_it_all(folder: Path) -> None:
     assert not list(folder.rglob("postmaster.pid"))
 
 
+def test_a_postgresql_that_dies_ends_it_all(folder: Path) -> None:
+    with called("up", "--data", str(folder), "--port", "0") as process:
+        assert process.stdout is not None
+        for said in process.stdout:
+            if said.startswith("Ctrl-C ends it all"):
+                (its,) = folder.rglob("postmaster.pid")
+                os.kill(int(its.read_text().split()[0]), signal.SIGKILL)
+                break
+        rest, _ = process.communicate(timeout=TIMEOUT_S)
+    assert process.returncode == 1
+    assert "PostgreSQL ended unasked; " in rest
+
+
 @pytest.mark.parametrize(
     ("url", "problem"),
     [

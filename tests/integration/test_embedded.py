@@ -151,6 +151,7 @@ async def test_after_a_crash_of_postgresql_itself_it_starts_again_with_all_that_
         await ask(server.url, "CREATE TABLE kept AS SELECT 7 AS number")
         pid = int((find_site(folder, None).data / "postmaster.pid").read_text().splitlines()[0])
         os.kill(pid, signal.SIGKILL)
+        assert str(await server.ended()).startswith("PostgreSQL ended unasked; ")
     async with EmbeddedPostgres(folder, settings=SETTINGS) as server:
         assert await ask(server.url, "SELECT number FROM kept") == 7
 
