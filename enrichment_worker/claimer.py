@@ -59,13 +59,11 @@ class Claimer(Part):
         """`pinned` plans claims once; those with something around them are made over `shared_pinned`."""
         super().__init__()
         self._lane, self._session, self._pinned, self._shared_pinned = lane, session, pinned, shared_pinned
-        self._used = pinned
-        """The connection of the last claim: after a failure it says how long to wait."""
         self._poll_s, self._random, self._probe = poll_s, random, probe or Probe()
         self._quota = Quota(lane)
         self._look_at_s = inf
-        self._refusals = 0
-        """How many claims in a row were not allowed."""
+        self._failures = 0
+        """Claims that found no database, or were not allowed, since one succeeded over the usual connection."""
         self._has_emptied = True
         """The last claim emptied the queue."""
         self._is_idle = False
@@ -91,15 +89,16 @@ class Claimer(Part):
             except DatabaseUnavailable:
                 # The claim may have been committed all the same, and its answer lost.
                 self._look_at_s = -inf
-                await self.pause(self._used.backoff_s)
+                await self._back_off()
             except psycopg.Error as error:
                 # Other workflows go on, and so does this one once its source allows it.
                 note_refusal(self._lane, "claim", error)
-                self._refusals += 1
                 self._probe.mark("refused", error)
-                await self.pause(backoff(self._refusals, self._random))
-            else:
-                self._refusals = 0
+                await self._back_off()
+
+    async def _back_off(self) -> None:
+        self._failures += 1
+        await self.pause(backoff(self._failures, self._random))
 
     async def _step(self) -> None:
         limit, is_idle = self._lane.room, self._is_idle
@@ -123,7 +122,6 @@ class Claimer(Part):
         if self._quota.is_limited:
             await self._lane.work.wait(wait_s)
             return
-        self._used = self._pinned
         async with self._pinned.autocommit() as connection:
             ready = await ready_claim(connection, self._lane.workflow, self._lane.table, session=session, limit=limit)
         portion = Portion(ready.limit)
@@ -160,8 +158,7 @@ class Claimer(Part):
         from_front = self._turn == -inf
         in_doubt = now_s >= self._look_at_s
         is_alone = not (in_doubt or probe or self._quota.is_limited)
-        self._used = self._pinned if is_alone else self._shared_pinned
-        async with self._used.autocommit() if is_alone else self._used.transaction() as connection:
+        async with self._pinned.autocommit() if is_alone else self._shared_pinned.transaction() as connection:
             if in_doubt and (released := await release_strays(connection, lane, session=session)):
                 log.info("%s: released %s items claimed without our knowing", self.name, released)
             portion, claimed = Portion(0), Claimed((), self._turn)
@@ -182,6 +179,8 @@ class Claimer(Part):
         if in_doubt:
             self._look_at_s = now_s + LOOK_S
             self._probe.mark("looked for strays")
+        else:
+            self._failures = 0
         if from_front:
             ended_s = asyncio.get_running_loop().time()
             self._restart_at_s = ended_s + max(RESTART_S, (ended_s - now_s) / RESTART_SHARE)

@@ -22,6 +22,9 @@ from shared.waits import backoff
 
 log = logging.getLogger(__name__)
 
+QUIET_S = 30.0
+"""For so long what keeps the database away is not logged again: a right or a table may be gone for hours."""
+
 
 class Pinned:
     """A connection that outlives its server. `async with Pinned(...)`; leaving closes it."""
@@ -52,6 +55,8 @@ class Pinned:
         self._lock = asyncio.Lock()
         self._connection: Connection | None = None
         self._failures = 0
+        self._logged_s: dict[str, float] = {}
+        """When what was logged lately was, by its text."""
 
     async def __aenter__(self) -> Self:
         return self
@@ -151,7 +156,11 @@ class Pinned:
     async def _lost(self, error: Exception) -> None:
         self._failures += 1
         why = f"no answer in {self._timeout_s:g} s" if isinstance(error, TimeoutError) else in_a_line(error)
-        log.warning("%s: no database (%s)", self._name, why)
+        now_s = asyncio.get_running_loop().time()
+        self._logged_s = {said: at_s for said, at_s in self._logged_s.items() if now_s - at_s < QUIET_S}
+        if why not in self._logged_s:
+            log.warning("%s: no database (%s)", self._name, why)
+            self._logged_s[why] = now_s
         await self._drop()
 
     async def _drop(self) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable
 
 import psycopg
@@ -9,10 +10,12 @@ import pytest
 from psycopg import sql
 
 from curation.v1 import curation_pb2 as pb
+from enrichment_worker.claimer import Claimer
+from shared.waits import backoff
 from tests.support.batches import everything, update
 from tests.support.service import RunningService, add_parcels, refused
 from tests.support.shops import execute
-from tests.support.worker import Gate, World
+from tests.support.worker import WIDGETS, Gate, World
 
 PARTITION = "to_char(clock_timestamp() AT TIME ZONE 'UTC', '\"status_event_\"YYYYMMDD')"
 DETACH = f"""DO $$ BEGIN
@@ -52,6 +55,33 @@ async def test_a_worker_keeps_its_results_while_a_table_is_not_as_it_was(world: 
         (row,) = await world.ended(worker)
     assert (row["lookup_status"], row["lookup_attempts"]) == ("completed", 1)
     assert world.api.requests == ["one"], "nothing was asked for twice"
+
+
+async def test_what_a_workflow_lacks_is_looked_for_less_and_less_often_while_others_go_on(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world.others = [WIDGETS]
+    pause, waits_s, looked = Claimer.pause, [], asyncio.Event()
+
+    async def pause_while_others_go_on(claimer: Claimer, seconds: float) -> None:
+        if claimer.name != "Claimer of gadgets":
+            await pause(claimer, seconds)
+            return
+        waits_s.append(seconds)
+        if len(waits_s) > 3:
+            looked.set()
+            await claimer.stopping.wait()
+            return
+        flushed = worker.probe.expect("flushed")
+        await world.queue("other", resource="widgets")
+        await flushed  # so the connection has been of use since
+
+    monkeypatch.setattr("enrichment_worker.app.random", lambda: 1.0)
+    monkeypatch.setattr(Claimer, "pause", pause_while_others_go_on)
+    async with world.worker() as worker:
+        execute(world.url, "ALTER TABLE gadgets RENAME TO other")
+        await worker.see(looked.wait())
+    assert waits_s == [backoff(failures, lambda: 1.0) for failures in (1, 2, 3, 4)]
 
 
 async def test_a_call_that_needs_a_table_that_is_not_as_it_was_is_told_so_and_may_be_tried_again(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import AsyncIterator
 
 import psycopg
@@ -10,7 +11,8 @@ import pytest
 
 from enrichment_worker.claimer import BREATH_S, Claimer
 from enrichment_worker.pinned import Pinned
-from tests.support.eventually import eventually_async
+from shared.errors import DatabaseUnavailable
+from tests.support.eventually import DEADLINE_S, eventually_async
 from tests.support.proxy import Proxy, proxied
 from tests.support.worker import Gate, Reply, World
 
@@ -185,6 +187,23 @@ async def held_back(world: World) -> None:
             )
         ).fetchone():
             pass
+
+
+async def test_what_keeps_the_database_away_is_logged_once_in_a_while_and_anything_else_at_once(
+    world: World, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def miss(*tables: str) -> list[str]:
+        caplog.clear()
+        for table in tables:
+            with pytest.raises(DatabaseUnavailable):
+                async with pinned.autocommit() as connection:
+                    await connection.execute(f"SELECT FROM {table}".encode())
+        return re.findall('relation "(.*)" does not exist', caplog.text)
+
+    async with Pinned(world.url, name="a test", random=lambda: 1.0, timeout_s=DEADLINE_S) as pinned:
+        assert await miss("one", "one", "other", "one") == ["one", "other"]
+        monkeypatch.setattr("enrichment_worker.pinned.QUIET_S", 0.0)
+        assert await miss("one", "other") == ["one", "other"]
 
 
 async def test_a_frozen_worker_holds_no_locks_for_long(world: World) -> None:
