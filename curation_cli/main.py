@@ -129,8 +129,7 @@ def _batch(options: argparse.Namespace) -> dict[str, Any]:
 
 
 async def _up(console: Console, setup: Setup) -> None:
-    database = "" if setup.environment.get("DATABASE_URL") else "PostgreSQL, "
-    console.print(f"Starting {database}the service and a worker ...")
+    _print_start(console, setup, "the service and a worker")
     async with started(setup) as running:
         _print_addresses(console, running)
         console.print("Ctrl-C ends it all.")
@@ -138,7 +137,7 @@ async def _up(console: Console, setup: Setup) -> None:
 
 
 async def _demo(console: Console, setup: Setup) -> None:
-    console.print("Starting PostgreSQL, the service, a worker and a place API for it to call ...")
+    _print_start(console, setup, "the service, a worker and a place API for it to call")
     async with demo_started(setup) as (running, place_api):
         _print_addresses(console, running)
         await run_demo(console, running, place_api)
@@ -147,6 +146,11 @@ async def _demo(console: Console, setup: Setup) -> None:
         options = [str(word) for option in given.items() if option not in default.items() for word in option]
         again = shlex.join([_path(PROG), "up", *options])
         print_lines(console, "", f"Start it to stay with: {again}")
+
+
+def _print_start(console: Console, setup: Setup, processes: str) -> None:
+    database = "" if setup.environment.get("DATABASE_URL") else "PostgreSQL, "
+    console.print(f"Starting {database}{processes} ...")
 
 
 def _path(program: str) -> str:

@@ -132,15 +132,15 @@ def test_a_postgresql_that_dies_ends_it_all(folder: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("url", "problem"),
+    ("command", "url", "problem"),
     [
-        ("nonsense", "DATABASE_URL is no address of PostgreSQL"),
-        ("postgresql://somebody:s3cret@127.0.0.1:1/x", "Connection refused"),
-        ("postgresql://somebody:s3cret@nowhere.invalid/x", "nowhere.invalid"),
+        (["up"], "nonsense", "DATABASE_URL is no address of PostgreSQL"),
+        (["up"], "postgresql://somebody:s3cret@127.0.0.1:1/x", "Connection refused"),
+        (["up", "--demo"], "postgresql://somebody:s3cret@nowhere.invalid/x", "nowhere.invalid"),
     ],
 )
-def test_a_database_that_cannot_be_is_said_to_be_so(folder: Path, url: str, problem: str) -> None:
-    code, output = told("up", "--data", str(folder), "--port", "0", DATABASE_URL=url)
+def test_a_database_that_cannot_be_is_said_to_be_so(folder: Path, command: list[str], url: str, problem: str) -> None:
+    code, output = told(*command, "--data", str(folder), "--port", "0", DATABASE_URL=url)
     assert (code, problem in output, "s3cret" in output) == (1, True, False), output
     assert "Starting PostgreSQL" not in output
 
