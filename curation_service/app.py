@@ -8,6 +8,7 @@ from contextlib import asynccontextmanager
 
 from curation_service.batch_update import BatchUpdates
 from curation_service.fanout import Fanout
+from curation_service.gone_rows import GoneRows
 from curation_service.log_keeper import LogKeeper
 from curation_service.server import Server
 from curation_service.servicer import Servicer
@@ -90,6 +91,7 @@ def service_parts(
     # Streams leave half of the pool to calls, and few snapshots are read at once.
     errands = Errands(at_once=max(1, settings.pool_size // 2 - SNAPSHOTS_AT_ONCE))
     snapshot_errands = Errands(at_once=SNAPSHOTS_AT_ONCE)
+    gone_rows = GoneRows(url=settings.database_url, workflows=registry.values())
     watch = Watch(
         database=database,
         tail=tail,
@@ -100,6 +102,7 @@ def service_parts(
         heartbeat_s=settings.heartbeat_s,
         age_max_s=settings.stream_age_max_s,
         items_max=settings.items_max,
+        told=gone_rows.told,
     )
     servicer = Servicer(
         database=database,
@@ -108,6 +111,7 @@ def service_parts(
         updates=updates,
         items_max=settings.items_max,
         watch=watch,
+        told=gone_rows.told,
     )
     server = Server(
         servicer=servicer,
@@ -127,7 +131,7 @@ def service_parts(
     metrics.gauge("curation_stream_lag_seconds", "For how long the streams have been held back.", lambda: tail.lag_s)
     metrics.gauge("curation_log_position", "Up to where the event log has been read.", lambda: tail.position)
     numbers = metrics_parts(metrics, settings.metrics_listen)
-    return [keeper, *relays, tail, fanout, errands, snapshot_errands, group_errands, *numbers, server]
+    return [keeper, gone_rows, *relays, tail, fanout, errands, snapshot_errands, group_errands, *numbers, server]
 
 
 def _pool(settings: ServiceSettings, url: str) -> Database:

@@ -2,7 +2,8 @@
 
 Every replica tries; an advisory lock lets one at a time do it. Nothing is lost while nobody does. The one that makes
 tomorrow's, once a day, also looks through the sources for items that are with a worker and in no claim, which nobody
-would rescue, and drops groups of failures that nothing has been in for as long as batches are kept.
+would rescue, drops groups of failures that nothing has been in for as long as batches are kept, and looks whether old
+batches are still open because rows of theirs are gone.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ import psycopg
 from shared.db.engine import REACH, driver_url, session_options
 from shared.db.errors import in_a_line
 from shared.db.failure_groups import drop_failure_groups
+from shared.db.gone import count_gone
 from shared.db.in_hand import note_claims
 from shared.db.old_batches import drop_batches
 from shared.db.partitions import keep_partitions
@@ -59,7 +61,7 @@ class LogKeeper(Part):
             for workflow in self._workflows if kept.created else ():
                 self._look_through(connection, workflow)
             if self._batch_retention_days is not None:
-                self._drop_batches(connection, self._batch_retention_days)
+                self._drop_batches(connection, self._batch_retention_days, look=bool(kept.created))
 
     def _look_through(self, connection: psycopg.Connection[Any], workflow: Workflow) -> None:
         if noted := note_claims(connection, workflow):
@@ -71,12 +73,15 @@ class LogKeeper(Part):
             if dropped:
                 log.info("%s: %s old groups of failures were dropped", workflow.resource, dropped)
 
-    def _drop_batches(self, connection: psycopg.Connection[Any], retention_days: int) -> None:
+    def _drop_batches(self, connection: psycopg.Connection[Any], retention_days: int, *, look: bool) -> None:
         count = 0
         through: int | None = 0
         while through is not None and not self.stopping.is_set():
             dropped = drop_batches(connection, retention_days=retention_days, after=through)
             connection.commit()
             count, through = count + dropped.count, dropped.through
+            for workflow in self._workflows if look and dropped.kept else ():
+                count_gone(connection, workflow, dropped.kept)
+                connection.commit()
         if count:
             log.info("%s old batches were dropped", count)

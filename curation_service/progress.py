@@ -1,4 +1,4 @@
-"""A batch in numbers, for its watchers: a few times a second at most, and always once more when it is done.
+"""A batch in numbers, for its watchers: a few times a second at most, once more when it is done, seldom while it rests.
 
 The numbers are measured once for all who watch a batch in this process.
 """
@@ -7,10 +7,11 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from typing import TypeAlias
 
 from curation.v1 import curation_pb2 as pb
 from curation_service.messages import progress_message
@@ -21,8 +22,14 @@ from shared.errands import Errands
 
 INTERVAL_S = 0.25
 """Between two measurements of a batch."""
+LOOK_S = 30.0
+"""A batch that stands still is measured so often: rows that are gone are an end of which no event tells."""
 RATE_WINDOW_S = 5.0
 """The rate is that of the last so many seconds."""
+
+
+Told: TypeAlias = Callable[[int, Progress], None]
+"""Is called with a batch and its progress, when somebody is told of it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,8 +47,8 @@ class Measurement:
 class BatchMeter:
     """Measures one batch."""
 
-    def __init__(self, *, database: Database, resource: str, batch: int) -> None:
-        self._database, self._resource, self._batch = database, resource, batch
+    def __init__(self, *, database: Database, told: Told, resource: str, batch: int) -> None:
+        self._database, self._told, self._resource, self._batch = database, told, resource, batch
         self._history: deque[tuple[float, int]] = deque()
         self._latest: Measurement | None = None
         self._asking = asyncio.Lock()
@@ -59,6 +66,7 @@ class BatchMeter:
             progress = await read_progress(connection, self._batch, resource=self._resource)
             # After the numbers: an entry that they count is not missed.
             newest = await newest_position(connection)
+        self._told(self._batch, progress)
         before = self._latest
         done_at = before.done_at if before is not None and before.message.done and progress.done else newest
         return Measurement(self._message(progress, began_s), began_s, done_at)
@@ -85,12 +93,14 @@ class ProgressTurns:
     def __init__(self, meter: BatchMeter, errands: Errands) -> None:
         self._meter, self._errands = meter, errands
         self._told_s = self._changed_s = float("-inf")
-        self._stale = True
+        self._stale, self._done = True, False
 
     @property
     def due_s(self) -> float:
-        """When the next numbers are due, by the clock of the loop; never when nothing changed since the last."""
-        return self._told_s + INTERVAL_S if self._stale else float("inf")
+        """When the next numbers are due, by the clock of the loop; never when the batch is done and nothing changed."""
+        if self._stale:
+            return self._told_s + INTERVAL_S
+        return float("inf") if self._done else self._told_s + LOOK_S
 
     async def check(self) -> None:
         """Raises `UnknownBatch`."""
@@ -101,7 +111,7 @@ class ProgressTurns:
         self._stale, self._changed_s = True, asyncio.get_running_loop().time()
 
     async def due(self, *, changed: bool, position: int) -> pb.BatchProgress | None:
-        """The numbers, when something changed and the last ones are old enough.
+        """The numbers, when something changed and the last ones are old enough, or the batch stands still.
 
         They may be ahead of the events that the watcher has: `done` is said only once it has them all.
         """
@@ -112,7 +122,7 @@ class ProgressTurns:
             return None
         measured = await self._errands.run(self._meter.measure)
         behind = measured.message.done and position < measured.done_at
-        self._told_s = now_s
+        self._told_s, self._done = now_s, measured.message.done
         self._stale = behind or measured.began_s < self._changed_s
         if not behind:
             return measured.message
@@ -125,8 +135,8 @@ class ProgressTurns:
 class Meters:
     """The meters of the batches that are watched."""
 
-    def __init__(self, *, database: Database, errands: Errands) -> None:
-        self._database, self._errands = database, errands
+    def __init__(self, *, database: Database, told: Told, errands: Errands) -> None:
+        self._database, self._told, self._errands = database, told, errands
         self._meters: dict[tuple[str, int], BatchMeter] = {}
         self._watchers: dict[tuple[str, int], int] = {}
 
@@ -137,7 +147,9 @@ class Meters:
             yield None
             return
         key = resource, batch
-        meter = self._meters.setdefault(key, BatchMeter(database=self._database, resource=resource, batch=batch))
+        meter = self._meters.setdefault(
+            key, BatchMeter(database=self._database, told=self._told, resource=resource, batch=batch)
+        )
         self._watchers[key] = self._watchers.get(key, 0) + 1
         try:
             yield ProgressTurns(meter, self._errands)

@@ -35,6 +35,7 @@ from curation_service.operation_requests import (
     workflows_token,
 )
 from curation_service.operations import Operations
+from curation_service.progress import Told
 from curation_service.requests import read_batch_id, read_off_loop, read_workflow
 from curation_service.watch import Watch
 from shared.db.batches import get_batch, list_batches, list_outcomes, read_progress
@@ -57,13 +58,17 @@ class Servicer(pb_grpc.CurationServiceServicer):
         updates: BatchUpdates,
         items_max: int,
         watch: Watch,
+        told: Told,
     ) -> None:
-        """`reads` is where items are listed, counted and found: the same database, or a standby of it."""
+        """`reads` is where items are listed, counted and found: the same database, or a standby of it.
+
+        `told` is said whenever a caller hears how far a batch is.
+        """
         self._database, self._reads = database, reads
         self._registry = registry
         self._updates = updates
         self._items_max = items_max
-        self._watch = watch
+        self._watch, self._told = watch, told
         self._operations = Operations(database=database, registry=registry)
 
     async def BatchUpdateStatus(
@@ -112,6 +117,7 @@ class Servicer(pb_grpc.CurationServiceServicer):
         batch_id = read_batch_id(request.batch_id)
         async with self._database.transaction() as connection:
             batch, progress = await get_batch(connection, batch_id), await read_progress(connection, batch_id)
+        self._told(batch_id, progress)
         return pb.GetBatchResponse(batch=batch_message(batch), progress=progress_message(batch_id, progress))
 
     async def ListBatches(self, request: pb.ListBatchesRequest, context: Context) -> pb.ListBatchesResponse:

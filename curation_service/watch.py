@@ -18,7 +18,7 @@ from curation.v1 import curation_pb2 as pb
 from curation_service.event_frames import EventFrames, Frame, event_messages, with_token
 from curation_service.fanout import Fanout, Waiter
 from curation_service.matches import Matches
-from curation_service.progress import Meters, ProgressTurns
+from curation_service.progress import Meters, ProgressTurns, Told
 from curation_service.requests import read_off_loop
 from curation_service.snapshot import Snapshots, Visible
 from curation_service.states import States
@@ -51,13 +51,15 @@ class Watch:
         heartbeat_s: float,
         age_max_s: float,
         items_max: int,
+        told: Told,
     ) -> None:
+        """`told` is said whenever a watcher hears how far a batch is."""
         self._database, self._tail, self._fanout, self._errands = database, tail, fanout, errands
         self._snapshots, self._registry = snapshots, registry
         self._heartbeat_s, self._age_max_s, self._items_max = heartbeat_s, age_max_s, items_max
         self._frames = EventFrames()
         self._matches = Matches(database=database, errands=errands)
-        self._meters = Meters(database=database, errands=errands)
+        self._meters = Meters(database=database, told=told, errands=errands)
         self._states = States(database=database, errands=errands, registry=registry)
         self._dice = random.Random()  # noqa: S311 - no secret
 

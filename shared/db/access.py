@@ -46,8 +46,8 @@ class Access:
 SERVICE = Access(
     tables={
         **dict.fromkeys(machinery.tables, READ),
-        **dict.fromkeys(("status_event", "status_batch", "batch_outcome"), ADD),
-        "workflow_state": CHANGE,
+        **dict.fromkeys(("status_event", "batch_outcome"), ADD),
+        **dict.fromkeys(("status_batch", "workflow_state"), CHANGE),
     },
     sequences={"status_event_position": "SELECT, USAGE", "status_batch_id_seq": "USAGE"},
     source="SELECT, UPDATE",

@@ -119,6 +119,11 @@ def moves(log: sql.Composable, of: sql.Composable) -> sql.Composed:
     return _MOVES.format(log=log, of=of)
 
 
+def fold(numbers: sql.Composable) -> sql.Composed:
+    """A statement that adds numbers, for a FROM as `moves` gives them, to the rows of their batches."""
+    return _FOLD.format(numbers=numbers)
+
+
 # An item that a batch queues was in none of its states before; one that it lost to another batch counts as `none`.
 # Items are counted by their attempts: an entry's arrays are equally long, and this one takes hardly any room.
 _MOVES = sql.SQL(
@@ -132,6 +137,20 @@ _MOVES = sql.SQL(
     SELECT left_batch, unnest(ARRAY[from_queue, 'none']), unnest(ARRAY[-1, 1]) * cardinality(attempts)
     FROM {log} WHERE left_batch {of}
 ) moves"""
+)
+_FOLD = sql.SQL(
+    """/* fold */
+WITH added AS (SELECT batch, key, sum(n) AS n FROM {numbers} GROUP BY batch, key),
+by_batch AS (SELECT batch, jsonb_object_agg(key, n) AS numbers FROM added GROUP BY batch)
+UPDATE status_batch b
+SET folded = (
+    SELECT jsonb_object_agg(key, n) FROM (
+        SELECT key, sum(value::bigint) AS n
+        FROM (SELECT * FROM jsonb_each_text(b.folded) UNION ALL SELECT * FROM jsonb_each_text(a.numbers)) pairs
+        GROUP BY key
+    ) summed
+)
+FROM by_batch a WHERE b.id = a.batch"""
 )
 _PROGRESS = sql.SQL(
     """/* batch_progress */

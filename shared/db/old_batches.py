@@ -8,6 +8,7 @@ before they were dropped is in the rows of the batches; so no row of an item and
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -26,6 +27,8 @@ class Dropped:
     count: int
     through: int | None
     """The next portion is behind this batch; None when what is there is too young."""
+    kept: Sequence[int] = ()
+    """Old ones that are not over, as far as the log and their rows say."""
 
 
 def drop_batches(connection: psycopg.Connection[Any], *, retention_days: int, after: int) -> Dropped:
@@ -40,7 +43,8 @@ def drop_batches(connection: psycopg.Connection[Any], *, retention_days: int, af
     parameters = {"after": after, "days": retention_days, "size": PORTION}
     row = connection.execute(_DROP, parameters, prepare=False).fetchone()  # planned for these, however many portions
     assert row is not None, "aggregates have a row"
-    return Dropped(*row)
+    count, through, kept = row
+    return Dropped(count, through, tuple(kept))
 
 
 # Ids are in the order of time: the primary key finds the oldest, and the first that is too young ends the walk. What
@@ -63,4 +67,6 @@ over AS MATERIALIZED (
 ),
 outcomes AS (DELETE FROM batch_outcome WHERE batch = ANY((SELECT ids FROM over)::bigint[])),
 dropped AS (DELETE FROM status_batch WHERE id = ANY((SELECT ids FROM over)::bigint[]) RETURNING id)
-SELECT (SELECT count(*) FROM dropped), CASE WHEN bool_and(is_old) THEN max(id) END FROM portion"""
+SELECT (SELECT count(*) FROM dropped), CASE WHEN bool_and(is_old) THEN max(id) END,
+       ARRAY(SELECT id FROM portion WHERE is_old AND (id = ANY((SELECT ids FROM over)::bigint[])) IS NOT TRUE)
+FROM portion"""

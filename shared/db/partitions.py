@@ -17,7 +17,7 @@ import psycopg
 from psycopg import sql
 from psycopg.errors import LockNotAvailable
 
-from shared.db.batches import moves
+from shared.db.batches import fold, moves
 
 log = logging.getLogger(__name__)
 
@@ -125,7 +125,7 @@ def _drop(connection: psycopg.Connection[Any], days: Sequence[int]) -> int:
     for n, day in enumerate(days):
         try:
             with connection.transaction():
-                connection.execute(_FOLD.format(moves=moves(_partition(day), sql.SQL("IS NOT NULL"))))
+                connection.execute(fold(moves(_partition(day), sql.SQL("IS NOT NULL"))))
                 connection.execute(_COPY_CLAIMS.format(partition=_partition(day)))
                 # From here on nobody else reads or writes the log.
                 connection.execute(sql.SQL("DROP TABLE {}").format(_partition(day)))
@@ -135,21 +135,6 @@ def _drop(connection: psycopg.Connection[Any], days: Sequence[int]) -> int:
     return len(days)
 
 
-_FOLD = sql.SQL(
-    """
-WITH said AS (SELECT batch, key, sum(n) AS n FROM {moves} GROUP BY batch, key),
-folded AS (SELECT batch, jsonb_object_agg(key, n) AS numbers FROM said GROUP BY batch)
-UPDATE status_batch b
-SET folded = (
-    SELECT jsonb_object_agg(key, n) FROM (
-        SELECT key, sum(value::bigint) AS n
-        FROM (SELECT * FROM jsonb_each_text(b.folded) UNION ALL SELECT * FROM jsonb_each_text(f.numbers)) pairs
-        GROUP BY key
-    ) summed
-)
-FROM folded f WHERE b.id = f.batch
-"""
-)
 _COPY_CLAIMS = sql.SQL(
     """
 UPDATE worker_claim c SET items = e.items

@@ -15,7 +15,6 @@ from psycopg.errors import AdminShutdown, LockNotAvailable
 from curation.v1 import curation_pb2 as pb
 from curation_service.log_keeper import LogKeeper
 from shared.db import old_batches
-from shared.db.batches import Progress, read_progress
 from shared.db.claim import claim
 from shared.db.curate import CurateCall, NewBatch, curate
 from shared.db.engine import Database
@@ -155,26 +154,6 @@ async def test_an_open_batch_stays_however_old_and_goes_when_its_end_is_forgotte
     assert (drop(connection).count, there(connection)) == (1, [left[0], left[2]]), "as once that is dropped"
 
 
-async def test_rows_that_are_deleted_before_their_end_keep_their_batch_open_and_nothing_else(
-    database: Database, connection: Connection
-) -> None:
-    batch = await make_batch(database, "Scan", 1, 2, 3, 4)
-    items = {item.key.int: item for item in await take(database, 3)}
-    waiting, under_way, kept = (items[n] for n in sorted(items))
-    await end(database, [waiting], "retry", error="no", failure=Failure.of("an API", "HTTP 500", "no"))
-    queued = ({1, 2, 3, 4} - items.keys()).pop()
-    for number in (waiting.key.int, under_way.key.int, queued):
-        assert connection.execute("DELETE FROM parcels WHERE id = %s", [UUID(int=number)]).rowcount == 1
-    await end(database, [under_way, kept])
-    other = await make_batch(database, "Scan", 5)
-    await end(database, await take(database, 1))
-    async with database.transaction() as reader:
-        assert await read_progress(reader, batch) == Progress(4, 2, 1, 1, 0, 0)
-        assert (await read_progress(reader, other)).done
-    forget(connection)
-    assert (drop(connection).count, there(connection)) == (1, [(batch, 0)])
-
-
 async def test_who_is_killed_in_the_midst_leaves_batches_whole_and_the_next_goes_on(
     database: Database, connection: Connection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -248,3 +227,17 @@ async def test_the_keeper_of_the_log_drops_old_batches_as_it_is_told(
     keeper = LogKeeper(url=database.url, retention_days=1, batch_retention_days=retention_days, workflows=[])
     keeper._keep()
     assert len(there(connection)) == left
+
+
+async def test_the_keeper_drops_an_old_batch_whose_rows_are_gone_like_any_other(
+    database: Database, connection: Connection
+) -> None:
+    await make_batch(database, "Scan", 1, 2)
+    connection.execute("DELETE FROM parcels WHERE id IN (%s, %s)", [UUID(int=1), UUID(int=2)])
+    still_open = await make_batch(database, "Scan", 3)
+    connection.execute(AGE)
+    keeper = LogKeeper(url=database.url, retention_days=1, batch_retention_days=RETENTION_DAYS, workflows=[PARCELS])
+    keeper._keep()
+    assert len(there(connection)) == 2, "that day it finds out"
+    keeper._keep()
+    assert there(connection) == [(still_open, 0)]
