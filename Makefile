@@ -19,6 +19,7 @@ test verify generate bench bench-quick chaos soak containers: export PYTHONUTF8 
 PACKAGES := curation_cli curation_client curation_service enrichment_worker shared workflows
 STUBS := curation/v1
 LIFECYCLE := docs/reference/lifecycle.md
+STATEMENTS := docs/reference/statements.md
 # What `make breaking` compares the API with: any commit, branch or tag.
 BASE ?= $(shell { git rev-parse --verify --quiet origin/main || git rev-parse --verify --quiet HEAD; } 2>/dev/null)
 # Tests run in so many processes, each with a PostgreSQL of its own.
@@ -74,16 +75,18 @@ define protoc
 		--pyi_out=$(1) --grpc_python_out=$(1) --mypy_grpc_out=quiet:$(1) protos/$(STUBS)/*.proto
 endef
 
-generate: setup ## Make the stubs of the API and the page on the lifecycle anew
+generate: setup ## Make the stubs of the API and the pages that are generated anew
 	$(call protoc,.)
 	$(BIN)/python -m shared.diagram > $(LIFECYCLE)
+	$(BIN)/python -m shared.db.shown > $(STATEMENTS)
 
-verify: setup ## The stubs are what the API says, the page on the lifecycle what the machine says
+verify: setup ## The stubs are what the API says, the generated pages what the machine and the writer say
 	@fresh=$$(mktemp -d) && trap 'rm -rf "$$fresh"' EXIT && $(call protoc,"$$fresh") && \
 		for stub in "$$fresh"/$(STUBS)/*; do diff -u "$(STUBS)/$${stub##*/}" "$$stub" || \
 		{ echo "the stubs are out of date: make generate" >&2; exit 1; }; done
-	@$(BIN)/python -m shared.diagram | diff -u $(LIFECYCLE) - || \
-		{ echo "the page on the lifecycle is out of date: make generate" >&2; exit 1; }
+	@{ $(BIN)/python -m shared.diagram | diff -u $(LIFECYCLE) - && \
+		$(BIN)/python -m shared.db.shown | diff -u $(STATEMENTS) -; } || \
+		{ echo "a generated page is out of date: make generate" >&2; exit 1; }
 
 breaking: setup ## The API breaks nobody who uses the one of BASE (default: origin/main, or the last commit)
 	@if test -n "$(BASE)" && ! git rev-parse --verify --quiet "$(BASE)^{commit}" >/dev/null; then \

@@ -107,7 +107,7 @@ async def claim(
         probe: claims although the API is broken, to see whether it still is.
     """
     parameters = _parameters(workflow, session=session, limit=limit, from_turn=from_turn, probe=probe)
-    rows = await _statement(workflow, table).run(connection, parameters)
+    rows = await claim_statement(workflow, table).run(connection, parameters)
     return _claimed(_places(workflow), rows, from_turn)
 
 
@@ -133,7 +133,7 @@ async def ready_claim(
 ) -> ReadyClaim:
     """Gets a claim ready, for an item that may come at any time. The connection is in autocommit."""
     parameters = _parameters(workflow, session=session, limit=limit)
-    bound = await _statement(workflow, table).bind(connection, parameters)
+    bound = await claim_statement(workflow, table).bind(connection, parameters)
     return ReadyClaim(bound, limit, _places(workflow))
 
 
@@ -184,7 +184,8 @@ def _follow_up(workflow: Workflow) -> Prepared:
 
 
 @lru_cache
-def _statement(workflow: Workflow, table: TransitionTable) -> Prepared:
+def claim_statement(workflow: Workflow, table: TransitionTable) -> Prepared:
+    """The statement of every claim; `docs/reference/statements.md` shows one."""
     names = item_names(workflow)
     needed = [names[name] for name in ("key", "version", "status", "queue", "attempts", "batch", "event", "turn")]
     columns = [sql.Identifier(column.name) for column in workflow.data_columns]

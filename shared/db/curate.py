@@ -120,7 +120,7 @@ async def curate(connection: Connection, workflow: Workflow, table: TransitionTa
             "request_id": batch.request_id,
             "digest": batch.digest,
         }
-    statement = _statement(
+    statement = batch_statement(
         workflow,
         table,
         trigger=call.trigger,
@@ -254,7 +254,7 @@ _TAKEN = sql.SQL(
 
 
 @lru_cache(STATEMENTS_MAX)
-def _statement(
+def batch_statement(
     workflow: Workflow,
     table: TransitionTable,
     *,
@@ -264,6 +264,7 @@ def _statement(
     versioned: bool,
     new_batch: bool,
 ) -> bytes:
+    """A call's statement, which `docs/reference/statements.md` shows; with `where`, of the rows that it selects."""
     # A call that only asks what would happen locks nothing: it waits for nobody, and nobody for it.
     names = item_names(workflow) | {"lock": sql.SQL("FOR NO KEY UPDATE OF s" if new_batch else "")}
     before = (_NEW_BATCH if new_batch else _NO_BATCH) + FRONT.format(**names)

@@ -38,7 +38,8 @@ _WRITE = sql.SQL(
     """/* {name} */
 WITH {before}
 rules (trigger, status, queue, exhausted, verdict, to_status, to_queue, attempts_factor, attempts_step,
-       error, failure, result, turn, run_at, worker, batch) AS (VALUES {rules}),
+       error, failure, result, turn, run_at, worker, batch) AS (VALUES
+    {rules}),
 judged AS MATERIALIZED (
     SELECT locked.*, {effects},
            CASE WHEN {locked.expected} <> locked.version THEN 'stale_version'
@@ -192,7 +193,7 @@ def compose(workflow: Workflow, write: Write) -> bytes:
         before=write.before,
         chosen=write.chosen,
         carried=after_comma(sql.SQL("{} AS {}").format(own[name], sql.Identifier(name)) for name in own),
-        rules=commas(_values(rule) for rule in write.rules) if write.rules else _values(_NO_RULE),
+        rules=sql.SQL(",\n    ").join(_values(rule) for rule in write.rules or (_NO_RULE,)),
         attempts_max=sql.Literal(workflow.limits.attempts_max),
         effects=commas([*effects, *(sql.SQL("{} AS {}").format(judged[n], sql.Identifier(n)) for n in judged)]),
         between=write.between,
