@@ -139,12 +139,12 @@ async def _writing(url: str) -> tuple[float, float]:
 @contextmanager
 def _no_log() -> Iterator[None]:
     """Statements that are composed meanwhile append nothing; none that was composed before is used."""
-    curation._statement.cache_clear()
+    curation.batch_statement.cache_clear()
     try:
         with mock.patch.object(curation, "compose", _without_log(writer.compose)):
             yield
     finally:
-        curation._statement.cache_clear()
+        curation.batch_statement.cache_clear()
 
 
 def _without_log(compose: Callable[..., bytes]) -> Callable[..., bytes]:
