@@ -178,6 +178,9 @@ async def test_a_rescue_that_a_trigger_does_not_allow_is_tried_again_and_its_wor
 async def test_a_result_that_a_trigger_does_not_allow_is_kept_until_it_does(world: World) -> None:
     await world.queue("one", "kept", "two")
     await refuse(world, "NEW.name = 'kept' AND OLD.lookup_status = 'processing'")
+    async with world.transaction() as connection:
+        # Not even where its completion was refused just before it is allowed.
+        await connection.execute(LEAVE_OUT.format("failed").encode())
     async with world.worker(flush_age_s=1) as worker:
         await worker.see(worker.probe.expect("refused", times=2))
         assert [row["lookup_status"] for row in await world.gadgets()] == ["completed", "processing", "completed"]
