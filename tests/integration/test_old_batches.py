@@ -117,7 +117,7 @@ async def test_a_batch_goes_with_its_outcomes_once_it_is_old_and_the_log_has_dro
     assert (drop(connection).count, there(connection)) == (0, [(batch, 3)]), "it is in the log"
     assert keep(connection, retention_days=1).dropped == 1
     connection.execute("UPDATE status_batch SET created_at = now() - interval '364 days'")
-    assert (drop(connection).count, there(connection)) == (0, [(batch, 3)]), "it is young"
+    assert (drop(connection), there(connection)) == (Dropped(0, None), [(batch, 3)]), "it is young"
     connection.execute("UPDATE status_batch SET created_at = now() - interval '366 days'")
     assert (drop(connection).count, there(connection)) == (1, [])
 
@@ -146,12 +146,15 @@ async def test_an_open_batch_stays_however_old_and_goes_when_its_end_is_forgotte
     assert drop(connection).count == 4
     left = [(batches[name], 1) for name in ("waits again", "under way", "queued")]
     assert there(connection) == left
+    assert drop(connection, after=left[-1][0]) == Dropped(0, None), "all of them have been looked at"
     await end(database, [items[5]])
     assert (drop(connection).count, there(connection)) == (0, left), "its end is in the log"
     connection.execute(
         'UPDATE status_batch SET folded = folded || \'{"processing": 0, "completed": 1}\' WHERE id = %s', [left[1][0]]
     )
     assert (drop(connection).count, there(connection)) == (1, [left[0], left[2]]), "as once that is dropped"
+    await make_batch(database, "Selected", 6)
+    assert drop(connection) == Dropped(0, None), "all that come after a young one are young"
 
 
 async def test_who_is_killed_in_the_midst_leaves_batches_whole_and_the_next_goes_on(
@@ -160,6 +163,8 @@ async def test_who_is_killed_in_the_midst_leaves_batches_whole_and_the_next_goes
     monkeypatch.setattr(old_batches, "PORTION", 4)
     batches = [await make_batch(database, "Selected", n, 98, 99) for n in range(1, 6)]
     forget(connection)
+    # Written last, it stands behind the others.
+    connection.execute("UPDATE status_batch SET folded = folded WHERE id = %s", [batches[0]])
     with psycopg.connect(database.url) as killed:
         first = drop_batches(killed, retention_days=RETENTION_DAYS, after=0)
         killed.commit()

@@ -15,17 +15,16 @@ from tests.support.roles import as_role, new_roles
 
 pytestmark = pytest.mark.postgres_versions
 
-ADD = {
-    "status_batch_id_seq": "INSERT INTO status_batch (resource, status) VALUES ('places', 'New') RETURNING id",
-    "worker_session_id_seq": (
-        "INSERT INTO worker_session (host, version, resources) VALUES ('here', '1', '{}') RETURNING id"
-    ),
-    "status_event_position": (
-        "INSERT INTO status_event (position, part, resource, kind, from_status, to_status, items, versions, attempts)"
-        " VALUES (nextval('status_event_position'), 1, 'places', '', '', '', '{}', '{}', '{}') RETURNING position"
-    ),
-}
-"""What draws from each."""
+BATCH = "INSERT INTO status_batch (resource, status) VALUES ('places', 'New') RETURNING id"
+SESSION = "INSERT INTO worker_session (host, version, resources) VALUES ('here', '1', '{}') RETURNING id"
+EVENT = (
+    "INSERT INTO status_event (position, part, resource, kind, from_status, to_status, items, versions, attempts)"
+    " VALUES (nextval('status_event_position'), 1, 'places', '', '', '', '{}', '{}', '{}') RETURNING position"
+)
+CLAIM = (
+    "INSERT INTO worker_claim (position, resource, session)"
+    " VALUES (nextval('status_event_position'), 'places', 0) RETURNING position"
+)
 
 
 async def start(url: str) -> None:
@@ -34,12 +33,22 @@ async def start(url: str) -> None:
         pass
 
 
-@pytest.mark.parametrize("sequence", ADD)
+@pytest.mark.parametrize(
+    ("sequence", "draws"),
+    [
+        ("status_batch_id_seq", [BATCH]),
+        ("worker_session_id_seq", [SESSION]),
+        ("status_event_position", [EVENT]),
+        ("status_event_position", [CLAIM]),
+        ("status_event_position", [CLAIM, EVENT]),
+        ("status_event_position", [EVENT, CLAIM]),
+    ],
+)
 async def test_a_sequence_that_is_behind_its_table_is_refused_until_migrating_moves_it_on(
-    sequence: str, database_url: str
+    sequence: str, draws: list[str], database_url: str
 ) -> None:
     with psycopg.connect(database_url, autocommit=True) as connection:
-        newest = [connection.execute(ADD[sequence].encode()).fetchone() for _ in range(3)][-1]
+        newest = [connection.execute(draw.encode()).fetchone() for _ in range(3) for draw in draws][-1]
         await start(database_url)
         (before,) = connection.execute(f"SELECT last_value - 2 FROM {sequence}".encode()).fetchone() or (None,)
         connection.execute(f"ALTER SEQUENCE {sequence} RESTART WITH {before}".encode())
@@ -47,7 +56,7 @@ async def test_a_sequence_that_is_behind_its_table_is_refused_until_migrating_mo
             await start(database_url)
         migrate(database_url, Registry())
         await start(database_url)
-        added = connection.execute(ADD[sequence].encode()).fetchone()
+        added = connection.execute(draws[0].encode()).fetchone()
         assert newest is not None
         assert added == (newest[0] + 1,)
 
@@ -64,7 +73,7 @@ async def test_positions_that_connections_draw_ahead_are_refused(database_url: s
 def test_who_may_draw_from_a_sequence_sees_that_it_is_behind_and_others_do_not_ask(database_url: str) -> None:
     with new_roles(database_url, "worker") as (role,), psycopg.connect(database_url, autocommit=True) as connection:
         connection.execute(f"GRANT SELECT ON ALL TABLES IN SCHEMA public TO {role}".encode())
-        connection.execute(ADD["status_event_position"].encode())
+        connection.execute(EVENT.encode())
         connection.execute("SELECT setval('status_event_position', 1)")
         with psycopg.connect(as_role(database_url, role), autocommit=True) as worker:
             check_sequences(worker)
