@@ -13,8 +13,6 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from uuid import UUID
 
-import psycopg
-
 from shared.db.curate import CurateCall, Curated
 from shared.db.curate_each import batch_of, curate_each, key_of
 from shared.db.engine import Database
@@ -113,7 +111,7 @@ class UpdateGroups:
                 answers = await curate_each(connection, self._workflow, self._table, calls)
         except Exception as error:  # noqa: BLE001 - as each of them alone would have met it
             # Where it is certain that nothing was done, what one of them has caused is not the matter of the others.
-            if not isinstance(error, psycopg.DatabaseError) and not was_refused(error):
+            if not was_refused(error):
                 _answer_all(told, error)
                 return
         for waiting, answer in zip(group, answers, strict=True):

@@ -39,7 +39,7 @@ def database_errors() -> Iterator[None]:
         yield
     except exc.TimeoutError as error:
         raise DatabaseUnavailable("no database connection was free in time") from error
-    except (exc.DBAPIError, psycopg.Error, ConnectionError) as error:
+    except (exc.DBAPIError, psycopg.Error) as error:
         if (unavailable := _unavailable(error)) is None:
             raise
         raise unavailable from error
@@ -84,7 +84,7 @@ def breaks_policy(error: psycopg.Error) -> bool:
 
 def was_refused(error: Exception) -> bool:
     """Whether the server has answered that a statement failed: then it is certain that it has done nothing."""
-    cause = driver_error(error.__cause__) if isinstance(error, DatabaseUnavailable) else error
+    cause = error.__cause__ if isinstance(error, DatabaseUnavailable) else error
     return isinstance(cause, psycopg.Error) and cause.diag.severity_nonlocalized == "ERROR"
 
 
@@ -100,7 +100,7 @@ def driver_error(error: BaseException | None) -> BaseException | None:
     return error.orig if isinstance(error, exc.DBAPIError) else error
 
 
-def _unavailable(error: exc.DBAPIError | psycopg.Error | ConnectionError) -> DatabaseUnavailable | None:
+def _unavailable(error: exc.DBAPIError | psycopg.Error) -> DatabaseUnavailable | None:
     """What callers are told; None for other errors. The network is not blamed for what the server gave up on."""
     cause = driver_error(error)
     match cause:
@@ -114,7 +114,7 @@ def _unavailable(error: exc.DBAPIError | psycopg.Error | ConnectionError) -> Dat
             return DatabaseUnavailable("a table was changed meanwhile")
         case psycopg.OperationalError() if was_refused(cause):
             return DatabaseUnavailable(f"the database gave up on it ({type(cause).__name__})")
-        case psycopg.OperationalError() | ConnectionError():
+        case psycopg.OperationalError():
             return DatabaseUnavailable("the database cannot be reached")
         case _ if isinstance(error, exc.DBAPIError) and error.connection_invalidated:
             return DatabaseUnavailable("the database cannot be reached")

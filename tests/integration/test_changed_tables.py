@@ -8,9 +8,11 @@ from collections.abc import Awaitable
 import psycopg
 import pytest
 from psycopg import sql
+from sqlalchemy.exc import DBAPIError
 
 from curation.v1 import curation_pb2 as pb
 from enrichment_worker.claimer import Claimer
+from shared.db.errors import changed_table
 from shared.waits import backoff
 from tests.support.batches import everything, update
 from tests.support.service import RunningService, add_parcels, refused
@@ -82,6 +84,23 @@ async def test_what_a_workflow_lacks_is_looked_for_less_and_less_often_while_oth
         execute(world.url, "ALTER TABLE gadgets RENAME TO other")
         await worker.see(looked.wait())
     assert waits_s == [backoff(failures, lambda: 1.0) for failures in (1, 2, 3, 4)]
+
+
+@pytest.mark.parametrize(
+    ("statement", "lacking"),
+    [
+        ("SELECT NULL::nowhere.kind", 'schema "nowhere" does not exist'),
+        ("SET ROLE pg_monitor; SELECT FROM status_event", "permission denied for table status_event"),
+        ("SELECT NULL::kind", None),
+        ("SELECT 1 / 0", None),
+    ],
+)
+def test_a_schema_or_a_right_that_is_lacking_is_such_a_change_too(
+    statement: str, lacking: str | None, database_url: str
+) -> None:
+    with pytest.raises(DBAPIError) as raised:
+        execute(database_url, statement)
+    assert changed_table(raised.value) == lacking
 
 
 async def test_a_call_that_needs_a_table_that_is_not_as_it_was_is_told_so_and_may_be_tried_again(

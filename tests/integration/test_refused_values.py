@@ -63,6 +63,7 @@ REFUSED: Mapping[str, tuple[Mapping[str, Any], str]] = {
     "place again": ({"place": 7}, 'duplicate key value violates unique constraint "strict_place_key"'),
     "raise": ({"label": "raise"}, "strict refused the values: the trigger does not like it"),
     "raise state": ({"label": "raise 55000"}, "strict refused the values: not in this state"),
+    "raise feature": ({"label": "raise 0A000"}, "strict refused the values: not for such rows"),
     "raise code": ({"label": "raise U0001"}, "strict refused the values: an error of their own"),
     "raise later": ({"label": "raise later"}, "strict refused the values: not at the end either"),
     "divide": ({"label": "divide"}, "strict refused the values: division by zero"),

@@ -66,6 +66,7 @@ BEGIN
         WHEN 'raise' THEN RAISE EXCEPTION 'the trigger does not like it';
         WHEN 'raise U0001' THEN RAISE EXCEPTION 'an error of their own' USING ERRCODE = 'U0001';
         WHEN 'raise 55000' THEN RAISE EXCEPTION 'not in this state' USING ERRCODE = '55000';
+        WHEN 'raise 0A000' THEN RAISE EXCEPTION 'not for such rows' USING ERRCODE = '0A000';
         WHEN 'divide' THEN NEW.size := 1 / 0;
         WHEN 'no table' THEN EXECUTE 'SELECT * FROM strict_nowhere';
         ELSE NULL;
