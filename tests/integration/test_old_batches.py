@@ -25,7 +25,7 @@ from shared.failure import Failure
 from shared.machine import curate_trigger
 from shared.table import transition_table
 from shared.workflow import Item
-from tests.integration.test_partitions import LATER_DAYS, go_back_to, keep, today
+from tests.integration.test_partitions import LATER_DAYS, go_back_to, keep, name_of, partitions, today
 from tests.support.batches import parcel_id, update
 from tests.support.eventually import eventually_async
 from tests.support.parcels import PARCELS
@@ -154,7 +154,7 @@ async def test_an_open_batch_stays_however_old_and_goes_when_its_end_is_forgotte
     )
     assert (drop(connection).count, there(connection)) == (1, [left[0], left[2]]), "as once that is dropped"
     await make_batch(database, "Selected", 6)
-    assert drop(connection) == Dropped(0, None), "all that come after a young one are young"
+    assert drop(connection).through is None, "all that come after a young one are young"
 
 
 async def test_who_is_killed_in_the_midst_leaves_batches_whole_and_the_next_goes_on(
@@ -246,3 +246,34 @@ async def test_the_keeper_drops_an_old_batch_whose_rows_are_gone_like_any_other(
     assert len(there(connection)) == 2, "that day it finds out"
     keeper._keep()
     assert there(connection) == [(still_open, 0)]
+
+
+async def test_the_keeper_goes_on_behind_a_batch_that_stays_until_there_are_no_more(
+    database: Database, connection: Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(old_batches, "PORTION", 2)
+    open_one = await make_batch(database, "Scan", 1)
+    for n in range(2, 7):
+        await make_batch(database, "Selected", n)
+    connection.execute(AGE)
+    LogKeeper(url=database.url, retention_days=1, batch_retention_days=RETENTION_DAYS, workflows=[])._keep()
+    assert there(connection) == [(open_one, 0)]
+
+
+@pytest.mark.parametrize("done", [0, 1])
+async def test_a_keeper_that_comes_to_grief_keeps_what_it_has_done(
+    database: Database, connection: Connection, done: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(old_batches, "PORTION", 1)
+    batches = [await make_batch(database, "Selected", n) for n in range(1, 4)]
+    connection.execute(AGE)
+    connection.execute(
+        f"""CREATE FUNCTION curse() RETURNS trigger LANGUAGE plpgsql AS $$BEGIN RAISE 'not this one'; END$$;
+        CREATE TRIGGER curse BEFORE DELETE ON status_batch FOR EACH ROW WHEN (OLD.id = {batches[done]})
+            EXECUTE FUNCTION curse()""".encode()
+    )
+    keeper = LogKeeper(url=database.url, retention_days=1, batch_retention_days=RETENTION_DAYS, workflows=[])
+    with pytest.raises(psycopg.errors.RaiseException, match="not this one"):
+        keeper._keep()
+    assert there(connection) == [(batch, 0) for batch in batches[done:]]
+    assert name_of(today(connection)) in partitions(connection)

@@ -10,10 +10,13 @@ from typing import Any
 import psycopg
 import pytest
 
+from curation_service.log_keeper import LogKeeper
 from shared.db.batches import Progress, read_progress
 from shared.db.engine import Database
 from shared.db.log import log_identity
 from shared.db.partitions import DAY_SIZE, EPOCH, Kept, keep_partitions
+from tests.support.eventually import eventually
+from tests.support.proxy import proxied
 
 Connection = psycopg.Connection[Any]
 LATER_DAYS = 40
@@ -268,3 +271,16 @@ def test_a_log_that_is_read_while_it_has_no_partition_of_today_is_left_as_it_was
     assert partitions(connection) == {name_of(day)}
     assert drawn(connection) == position
     append(connection, add_batch(connection), MOVES[0])  # there still is a partition to take it
+
+
+async def test_a_keeper_whose_database_is_away_for_a_while_keeps_the_log_afterwards(
+    database_url: str, connection: Connection, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("curation_service.log_keeper.INTERVAL_S", 0.05)
+    go_back_to(connection, today(connection) - timedelta(days=LATER_DAYS))
+    async with proxied(database_url) as (proxy, url):
+        proxy.refuse()
+        async with LogKeeper(url=url, retention_days=1, batch_retention_days=None, workflows=[]):
+            await eventually(lambda: "the log's partitions, or old batches, are left for later" in caplog.text)
+            await proxy.accept()
+            await eventually(lambda: name_of(today(connection)) in partitions(connection))
