@@ -90,6 +90,8 @@ def was_refused(error: Exception) -> bool:
 
 def in_a_line(error: BaseException) -> str:
     """What is wrong with the database, for a log: what the driver said, without what it quotes."""
+    if isinstance(error, TimeoutError):
+        return "no answer in time"  # its cause is that somebody was cancelled, which says nothing
     cause = error.__cause__ or error
     said, _, _ = str(cause).partition("\n")
     return f"{type(cause).__name__}: {said}" if said else type(cause).__name__

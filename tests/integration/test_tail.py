@@ -238,7 +238,7 @@ async def test_a_cut_connection_costs_no_event(database: Database) -> None:
 
 @pytest.mark.parametrize("is_behind", [False, True], ids=["following", "behind"])
 async def test_a_connection_that_hangs_without_a_word_is_given_up(
-    database: Database, monkeypatch: pytest.MonkeyPatch, is_behind: bool
+    database: Database, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, is_behind: bool
 ) -> None:
     monkeypatch.setattr(f"shared.db.{'tail' if is_behind else 'database_tail'}.ANSWER_S", 0.2)
     async with proxied(database.url) as (proxy, url):
@@ -253,6 +253,7 @@ async def test_a_connection_that_hangs_without_a_word_is_given_up(
                 with pytest.raises(DatabaseUnavailable):
                     await tail.read(start)
             assert versions(await read_all(tail, start)) == [(1, 2), (1, 3)]
+    assert ("the log cannot be read now: no answer in time" in caplog.text) != is_behind
 
 
 async def test_a_long_wait_is_warned_of_now_and_then_and_not_at_every_look(
