@@ -60,6 +60,12 @@ LOST = frozenset(
     }
 )
 """Ends of a stream that another try may mend."""
+BROKEN_OFF = frozenset({grpc.StatusCode.INTERNAL, grpc.StatusCode.UNKNOWN})
+"""Ends of a stream, or of a try to open one, by a proxy that has lost its service, or not heard it for too long."""
+HTTP_STATUS = "http2 header with status"
+"""How gRPC says that a proxy has refused it; what another try may mend, 502 say, has the code UNAVAILABLE."""
+DETAILS_KEY = "grpc-status-details-bin"
+"""Of the trailer that each error of the service itself has."""
 TIMEOUTS_MAX = 5
 """So many streams in a row may end by a timeout before they have given a token, as a snapshot does that always takes
 longer than the database lets it: each try costs the service the same again, and is no nearer to the end."""
@@ -141,9 +147,17 @@ class WatchState:
                 return TOO_LARGE not in (error.details() or "")
             case grpc.StatusCode.DEADLINE_EXCEEDED:
                 return self._timeouts < TIMEOUTS_MAX
+            case code if code in BROKEN_OFF:
+                is_final = _is_of_service(error) or HTTP_STATUS in (error.details() or "")
+                return self.wait_for_ready and not is_final
             case code:
                 return code in LOST
 
 
 def _code(error: grpc.RpcError) -> grpc.StatusCode | None:
     return error.code() if isinstance(error, grpc.Call | grpc.aio.AioRpcError) else None
+
+
+def _is_of_service(error: grpc.RpcError) -> bool:
+    trailing = error.trailing_metadata() if isinstance(error, grpc.Call | grpc.aio.AioRpcError) else None
+    return any(key == DETAILS_KEY for key, _ in trailing or ())

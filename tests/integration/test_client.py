@@ -131,6 +131,16 @@ async def test_a_watch_outlives_lost_streams_from_the_last_token(watched: Watche
 
 
 @both
+@pytest.mark.parametrize("code", [grpc.StatusCode.INTERNAL, grpc.StatusCode.UNKNOWN])
+async def test_a_watch_outlives_a_stream_that_a_proxy_has_broken_off(watched: Watched, code: grpc.StatusCode) -> None:
+    service = scripted([event(1), code], [event(2)])
+    async with serving(service) as address:
+        updates = await watched(address, 2, "t0")
+    assert [update.resume_token for update in updates] == ["t1", "t2"]
+    assert service.tokens == ["t0", "t1"]
+
+
+@both
 async def test_a_proxy_for_what_is_outside_is_not_for_the_service(
     watched: Watched, monkeypatch: pytest.MonkeyPatch
 ) -> None:

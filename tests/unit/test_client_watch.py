@@ -18,8 +18,8 @@ def state(**options: object) -> WatchState:
     return WatchState(request, backoff=Backoff(first_s=1, longest_s=8), dice=random.Random(1))
 
 
-def error(code: grpc.StatusCode, details: str | None = None) -> AioRpcError:
-    return AioRpcError(code, Metadata(), Metadata(), details=details)
+def error(code: grpc.StatusCode, details: str | None = None, *trailing: tuple[str, bytes]) -> AioRpcError:
+    return AioRpcError(code, Metadata(), Metadata(*trailing), details=details)
 
 
 def heartbeat(token: str) -> pb.WatchStatusResponse:
@@ -82,6 +82,16 @@ def test_what_another_try_cannot_mend_is_raised(code: grpc.StatusCode) -> None:
         state().lost(error(code))
 
 
+@pytest.mark.parametrize("code", [grpc.StatusCode.INTERNAL, grpc.StatusCode.UNKNOWN])
+def test_what_a_proxy_breaks_off_goes_on_and_what_it_or_the_service_refuses_is_raised(code: grpc.StatusCode) -> None:
+    watch, details = state(), ("grpc-status-details-bin", b"")
+    for _ in range(2):
+        assert watch.lost(error(code, "Stream removed")) is not None
+    for refused in (error(code, "Received http2 header with status: 413"), error(code, None, details)):
+        with pytest.raises(grpc.RpcError):
+            watch.lost(refused)
+
+
 @pytest.mark.parametrize(
     "which", ["SERVER: Received message larger than max (9 vs. 8)", "Sent message larger than max"]
 )
@@ -96,8 +106,9 @@ def test_a_service_that_never_answered_is_waited_for_only_when_asked_to() -> Non
     request = watch_request("places")
     watch = WatchState(request, backoff=Backoff(), dice=random.Random(1), wait_for_ready=False)
     opened = [watch.wait_for_ready]
-    with pytest.raises(grpc.RpcError):
-        watch.lost(error(grpc.StatusCode.UNAVAILABLE))
+    for code in (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.UNKNOWN):
+        with pytest.raises(grpc.RpcError):
+            watch.lost(error(code))
     watch.received(heartbeat("t1"))
     assert [*opened, watch.wait_for_ready] == [False, True]
     assert watch.lost(error(grpc.StatusCode.UNAVAILABLE)) is not None
