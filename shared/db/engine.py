@@ -230,7 +230,8 @@ async def connect(url: str, *, name: str, autocommit: bool = True, options: str 
 
 def session_options(url: str, *more: str) -> str:
     """The `options` of a connection: what its address asks for, e.g. a `search_path`, and what all sessions need."""
-    return " ".join([str(conninfo_to_dict(driver_url(url)).get("options") or ""), SESSION_OPTIONS, *more])
+    asked = str(conninfo_to_dict(driver_url(url)).get("options") or "")
+    return " ".join([asked, SESSION_OPTIONS, *more]).rstrip()  # PgBouncer refuses a blank at the end
 
 
 def driver_url(url: str) -> str:
