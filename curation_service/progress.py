@@ -68,7 +68,7 @@ class BatchMeter:
             newest = await newest_position(connection)
         self._told(self._batch, progress)
         before = self._latest
-        done_at = before.done_at if before is not None and before.message.done and progress.done else newest
+        done_at = before.done_at if before is not None and before.message.done else newest
         return Measurement(self._message(progress, began_s), began_s, done_at)
 
     def _message(self, progress: Progress, now_s: float) -> pb.BatchProgress:
