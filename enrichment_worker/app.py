@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import logging
 import platform
+import resource
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AsyncExitStack
@@ -49,11 +51,15 @@ from shared.secrets import Secrets
 from shared.table import transition_table
 from shared.workflow import Workflow
 
+log = logging.getLogger(__name__)
+
 random = SystemRandom().random
 ANSWER_S_MIN = 5.0
 """PostgreSQL gets so long for an answer at least; the longer a worker may be silent, the longer."""
 THREADS_SPARE = 32
 """More threads of the event loop than attempts, which may each use one: names are looked up in them, too."""
+FILES_SPARE = 32
+"""More open files than attempts, which have a connection each: those to PostgreSQL, and some to look up names."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -84,6 +90,7 @@ async def run_worker(settings: WorkerSettings, registry: Registry, environment: 
         EnrichersStuck: too many enrichers do not end.
     """
     workflows = chosen(settings, registry)
+    _heed_open_files(_concurrency(workflows))
     asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(_concurrency(workflows) + THREADS_SPARE))
     ready = DatabaseReady(
         url=settings.database_url,
@@ -144,6 +151,16 @@ async def open_means(
 def _concurrency(workflows: Sequence[Workflow]) -> int:
     """Attempts at once, of all workflows."""
     return sum(workflow.limits.concurrency for workflow in workflows)
+
+
+def _heed_open_files(attempts: int) -> None:
+    files, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if files != resource.RLIM_INFINITY and files < attempts + FILES_SPARE:
+        log.warning(
+            "%d attempts may run at once, but only %d files be open (ulimit -Hn): some may not reach their API",
+            attempts,
+            files,
+        )
 
 
 def worker_parts(settings: WorkerSettings, workflows: Sequence[Workflow], means: Means) -> list[Part]:

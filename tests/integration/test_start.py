@@ -298,3 +298,15 @@ def test_the_exit_code_is_that_of_the_process(program: str) -> None:
     )
     assert (done.returncode, done.stdout) == (SETTINGS_WRONG, "")
     assert done.stderr == f"{program}: SETTINGS_INVALID: DATABASE_URL is not set\n"
+
+
+def test_a_worker_that_may_open_too_few_files_for_its_attempts_says_so() -> None:
+    environment = {
+        "PATH": os.environ["PATH"],
+        "PYTHONPATH": str(Path(__file__).resolve().parents[2]),
+        "DATABASE_URL": NOWHERE,
+        "CURATION_START_TIMEOUT_S": "0",
+    }
+    few = ["sh", "-c", 'ulimit -n 64; exec "$@"', "sh", sys.executable, "-m", "enrichment_worker"]
+    done = subprocess.run(few, env=environment, capture_output=True, text=True, timeout=50, check=False)
+    assert "attempts may run at once, but only 64 files be open (ulimit -Hn)" in done.stderr
