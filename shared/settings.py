@@ -94,7 +94,7 @@ class DatabaseSettings(BaseSettings):
     prepare_threshold: int | None = Field(
         default=5,
         ge=0,
-        description="Runs of a statement before it is prepared on the server; `none` behind a pooler that forbids it.",
+        description="Runs of a statement before it is prepared on the server; `none` behind a pooler that keeps none.",
     )
     metrics_listen: ListenAddress | None = Field(
         default=None, description="Where Prometheus reads the process's numbers, `host:port`; nowhere by default."
