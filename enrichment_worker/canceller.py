@@ -51,7 +51,7 @@ class Canceller(Patrol):
                 await self.pause(self._pinned.backoff_s)
 
     async def _look(self, lane: Lane, runner: Runner, asked: set[Hold]) -> None:
-        async with self._pinned.transaction() as connection:
+        async with self._pinned.autocommit() as connection:
             lost = asked - await read_holds(connection, lane.workflow, [key for key, _ in asked])
         if lost:
             if count := runner.cancel_lost(lost):

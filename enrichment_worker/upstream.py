@@ -79,12 +79,10 @@ class Upstream:
     @property
     def held_s(self) -> float:
         """For how many more seconds nobody is to call it."""
-        return max(0.0, self._held_until_s - _now_s()) if self._held_until_s > -inf else 0.0
+        return max(0.0, self._held_until_s - _now_s())
 
     def bars(self, hold: Hold) -> bool:
         """Whether an item is to be given back instead of begun."""
-        if not self.is_broken and self._held_until_s == -inf:
-            return False
         return (self.is_broken and hold != self.probe) or self.held_s > 0
 
     def is_barred(self) -> bool:
@@ -107,7 +105,7 @@ class Upstream:
             self._streak = min(self._streak, self._failures_known + self._telling.failures + self._untold)
         self._was_broken = is_broken
         self.is_broken = is_broken or self._is_down()
-        known_s = -inf if state is None or state.held_s is None or state.held_s <= 0 else now_s + state.held_s
+        known_s = -inf if state is None or state.held_s is None else now_s + state.held_s
         self._held_until_s = max(known_s, self._findings.held_until_s, self._telling.held_until_s)
         self.probe_at_s = inf if state is None or state.probe_s is None else now_s + state.probe_s
         if was_barred and not self.is_barred():

@@ -15,7 +15,7 @@ from shared.metrics import MetricsServer
 from shared.workflow import EnrichmentContext, Item, Values
 from tests.support.eventually import DEADLINE_S
 from tests.support.service import RunningService, running_service
-from tests.support.worker import GADGETS, Gate, Reply, RunningWorker, World, details, world  # noqa: F401 - a fixture
+from tests.support.worker import GADGETS, WIDGETS, Gate, Reply, RunningWorker, World, details, world  # noqa: F401 - a fixture
 
 DEAF = {"poll_s": 0.02, "listen_url": "postgresql://127.0.0.1:1/nowhere"}
 TOLD = {"poll_s": 60}
@@ -124,6 +124,18 @@ async def test_what_was_claimed_ahead_and_is_taken_away_never_begins(
         assert (await worker.see(cancelled)).key == second
         await world.ended(worker)
     assert world.api.requests == ["first"]
+
+
+async def test_each_workflow_loses_its_own_items(world: World) -> None:  # noqa: F811
+    world.others = [WIDGETS]
+    gate = Gate(world)
+    (key,) = await world.queue("unwanted", resource="widgets")
+    async with world.worker(**DEAF) as worker:
+        await worker.see(gate.asked.wait())
+        cancelled = worker.probe.expect("cancelled")
+        async with world.transaction() as connection:
+            await connection.execute("UPDATE widgets SET lookup_status = NULL, version = version + 1")
+        assert (await worker.see(cancelled)).key == key
 
 
 async def test_what_is_taken_away_and_queued_again_is_done_once_more(
