@@ -17,6 +17,7 @@ from curation_service.fanout import Fanout, Interests
 from curation_service.watch_request import WatchRequest, read_watch
 from shared.db.database_tail import DatabaseTail
 from shared.db.engine import Database
+from shared.db.log import STATE
 from shared.registry import Registry
 from shared.table import transition_table
 from tests.support.batches import parcel_id as key
@@ -91,10 +92,11 @@ async def test_who_comes_with_a_token_that_this_replica_has_yet_to_reach_is_not_
 async def test_more_than_the_memory_holds_sends_everybody_to_look(database: Database) -> None:
     async with fanned_out(database, items_max=0) as fanout:
         with fanout.waiting(watch(ids=pb.ItemIds(ids=[key(1)]))) as one:
-            start = fanout.position
-            position = await update(database, "Selected", 2)
-            assert await one.news(start, in_time()) <= position - 1
-            assert one.through >= position
+            for item in (2, 3):
+                start = fanout.position
+                position = await update(database, "Selected", item)
+                assert await one.news(start, in_time()) <= position - 1
+                assert one.through >= position
 
 
 async def test_a_wait_is_over_in_time_although_the_one_before_would_have_been_longer(database: Database) -> None:
@@ -132,6 +134,26 @@ async def test_a_watcher_of_a_batch_is_told_what_that_has_did_or_loses(database:
             interests.tell([before, concerned])
             assert await waiter.news(fanout.position, in_time()) == concerned.position - 1
     assert asked.concerns(concerned)
+
+
+@pytest.mark.parametrize("fields", [{}, {"batch_id": "7"}, {"ids": pb.ItemIds(ids=[key(1)])}])
+async def test_progress_wakes_who_wants_it_alone_and_the_state_of_a_workflow_everybody(
+    database: Database, fields: dict[str, Any]
+) -> None:
+    async with fanned_out(database) as fanout:
+        start = fanout.position
+        progress = replace(entry(start + 3, 1), kind="progress", batch=7, items=[key(1)])
+        change = replace(progress, position=start + 5, kind="curate")
+        state = replace(entry(start + 7, 2), kind=STATE)
+        for skip, first in ((True, change), (False, progress)):
+            asked, interests = watch(skip_progress=skip, **fields), Interests()
+            with fanout.waiting(asked) as waiter:
+                interests.add(asked, waiter)
+                for entries in ([progress], [progress, change]):
+                    interests.tell(entries)
+                assert await waiter.news(start, in_time()) == first.position - 1
+                interests.tell([state])
+                assert await waiter.news(start, in_time()) == state.position - 1
 
 
 async def test_who_leaves_takes_its_alarm_and_its_places_in_the_index_along(database: Database) -> None:

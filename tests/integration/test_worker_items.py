@@ -38,6 +38,19 @@ async def test_every_queued_item_is_completed_and_its_values_saved(world: World)
     assert sorted(world.api.requests) == names
 
 
+async def test_more_results_than_a_commit_takes_are_saved_by_several(world: World) -> None:
+    names = [f"g{number}" for number in range(8)]
+    gate = Gate(world, calls=len(names))
+    await world.queue(*names)
+    async with world.worker(flush_size=3, flush_age_s=1) as worker:
+        await worker.see(gate.asked.wait())
+        gate.open.set()
+        rows = await world.ended(worker)
+    assert {row["lookup_status"] for row in rows} == {"completed"}
+    assert [row["code"] for row in await world.details()] == names
+    assert len(world.api.requests) == len(names), "none was lost and asked for again"
+
+
 async def test_items_queued_later_are_claimed_without_waiting_for_the_poll(world: World) -> None:
     async with world.worker(poll_s=60) as worker:
         await worker.see(worker.listening)
