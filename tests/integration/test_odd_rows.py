@@ -38,21 +38,25 @@ def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.usefixtures("impatient")
-async def test_results_wait_for_no_other_whose_row_somebody_holds(world: World) -> None:
-    gate = Gate(world, calls=3)
-    await world.queue("one", "held", "two")
-    async with world.worker(flush_age_s=1) as worker:
+@pytest.mark.parametrize(("flush_size", "times"), [(500, 1), (1, 2)])
+async def test_results_wait_for_no_other_whose_row_somebody_holds(
+    world: World, flush_size: int, times: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    gate = Gate(world, calls=4)
+    await world.queue("one", "held", "two", "held too")
+    async with world.worker(flush_age_s=1, flush_size=flush_size) as worker:
         await worker.see(gate.asked.wait())
         async with world.transaction() as holder:
-            await holder.execute("SELECT FROM gadgets WHERE name = 'held' FOR UPDATE")
-            aside, flushed = worker.probe.expect("set aside"), worker.probe.expect("flushed")
+            await holder.execute("SELECT FROM gadgets WHERE name LIKE 'held%' FOR UPDATE")
+            aside = worker.probe.expect("set aside", times=times)
             gate.open.set()
-            assert len(await worker.see(aside)) == 1
-            await worker.see(flushed)
-            assert [row["lookup_status"] for row in await world.gadgets()] == ["completed", "processing", "completed"]
+            await worker.see(aside)
+            while [row["lookup_status"] for row in await world.gadgets()] != ["completed", "processing"] * 2:
+                pass
         rows = await world.ended(worker)
-    assert [row["lookup_status"] for row in rows] == ["completed"] * 3
-    assert len(world.api.requests) == 3, "each was asked for once"
+    assert [row["lookup_status"] for row in rows] == ["completed"] * 4
+    assert len(world.api.requests) == 4, "each was asked for once"
+    assert "left to rescue" not in caplog.text
 
 
 @pytest.mark.usefixtures("impatient")
@@ -175,7 +179,9 @@ async def test_a_rescue_that_a_trigger_does_not_allow_is_tried_again_and_its_wor
 
 
 @pytest.mark.usefixtures("impatient")
-async def test_a_result_that_a_trigger_does_not_allow_is_kept_until_it_does(world: World) -> None:
+async def test_a_result_that_a_trigger_does_not_allow_is_kept_until_it_does(
+    world: World, caplog: pytest.LogCaptureFixture
+) -> None:
     await world.queue("one", "kept", "two")
     await refuse(world, "NEW.name = 'kept' AND OLD.lookup_status = 'processing'")
     async with world.transaction() as connection:
@@ -187,6 +193,7 @@ async def test_a_result_that_a_trigger_does_not_allow_is_kept_until_it_does(worl
         await allow(world)
         rows = await world.ended(worker)
     assert [(row["lookup_status"], row["lookup_attempts"]) for row in rows] == [("completed", 1)] * 3
+    assert "left to rescue" not in caplog.text
 
 
 @pytest.mark.usefixtures("impatient")

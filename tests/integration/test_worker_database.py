@@ -10,6 +10,7 @@ import psycopg
 import pytest
 
 from enrichment_worker.claimer import BREATH_S, Claimer
+from enrichment_worker.completer import Completer
 from enrichment_worker.pinned import Pinned
 from shared.errors import DatabaseUnavailable
 from tests.support.eventually import DEADLINE_S, eventually_async
@@ -49,6 +50,33 @@ async def test_a_worker_waits_for_a_database_that_refuses_it_and_saves_what_it_h
         rows = await world.ended(worker)
     assert [row["lookup_status"] for row in rows] == ["completed", "completed"]
     assert world.api.requests == ["before", "after"], "nothing was asked for twice"
+
+
+@pytest.mark.parametrize(("stop_s", "outcome"), [(3600.0, ("completed", 1)), (0.0, ("processing", 1))])
+async def test_a_completer_that_stops_tries_for_a_while_to_save_what_it_has(
+    world: World, network: Network, monkeypatch: pytest.MonkeyPatch, stop_s: float, outcome: tuple[str, int]
+) -> None:
+    monkeypatch.setattr("enrichment_worker.completer.STOP_S", stop_s)
+    proxy, url = network
+    gate = Gate(world)
+    await world.queue("one")
+    async with world.worker(database_url=url) as worker:
+        await worker.see(gate.asked.wait())
+        proxy.refuse()
+        waiting = worker.probe.expect("waiting for the database", times=2)
+        gate.open.set()
+        await waiting
+        (completer,) = [part for part in worker.parts if isinstance(part, Completer)]
+        waiting = worker.probe.expect("waiting for the database")
+        stopping = asyncio.create_task(completer.stop())
+        if stop_s:
+            await waiting
+        else:
+            await stopping
+        await proxy.accept()
+        await stopping
+        (row,) = await world.gadgets()
+    assert (row["lookup_status"], row["lookup_attempts"]) == outcome
 
 
 async def test_what_a_worker_was_told_while_deaf_is_done_once_it_hears_again(
