@@ -10,10 +10,12 @@ from typing import Any
 
 import psycopg
 import pytest
+from psycopg.errors import OperationalError, QueryCanceled
 from sqlalchemy import Column, Text
 
-from shared.db.access import SERVICE, WORKER, Access
+from shared.db.access import SERVICE, WORKER, Access, check_plan
 from shared.db.migrate import migrate
+from shared.db.prepared import Prepared
 from shared.db.readiness import DatabaseReady
 from shared.db.table_check import check_items
 from shared.errors import DatabaseUnfit
@@ -159,3 +161,22 @@ async def test_a_process_does_not_start_on_such_a_table(
     with pytest.raises(DatabaseUnfit, match=problem):
         async with DatabaseReady(url=migrated_url, workflows=[named_shops()], access=access, timeout_s=0):
             pass
+
+
+@pytest.mark.parametrize(
+    ("meanwhile", "error"),
+    [
+        ("pg_terminate_backend(pg_backend_pid())", OperationalError),
+        ("pg_cancel_backend(pg_backend_pid())", QueryCanceled),
+    ],
+)
+def test_a_plan_that_is_not_come_to_says_nothing_of_the_tables(
+    meanwhile: str, error: type[psycopg.Error], migrated_url: str
+) -> None:
+    with psycopg.connect(migrated_url, autocommit=True) as connection:
+        connection.execute(
+            f"""CREATE FUNCTION planned() RETURNS int IMMUTABLE LANGUAGE plpgsql AS
+            $$BEGIN PERFORM {meanwhile}, pg_sleep(60); RETURN 1; END$$""".encode()
+        )
+        with pytest.raises(error):
+            check_plan(connection, named_shops(), Prepared.of(b"SELECT planned()"))
