@@ -14,25 +14,29 @@ from curation_service.rpc_errors import CODES, DETAILS_SIZE_MAX, MESSAGE_SIZE_MA
 from shared import errors
 from shared.errors import FieldViolation, InvalidRequest, ItemsRefused, Outcome
 
-
-def one_of_each() -> list[errors.CurationError]:
-    return [
-        errors.MessageUnreadable(),
-        errors.MessageTooLarge(size=5, size_max=4),
-        InvalidRequest(FieldViolation("ids.ids[3]", "an id is required")),
-        errors.UnknownResource("place", ["places"]),
-        errors.UnknownItem("places", "7"),
-        errors.UnknownBatch("7"),
-        errors.RequestIdReused("6f0c1c86-5b5e-4c0f-9d0a-3a8f6d2b7e11"),
+EACH: list[tuple[errors.CurationError, str, dict[str, str]]] = [
+    (errors.MessageUnreadable(), "INVALID_ARGUMENT", {}),
+    (errors.MessageTooLarge(size=5, size_max=4), "INVALID_ARGUMENT", {"size": "5", "sizeMax": "4"}),
+    (InvalidRequest(FieldViolation("ids.ids[3]", "an id is required")), "INVALID_ARGUMENT", {}),
+    (errors.UnknownResource("place", ["places"]), "NOT_FOUND", {"resource": "place"}),
+    (errors.UnknownItem("places", "7"), "NOT_FOUND", {"resource": "places", "id": "7"}),
+    (errors.UnknownBatch("7"), "NOT_FOUND", {"batchId": "7"}),
+    (errors.UnknownFailureGroup("7"), "NOT_FOUND", {"failureGroupId": "7"}),
+    (errors.RequestIdReused("6f0c1c86"), "INVALID_ARGUMENT", {"requestId": "6f0c1c86"}),
+    (
         ItemsRefused(status="Scan", counts={"not_found": 1}, outcomes=[Outcome("7", "not_found", None, None, None)]),
-        errors.TableRefused("places", "not on Sundays"),
-        errors.CallTooLong(60),
-        errors.TokenInvalid(),
-        errors.TokenExpired(),
-        errors.ServerStopping(),
-        errors.DatabaseUnavailable("the database cannot be reached"),
-        errors.StatementCanceled(),
-    ]
+        "FAILED_PRECONDITION",
+        {"status": "Scan", "notFound": "1"},
+    ),
+    (errors.TableRefused("places", "not on Sundays"), "FAILED_PRECONDITION", {"resource": "places"}),
+    (errors.CallTooLong(60), "DEADLINE_EXCEEDED", {}),
+    (errors.TokenInvalid(), "INVALID_ARGUMENT", {}),
+    (errors.TokenExpired(), "OUT_OF_RANGE", {}),
+    (errors.ServerStopping(), "UNAVAILABLE", {}),
+    (errors.DatabaseUnavailable("the database cannot be reached"), "UNAVAILABLE", {}),
+    (errors.StatementCanceled(), "DEADLINE_EXCEEDED", {}),
+]
+"""One of each, and the code and the fields that it has for a program."""
 
 
 def info(status: Status) -> ErrorInfo:
@@ -41,18 +45,21 @@ def info(status: Status) -> ErrorInfo:
     return found
 
 
-@pytest.mark.parametrize("error", one_of_each(), ids=lambda error: type(error).__name__)
-def test_an_error_has_its_code_reason_and_a_message(error: errors.CurationError) -> None:
+@pytest.mark.parametrize(("error", "code", "fields"), EACH, ids=lambda value: type(value).__name__)
+def test_an_error_has_its_code_reason_fields_and_a_message(
+    error: errors.CurationError, code: str, fields: dict[str, str]
+) -> None:
     status = to_status(error, method="/m")
-    assert status.code == CODES[type(error)].value[0]
+    assert status.code == grpc.StatusCode[code].value[0]
     assert (info(status).reason, info(status).domain) == (error.reason, "curation")
+    assert dict(info(status).metadata) == fields
     assert status.message
 
 
 def test_every_error_of_the_tree_that_a_caller_can_meet_is_mapped() -> None:
     met = [*errors.CurationError.__subclasses__(), *errors.DatabaseUnavailable.__subclasses__()]
     tree = {error for error in met if error.__module__ == errors.__name__}
-    assert set(CODES) == tree - {errors.ProcessError}
+    assert set(CODES) == tree - {errors.ProcessError} == {type(error) for error, _, _ in EACH}
 
 
 def test_wrong_fields_are_named() -> None:
