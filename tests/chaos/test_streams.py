@@ -34,7 +34,7 @@ async def test_no_promise_is_broken_whatever_dies(
 async def test_a_client_that_vanished_without_a_word_is_let_go(postgres_folder: Path) -> None:
     async with running_replicas(postgres_folder / "vanished", items=10) as (site, _):
         front = site.replicas[0].front
-        client = AsyncClient("vanished", await site.log_id(), front.port)
+        client = AsyncClient("vanished", (await site.log_identity()).id, front.port)
         watching = asyncio.create_task(client.run())
         await eventually(lambda: bool(client.watcher.streams))
         front.stall()

@@ -17,7 +17,7 @@ import psycopg
 from curation_cli.processes import Child
 from shared.db.embedded import EmbeddedPostgres, create_database
 from shared.db.embedded_site import SOCKET_NAME
-from shared.db.log import log_identity
+from shared.db.log import LogIdentity, log_identity
 from shared.db.migrate import migrate
 from shared.errors import DatabaseUnavailable
 from shared.registry import load_registry
@@ -125,10 +125,10 @@ class Replicas:
         os.kill(int((self._folder / "postgres" / "data" / "postmaster.pid").read_text().split()[0]), signal.SIGKILL)
         await self.stop_postgres()
 
-    async def log_id(self) -> uuid.UUID:
-        """Whose tokens these are."""
+    async def log_identity(self) -> LogIdentity:
+        """Whose tokens these are, and how far back they go."""
         async with await psycopg.AsyncConnection.connect(self.url) as connection:
-            return (await log_identity(connection)).id
+            return await log_identity(connection)
 
     async def log(self) -> list[Commit]:
         """The whole log of the places, in order; what it says of no item is left out."""

@@ -102,7 +102,7 @@ async def soak(folder: Path, load: SoakLoad) -> SoakOutcome:
         running_crew(site, load.workers, seed=load.seed) as crew,
     ):
         traffic = Traffic(lambda: site.url, site.ports, keys, seed=load.seed, cancels=0.05)
-        watching = Watching(site, keys, await site.log_id(), traffic)
+        watching = Watching(site, keys, await site.log_identity(), traffic)
         watching.recorders += [_watcher(watching, number) for number in range(load.watchers)]
         pids = [replica.process.pid for replica in site.replicas if replica.process is not None]
         pids += [(await crew.ready(hand)).pid for hand in crew.hands]
@@ -147,7 +147,7 @@ async def _is_scanned(connection: Connection) -> bool:
 
 
 def _watcher(watching: Watching, number: int) -> Forgetful:
-    return Forgetful(f"watcher {number}", watching.log_id, watching.site.ports, **WAYS[number % len(WAYS)])
+    return Forgetful(f"watcher {number}", watching.log.id, watching.site.ports, **WAYS[number % len(WAYS)])
 
 
 def _background(watching: Watching, load: SoakLoad) -> list[Coroutine[Any, Any, None]]:

@@ -15,6 +15,7 @@ import grpc.aio
 
 from curation.v1 import curation_pb2 as pb
 from curation.v1 import curation_pb2_grpc as pb_grpc
+from shared.db.log import LogIdentity
 from shared.db.token import decode_token, encode_token
 from tests.support.faults import NETWORK_FAULTS, PROCESS_FAULTS, misbehave
 from tests.support.history import EVERYTHING, History, Selection
@@ -86,7 +87,7 @@ class Watching:
 
     site: Replicas
     keys: Sequence[UUID]
-    log_id: UUID
+    log: LogIdentity
     traffic: Traffic
     recorders: list[Recorder] = field(default_factory=list)
     followed: list[pb.BatchProgress] = field(default_factory=list)
@@ -101,12 +102,12 @@ class Watching:
         some = [*map(str, self.keys[:20]), str(self.keys[-1])]
         ids, few = pb.ItemIds(ids=some), Selection(frozenset(some))
         german = Selection(frozenset(map(str, self.keys[2::3])))
-        start = encode_token(self.log_id, 0)
+        start = encode_token(self.log.id, self.log.pruned_through)
 
         def bare(
             name: str, selection: Selection = EVERYTHING, *, of: Sequence[int] = (one, other), **options: Any
         ) -> Recorder:
-            return BareStream(f"{name} {copy}", self.log_id, of, selection=selection, **options)
+            return BareStream(f"{name} {copy}", self.log.id, of, selection=selection, **options)
 
         return [
             bare("everything", of=[one]),
@@ -120,10 +121,10 @@ class Watching:
             *([bare("very slow", pause_s=0.3, skip_snapshot=True)] if with_the_slowest else []),
             bare("hopping", hops_after=20, resume_token=start),
             bare("hopping by id", few, hops_after=5, ids=ids),
-            AsyncClient(f"client {copy}", self.log_id, one),
-            AsyncClient(f"client by id {copy}", self.log_id, other, selection=few, ids=some, skip_snapshot=True),
-            PlainClient(f"plain client {copy}", self.log_id, other),
-            PlainClient(f"plain client by filter {copy}", self.log_id, one, selection=german, filter=GERMAN),
+            AsyncClient(f"client {copy}", self.log.id, one),
+            AsyncClient(f"client by id {copy}", self.log.id, other, selection=few, ids=some, skip_snapshot=True),
+            PlainClient(f"plain client {copy}", self.log.id, other),
+            PlainClient(f"plain client by filter {copy}", self.log.id, one, selection=german, filter=GERMAN),
         ]
 
     async def follower(self, number: int) -> None:
@@ -134,7 +135,7 @@ class Watching:
             fields: dict[str, Any] = {"batch_id": str(batch), "end_when_done": True}
             if batch % 2:
                 fields["resume_token"] = token
-            following = BareStream(f"batch {batch}", self.log_id, ports, selection=Selection(batch=batch), **fields)
+            following = BareStream(f"batch {batch}", self.log.id, ports, selection=Selection(batch=batch), **fields)
             following.watcher.to_the_end = False
             self.recorders.append(following)
             self.following.add(batch)
@@ -151,7 +152,7 @@ class Watching:
             stub = pb_grpc.CurationServiceStub(channel)
             for status in ("Selected", "New"):
                 token = (await self.traffic.set_status(stub, status, self.keys[-1:])).resume_token
-        self.last = decode_token(token, self.log_id)
+        self.last = decode_token(token, self.log.id)
         while self.late:  # noqa: ASYNC110 - across processes
             await asyncio.sleep(0.05)
 
@@ -175,7 +176,7 @@ async def run(folder: Path, load: Load, **settings: str) -> Outcome:
     async with running_replicas(folder, items=load.items, **settings) as (site, keys):
         # The last key is the runner's own.
         traffic = Traffic(lambda: site.url, site.ports, keys[:-1], seed=load.seed)
-        run = Watching(site, keys, await site.log_id(), traffic)
+        run = Watching(site, keys, await site.log_identity(), traffic)
         run.recorders += [each for copy in range(load.copies) for each in run.everybody(copy)]
         async with together(_background(run, load)):
             await _trouble(site, load, faults)

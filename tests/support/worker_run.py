@@ -121,7 +121,7 @@ async def run_workers(folder: Path, load: WorkerLoad) -> WorkerOutcome:
             await note(connection)
         # The last key is the runner's own.
         traffic = Traffic(lambda: site.url, site.ports, keys[:-1], seed=load.seed, cancels=0.3)
-        watching = Watching(site, keys, await site.log_id(), traffic)
+        watching = Watching(site, keys, await site.log_identity(), traffic)
         watching.recorders += watching.everybody(0, with_the_slowest=False)
         async with together(_background(watching, load)):
             await _trouble(site, crew, load, faults)
