@@ -29,6 +29,18 @@ def meter_of(service: RunningService, batch: pb.Batch, told: Told = nobody) -> B
 
 
 @pytest.fixture
+def no_second_measurement(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A measurement is good for a day."""
+    monkeypatch.setattr("curation_service.progress.INTERVAL_S", DAY_S)
+
+
+async def batch_of_one(service: RunningService, status: str) -> pb.Batch:
+    """Sets a status on one parcel."""
+    await add_many(service.database, 1)
+    return (await service.stub.BatchUpdateStatus(update(status, 1))).batch
+
+
+@pytest.fixture
 async def database(database_url: str) -> AsyncIterator[Database]:
     async with Database(database_url) as database:
         yield database
@@ -53,12 +65,9 @@ def test_the_rate_is_that_of_the_last_seconds_and_says_when_all_will_have_ended(
     assert told(112.0, 10**9, 0, 100, 1, 1)[1] is None, "nobody waits for years"
 
 
-async def test_all_who_watch_a_batch_share_one_measurement(
-    service: RunningService, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("curation_service.progress.INTERVAL_S", DAY_S)
-    await add_many(service.database, 1)
-    batch = (await service.stub.BatchUpdateStatus(update("Scan", 1))).batch
+@pytest.mark.usefixtures("no_second_measurement")
+async def test_all_who_watch_a_batch_share_one_measurement(service: RunningService) -> None:
+    batch = await batch_of_one(service, "Scan")
     told: list[int] = []
     meter = meter_of(service, batch, told=lambda number, _: told.append(number))
     first, second = await asyncio.gather(meter.measure(), meter.measure())
@@ -66,12 +75,9 @@ async def test_all_who_watch_a_batch_share_one_measurement(
     assert told == [int(batch.batch_id)]
 
 
-async def test_a_batch_is_done_for_each_watcher_once_it_has_read_so_far(
-    service: RunningService, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("curation_service.progress.INTERVAL_S", DAY_S)
-    await add_many(service.database, 1)
-    batch = (await service.stub.BatchUpdateStatus(update("Selected", 1))).batch
+@pytest.mark.usefixtures("no_second_measurement")
+async def test_a_batch_is_done_for_each_watcher_once_it_has_read_so_far(service: RunningService) -> None:
+    batch = await batch_of_one(service, "Selected")
     async with service.database.transaction() as connection:
         newest = await newest_position(connection)
     async with Errands(at_once=1) as errands:
