@@ -23,7 +23,7 @@ def count_gone(connection: psycopg.Connection[Any], workflow: Workflow, batches:
     """Counts what is gone as dequeued in its batch. Returns in how many of them it did.
 
     What was taken for gone and is there again, as rows of a partition that was detached for a while, is counted back.
-    Reads all that is queued or with a worker, by the indexes of these.
+    Reads all that is queued or with a worker, by the indexes of these, where one of the batches is the workflow's.
 
     Args:
         connection: in a transaction, which the caller commits.
@@ -51,7 +51,7 @@ _GONE = sql.SQL(
             SELECT s.{batch} AS batch, 'queued' AS key FROM {source} s WHERE s.{turn} >= '-infinity'
             UNION ALL SELECT s.{batch}, 'queued' FROM {source} s WHERE s.{run_at} >= '-infinity'
             UNION ALL SELECT * FROM (SELECT DISTINCT ON (s.{key}) s.{batch}, 'processing' FROM {in_hand}) held
-        ) items GROUP BY batch, key
+        ) items WHERE EXISTS (SELECT FROM asked) GROUP BY batch, key
     ), gone AS (
         SELECT batch, key, said.n - coalesce(there.n, 0) AS n
         FROM said LEFT JOIN there USING (batch, key) WHERE said.n <> coalesce(there.n, 0)
