@@ -22,6 +22,8 @@ from shared.registry import load_registry
 
 HOST = "127.0.0.1"
 """Nothing that is started here listens beyond this machine."""
+NO_TLS = {f"CURATION_TLS_{name}_FILE": "none" for name in ("CERTIFICATE", "KEY", "CLIENT_CA")}
+"""So it needs no TLS, whatever the environment says of that of another service."""
 SERVICE_TIMEOUT_S = 60.0
 """How long the service may take from its start until it reports that it serves."""
 
@@ -76,7 +78,7 @@ async def started(setup: Setup) -> AsyncIterator[Running]:
             url = postgres.url
         await asyncio.to_thread(migrate, url, load_registry())
         address = f"{HOST}:{setup.port or _free_port()}"
-        environment = {**setup.environment, "DATABASE_URL": url, "CURATION_LISTEN": address}
+        environment = {**setup.environment, "DATABASE_URL": url, "CURATION_LISTEN": address, **NO_TLS}
         if environment.get("CURATION_LOG_LEVEL") in ("WARNING", "ERROR"):
             environment["CURATION_LOG_LEVEL"] = "INFO"  # as which they log that they are ready
         service = Child("curation_service", environment=environment, log=logs / "service.log", ready=READY)

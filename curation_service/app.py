@@ -6,7 +6,10 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
+import grpc
+
 from curation_service.batch_update import BatchUpdates
+from curation_service.certificates import server_credentials
 from curation_service.fanout import Fanout
 from curation_service.gone_rows import GoneRows
 from curation_service.log_keeper import LogKeeper
@@ -37,6 +40,7 @@ async def run_service(settings: ServiceSettings, registry: Registry) -> None:
 
     Raises:
         AddressUnavailable: it cannot listen on its address.
+        CertificateUnusable: a file of its TLS cannot be used.
         BackboneUnavailable: there is no NATS, or what speaks to it is not installed.
         DatabaseUnavailable: there was no database in time.
         DatabaseUnfit: the database is too old, a standby, or not migrated.
@@ -50,7 +54,8 @@ async def run_service(settings: ServiceSettings, registry: Registry) -> None:
     )
     async with open_database(settings) as database, open_reads(settings, database) as reads:
         parts = service_parts(settings, registry, database, reads)
-        await run_parts([ready, *parts], on_ready=f"service ready, listening on {settings.listen}")
+        by = " by TLS" if settings.tls_certificate_file else ""
+        await run_parts([ready, *parts], on_ready=f"service ready, listening on {settings.listen}{by}")
 
 
 def open_database(settings: ServiceSettings) -> Database:
@@ -116,6 +121,7 @@ def service_parts(
     server = Server(
         servicer=servicer,
         listen=settings.listen,
+        credentials=_credentials(settings),
         message_size_max=settings.message_size_max,
         calls_max=settings.calls_max,
         call_age_max_s=settings.call_age_max_s,
@@ -132,6 +138,14 @@ def service_parts(
     metrics.gauge("curation_log_position", "Up to where the event log has been read.", lambda: tail.position)
     numbers = metrics_parts(metrics, settings.metrics_listen)
     return [keeper, gone_rows, *relays, tail, fanout, errands, snapshot_errands, group_errands, *numbers, server]
+
+
+def _credentials(settings: ServiceSettings) -> grpc.ServerCredentials | None:
+    if settings.tls_certificate_file is None or settings.tls_key_file is None:
+        return None
+    return server_credentials(
+        certificate=settings.tls_certificate_file, key=settings.tls_key_file, client_ca=settings.tls_client_ca_file
+    )
 
 
 def _pool(settings: ServiceSettings, url: str) -> Database:

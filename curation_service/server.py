@@ -12,6 +12,7 @@ import logging
 import socket
 from contextlib import suppress
 
+import grpc
 import grpc.aio
 from grpc_health.v1 import health, health_pb2_grpc
 from grpc_health.v1._async import HealthServicer
@@ -51,11 +52,16 @@ class Server(Part):
         call_age_max_s: float,
         grace_s: float,
         draining: asyncio.Event,
+        credentials: grpc.ServerCredentials | None = None,
     ) -> None:
-        """`draining` is set when the server is asked to stop, before it waits for calls: streams end by it."""
+        """`draining` is set when the server is asked to stop, before it waits for calls: streams end by it.
+
+        Without `credentials` it speaks no TLS.
+        """
         super().__init__()
         self._servicer = servicer
         self._listen = listen
+        self._credentials = credentials
         self._grace_s = grace_s
         self._calls_max = calls_max
         self._call_age_max_s = call_age_max_s
@@ -85,7 +91,10 @@ class Server(Part):
         readiness = self._register(server)
         await asyncio.to_thread(_check_free, self._listen)
         logging.getLogger(GRPC_LOG).addFilter(tells_something)
-        self.port = server.add_insecure_port(self._listen)
+        if self._credentials is None:
+            self.port = server.add_insecure_port(self._listen)
+        else:
+            self.port = server.add_secure_port(self._listen, self._credentials)
         try:
             await server.start()
             for name in (health.OVERALL_HEALTH, SERVICE):

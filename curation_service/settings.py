@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from pydantic import Field
+from pathlib import Path
+
+from pydantic import Field, ValidationInfo, field_validator
 
 from shared.settings import DatabaseSettings, DatabaseUrl, ListenAddress, NatsUrl
 
@@ -13,7 +15,20 @@ class ServiceSettings(DatabaseSettings):
     listen: ListenAddress = Field(
         default="127.0.0.1:50051",
         description="The address that the service listens on, `host:port`; a port of 0 takes any free one. "
-        "It has no TLS and no authentication: outside a private network, put a proxy that has both in front of it.",
+        "It believes whom it lets in: outside a private network, let it require certificates of its clients, or put a "
+        "proxy with authentication in front of it.",
+    )
+    tls_certificate_file: Path | None = Field(
+        default=None,
+        description="The service's certificate in PEM, followed by those between it and its CA: with it the service "
+        "speaks TLS alone. A file that is replaced needs no restart.",
+    )
+    tls_key_file: Path | None = Field(
+        default=None, description="The key of that certificate in PEM, without a password."
+    )
+    tls_client_ca_file: Path | None = Field(
+        default=None,
+        description="CAs in PEM: who connects, for the health too, needs a certificate that one of them has signed.",
     )
     pool_size: int = Field(
         default=10,
@@ -93,3 +108,17 @@ class ServiceSettings(DatabaseSettings):
         "became of its items; a group of failures since it was last seen, longer while an item is in it; `none` for "
         "ever.",
     )
+
+    @field_validator("tls_key_file")
+    @classmethod
+    def _is_of_certificate(cls, value: Path | None, info: ValidationInfo) -> Path | None:
+        if (value is None) is not (info.data.get("tls_certificate_file") is None):
+            raise ValueError("must be set with CURATION_TLS_CERTIFICATE_FILE, and only with it")
+        return value
+
+    @field_validator("tls_client_ca_file")
+    @classmethod
+    def _needs_certificate(cls, value: Path | None, info: ValidationInfo) -> Path | None:
+        if value is not None and info.data.get("tls_certificate_file") is None:
+            raise ValueError("needs CURATION_TLS_CERTIFICATE_FILE")
+        return value

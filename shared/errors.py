@@ -4,6 +4,7 @@
     ├── ProcessError              no caller is told: a process cannot start, or go on
     │   ├── SettingsInvalid       its environment says what cannot be
     │   ├── AddressUnavailable    it cannot listen where it should
+    │   ├── CertificateUnusable   a file of its TLS cannot be read, or is not what it should be
     │   ├── DatabaseUnfit         PostgreSQL is too old, a standby, or not migrated
     │   ├── WorkflowError         a declaration that cannot work
     │   ├── LogRewound            the log has lost what was read from it
@@ -90,6 +91,12 @@ class AddressUnavailable(ProcessError):
     def __init__(self, address: str, problem: str) -> None:
         super().__init__(f"cannot listen on {address}: {problem}")
         self.address = address
+
+
+class CertificateUnusable(ProcessError):
+    """A file of a process's TLS cannot be read, or is not what it should be."""
+
+    reason = "CERTIFICATE_UNUSABLE"
 
 
 class DatabaseUnfit(ProcessError):

@@ -17,7 +17,7 @@ Every variable that a process reads from its environment, once, when it starts. 
 `python -m tests.docs.settings_page`.
 
 A process whose environment is wrong says so in one line and ends: with exit code 2 for a value that cannot be, 1 where
-the database is missing, too old, read-only or not migrated, or an address is taken.
+the database is missing, too old, read-only or not migrated, an address is taken, or a file of TLS cannot be used.
 
 A worker hands its whole environment to enrichers, so what an enricher reads (`GOOGLE_PLACES_API_KEY`) is set there too.
 """

@@ -67,8 +67,9 @@ def test_a_port_that_is_taken_is_no_start(folder: Path) -> None:
 
 @pytest.mark.parametrize("line", ["Starting ", "Ctrl-C ends it all"])
 def test_ctrl_c_ends_it_all_whenever_it_comes(folder: Path, line: str) -> None:
-    # However little they log, it is known when they are ready; and a terminal may lack letters of what is told.
-    odd = {"CURATION_LOG_LEVEL": "ERROR", "PYTHONIOENCODING": "ascii"}
+    # However little they log, it is known when they are ready; a terminal may lack letters of what is told; and the
+    # environment may be that of a service with TLS.
+    odd = {"CURATION_LOG_LEVEL": "ERROR", "PYTHONIOENCODING": "ascii", "CURATION_TLS_KEY_FILE": "key.pem"}
     with called("up", "--data", str(folder), "--port", "0", **odd) as process:
         assert process.stdout is not None
         for said in process.stdout:
