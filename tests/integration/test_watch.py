@@ -13,7 +13,7 @@ import pytest
 from sqlalchemy import text
 
 from curation.v1 import curation_pb2 as pb
-from curation_service.snapshot import CHUNK_SIZE, Snapshot, Snapshots
+from curation_service.snapshot import CHUNK_SIZE, PAGE_SIZE, Snapshot, Snapshots
 from curation_service.watch_request import WatchRequest
 from shared.db.claim import claim
 from shared.db.engine import connect
@@ -23,7 +23,7 @@ from shared.db.sessions import open_session
 from shared.db.token import decode_token, encode_token
 from shared.table import transition_table
 from tests.support.batches import parcel_id as key
-from tests.support.log import curate_in
+from tests.support.log import curate_in, prune
 from tests.support.parcels import PARCELS
 from tests.support.service import WAIT_S, RunningService, add_parcels, refused, running_service
 
@@ -115,6 +115,35 @@ async def test_the_snapshot_of_a_batch_has_what_it_changed_whether_that_was_queu
     batch = (await update(service, "Selected", 1, 2)).batch.batch_id
     async with watching(service, batch_id=batch) as stream:
         assert stream.items.keys() == {key(1), key(2)}
+
+
+async def test_the_snapshot_of_a_batch_that_is_older_than_the_log_has_what_became_of_it_since(
+    service: RunningService,
+) -> None:
+    await add_parcels(service.database, {}, {}, {})
+    batch = (await update(service, "Scan", 1, 2, 3)).batch.batch_id
+    async with service.database.transaction() as connection:
+        session = await open_session(connection, host="here", version="1", resources=["parcels"])
+        claimed = await claim(connection, PARCELS, TABLE, session=session, limit=3)
+    await prune(service.database, claimed.position)
+    async with service.database.transaction() as connection:
+        done = [Result(item, "find_nothing") for item in claimed.items if item.key.int == 1]
+        await finish(connection, PARCELS, TABLE, done)
+    again = pb.BatchUpdateStatusRequest(resource="parcels", status="Scan", cancel_in_flight=True)
+    again.ids.ids.append(key(2))
+    await service.stub.BatchUpdateStatus(again)
+    async with watching(service, batch_id=batch) as stream:
+        assert stream.items.keys() == {key(1), key(2)}, "what was done, and what another batch took over"
+
+
+async def test_a_snapshot_of_many_items_has_each_once_in_whatever_order_they_lie(service: RunningService) -> None:
+    count = 2 * PAGE_SIZE + 1
+    async with service.database.core() as connection:
+        fallen = f"SELECT lpad(to_hex(n), 32, '0')::uuid, 'parcel' FROM generate_series({count}, 1, -1) AS n"
+        await connection.execute(text(f"INSERT INTO parcels (id, name) {fallen}"))
+    async with watching(service) as stream:
+        told = [item.id for message in stream.messages for item in message.snapshot.items]
+        assert sorted(told) == [key(n) for n in range(1, count + 1)]
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
+from typing import Any
 from urllib.parse import quote
 
 import grpc
@@ -10,7 +12,7 @@ import pytest
 from google.rpc.error_details_pb2 import BadRequest, ErrorInfo, PreconditionFailure, RetryInfo
 from google.rpc.status_pb2 import Status
 
-from curation_service.rpc_errors import CODES, DETAILS_SIZE_MAX, MESSAGE_SIZE_MAX, to_status
+from curation_service.rpc_errors import CODES, DETAILS_SIZE_MAX, MESSAGE_SIZE_MAX, TEXT_LENGTH_MAX, to_status
 from shared import errors
 from shared.errors import FieldViolation, InvalidRequest, ItemsRefused, Outcome
 
@@ -45,6 +47,14 @@ def info(status: Status) -> ErrorInfo:
     return found
 
 
+def named(status: Status) -> Sequence[Any]:
+    """The fields or items that it names."""
+    fields, items = BadRequest(), PreconditionFailure()
+    for detail in status.details:
+        detail.Unpack(fields) or detail.Unpack(items)
+    return [*fields.field_violations, *items.violations]
+
+
 @pytest.mark.parametrize(("error", "code", "fields"), EACH, ids=lambda value: type(value).__name__)
 def test_an_error_has_its_code_reason_fields_and_a_message(
     error: errors.CurationError, code: str, fields: dict[str, str]
@@ -53,7 +63,10 @@ def test_an_error_has_its_code_reason_fields_and_a_message(
     assert status.code == grpc.StatusCode[code].value[0]
     assert (info(status).reason, info(status).domain) == (error.reason, "curation")
     assert dict(info(status).metadata) == fields
-    assert status.message
+    assert status.message.startswith(str(error) or (error.__doc__ or "").split("\n")[0])
+    # Other calls would wait, or fail, as long again.
+    retried = any(detail.Is(RetryInfo.DESCRIPTOR) for detail in status.details)
+    assert retried == (type(error) is errors.DatabaseUnavailable)
 
 
 def test_every_error_of_the_tree_that_a_caller_can_meet_is_mapped() -> None:
@@ -64,9 +77,7 @@ def test_every_error_of_the_tree_that_a_caller_can_meet_is_mapped() -> None:
 
 def test_wrong_fields_are_named() -> None:
     status = to_status(InvalidRequest(FieldViolation("status", "a"), FieldViolation("actor", "b")), method="/m")
-    detail = BadRequest()
-    assert status.details[1].Unpack(detail)
-    assert [(v.field, v.description) for v in detail.field_violations] == [("status", "a"), ("actor", "b")]
+    assert [(v.field, v.description) for v in named(status)] == [("status", "a"), ("actor", "b")]
 
 
 def test_refused_items_are_named_with_their_pair_and_counted() -> None:
@@ -77,9 +88,7 @@ def test_refused_items_are_named_with_their_pair_and_counted() -> None:
     ]
     counts = {"illegal_transition": 1, "in_flight": 1, "not_found": 7}
     status = to_status(ItemsRefused(status="Selected", counts=counts, outcomes=outcomes), method="/m")
-    detail = PreconditionFailure()
-    assert status.details[1].Unpack(detail)
-    assert [(v.type, v.subject, v.description) for v in detail.violations] == [
+    assert [(v.type, v.subject, v.description) for v in named(status)] == [
         ("ILLEGAL_TRANSITION", "1", "from Archived (not queued, version 4) to Selected"),
         ("IN_FLIGHT", "2", "from Scan (processing, version 5) to Selected"),
         ("NOT_FOUND", "3", "there is no such item"),
@@ -93,22 +102,40 @@ def test_refused_items_are_named_with_their_pair_and_counted() -> None:
     }
 
 
+def test_an_item_that_cannot_be_retried_is_said_not_to_go_to_the_queue() -> None:
+    outcomes = [Outcome("1", "illegal_transition", "Scan", "completed", 4)]
+    status = to_status(ItemsRefused(status="", counts={"illegal_transition": 1}, outcomes=outcomes), method="/m")
+    assert named(status)[0].description == "from Scan (completed, version 4) to queued"
+
+
+def test_dozens_of_items_are_named_in_one_answer() -> None:
+    outcomes = [Outcome(str(n), "not_found", None, None, None) for n in range(60)]
+    status = to_status(ItemsRefused(status="Scan", counts={"not_found": 60}, outcomes=outcomes), method="/m")
+    assert [violation.subject for violation in named(status)] == [str(n) for n in range(60)]
+    assert "violationsLeftOut" not in info(status).metadata
+
+
 @pytest.mark.parametrize("sign", ["x", "é", "漢", "🙂"])
-def test_whatever_its_size_a_status_fits_trailing_metadata(sign: str) -> None:
-    outcomes = [Outcome(sign * 5000, "illegal_transition", sign * 500, "queued", 1) for _ in range(1000)]
-    for error in (
-        ItemsRefused(status=sign * 500, counts={"illegal_transition": 1000}, outcomes=outcomes),
-        InvalidRequest(*(FieldViolation(sign * 5000, sign * 5000) for _ in range(20))),
-        errors.UnknownResource(sign * 5000, [sign * 5000]),
-        errors.UnknownItem(sign * 5000, sign * 5000),
+def test_whatever_its_size_a_status_fits_trailing_metadata_and_says_what_is_cut(sign: str) -> None:
+    text = sign * 5000
+    outcomes = [Outcome(text, "illegal_transition", sign * 500, "queued", 1) for _ in range(1000)]
+    for error, violations in (
+        (ItemsRefused(status=text, counts={"illegal_transition": 1000}, outcomes=outcomes), 1000),
+        (InvalidRequest(*(FieldViolation(text, text) for _ in range(20))), 20),
+        (errors.UnknownResource(text, [text]), 0),
+        (errors.UnknownItem(text, text), 0),
+        (errors.UnknownBatch(text), 0),
+        (errors.UnknownFailureGroup(text), 0),
     ):
         status = to_status(error, method="/m")
         assert status.ByteSize() <= DETAILS_SIZE_MAX
-        assert len(quote(status.message)) <= MESSAGE_SIZE_MAX
-        if isinstance(error, ItemsRefused):
-            detail = PreconditionFailure()
-            assert status.details[1].Unpack(detail)
-            assert int(info(status).metadata["violationsLeftOut"]) == 1000 - len(detail.violations)
+        assert MESSAGE_SIZE_MAX / 2 < len(quote(status.message)) <= MESSAGE_SIZE_MAX
+        assert status.message.endswith("…")
+        assert max(map(len, info(status).metadata.values()), default=0) <= TEXT_LENGTH_MAX
+        if violations:
+            assert status.ByteSize() > DETAILS_SIZE_MAX / 2, "there was room for more"
+            assert int(info(status).metadata["violationsLeftOut"]) == violations - len(named(status))
+            assert all(violation.description.endswith("…") for violation in named(status))
 
 
 def test_an_unavailable_database_says_when_to_try_again() -> None:
@@ -133,5 +160,12 @@ def test_an_unexpected_error_is_told_by_a_reference_and_logged_with_its_trace(
     (record,) = caplog.records
     assert record.levelno == logging.ERROR
     assert record.exc_info is not None
-    assert info(status).metadata["reference"] in record.getMessage()
+    reference = info(status).metadata["reference"]
+    assert reference in record.getMessage()
+    assert reference in status.message
     assert "GetItem" in record.getMessage()
+
+
+def test_an_error_that_ends_a_process_is_as_unexpected_to_a_caller() -> None:
+    status = to_status(errors.LogRewound("behind position 7"), method="/m")
+    assert (info(status).reason, "position 7" in status.message) == ("INTERNAL", False)
