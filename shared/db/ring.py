@@ -70,7 +70,7 @@ class Ring:
 
     def _cut(self) -> None:
         gone = 0
-        while self._weight > self._items_max and gone < len(self._entries):
+        while self._weight > self._items_max:
             self._weight -= _weight(self._entries[gone])
             gone += 1
         # What is left of a transaction whose first entries are gone lies at the floor: nobody is given a half.

@@ -30,6 +30,21 @@ def test_it_gives_what_follows_a_position() -> None:
     assert kept.read(25) == Reading([], 25)
 
 
+def test_positions_that_nobody_used_are_read_too() -> None:
+    kept = ring()
+    kept.add(Reading([entry(11, 1)], 15))
+    assert (kept.position, kept.read(10).position) == (15, 15)
+
+
+def test_what_was_read_before_it_begins_anew_is_gone_and_takes_no_room() -> None:
+    kept = ring(*(entry(n, 1) for n in range(11, 16)), items_max=5 * (ENTRY_WEIGHT + 1))
+    kept.begin(13)
+    assert (kept.floor, kept.position, kept.read(13)) == (13, 13, Reading([], 13))
+    for n in range(14, 19):
+        kept.add(Reading([entry(n, 1)], n))
+    assert (kept.floor, positions(kept.read(13).entries)) == (13, list(range(14, 19)))
+
+
 def test_what_has_no_room_raises_the_floor() -> None:
     kept = ring(*(entry(n, 4) for n in range(11, 31)), items_max=10 * (ENTRY_WEIGHT + 4))
     assert kept.floor > 10
