@@ -25,11 +25,15 @@ def parser() -> argparse.ArgumentParser:
 
     up = _add(commands, "up", help_="start PostgreSQL (unless DATABASE_URL is set), the service and a worker")
     up.add_argument("--demo", action="store_true", help="show everything at work, with places of its own, and end")
-    up.add_argument("--data", type=_folder, default=DATA, help="folder of the embedded PostgreSQL and the logs")
+    up.add_argument("--data", type=_path, default=DATA, help="folder of the embedded PostgreSQL and the logs")
     up.add_argument("--port", type=_port, default=PORT, help="the service's; any free one when 0")
 
     client = argparse.ArgumentParser(add_help=False)
     client.add_argument("--address", type=_address, default=ADDRESS, help="the service's host:port")
+    client.add_argument("--tls", action="store_true", help="speak TLS; each of the following files says so too")
+    client.add_argument("--tls-ca", type=_path, metavar="FILE", help="whom to trust, in PEM; else the system's CAs")
+    client.add_argument("--tls-certificate", type=_path, metavar="FILE", help="your own, where the service wants one")
+    client.add_argument("--tls-key", type=_path, metavar="FILE", help="of your certificate, without a password")
     resource = argparse.ArgumentParser(add_help=False, parents=[client])
     resource.add_argument("resource", help="e.g. places")
     filtered = argparse.ArgumentParser(add_help=False, parents=[resource])
@@ -104,7 +108,7 @@ def _address(text: str) -> str:
     return text
 
 
-def _folder(text: str) -> Path:
+def _path(text: str) -> Path:
     return Path(_filled(text))
 
 

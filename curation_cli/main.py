@@ -27,6 +27,7 @@ from curation_cli.show import describe_error, one_line, print_lines
 from curation_cli.up import Running, Setup, started
 from curation_cli.watch import watch
 from curation_client.aio import CurationClient
+from curation_client.tls import tls
 from shared.db.libpq_variables import forget_servers, forget_sessions
 from shared.errors import CurationError
 from shared.lifecycle import SIGNALS, heed_hangup
@@ -81,9 +82,14 @@ async def _run(options: argparse.Namespace, console: Console) -> int:
         setup = Setup(folder=options.data.absolute(), port=options.port, environment=dict(os.environ))
         await (_demo(console, setup) if options.demo else _up(console, setup))
         return 0
-    async with CurationClient(options.address, wait_for_ready=False) as client:
+    async with CurationClient(options.address, credentials=_credentials(options), wait_for_ready=False) as client:
         await _call(client, console, options)
     return 0
+
+
+def _credentials(options: argparse.Namespace) -> grpc.ChannelCredentials | None:
+    files = {"ca": options.tls_ca, "certificate": options.tls_certificate, "key": options.tls_key}
+    return tls(**files) if options.tls or any(files.values()) else None
 
 
 async def _call(client: CurationClient, console: Console, options: argparse.Namespace) -> None:

@@ -21,6 +21,7 @@ from rich.table import Table
 from rich.text import Text
 
 from curation.v1 import curation_pb2 as pb
+from curation_client.tls import handshake_failed
 
 LINE_S = 1.0
 """Between two lines where there is no terminal to draw on."""
@@ -98,10 +99,12 @@ def describe_error(error: grpc.RpcError) -> str:
     if not isinstance(error, grpc.Call | grpc.aio.AioRpcError):
         return str(error)
     status = rpc_status.from_call(error)  # type: ignore[arg-type] # an AioRpcError has all that is read here
+    if handshake_failed(error):
+        remedy = "--tls-ca names whom to trust, --address a host that the certificate is of"
+        return f"no TLS with the service: {one_line(error.details())}\n  {remedy}"
     if status is None and error.code() == grpc.StatusCode.UNAVAILABLE:
-        return (
-            f"no service answers: {one_line(error.details())}\n  `curation up` starts one; --address says where it is"
-        )
+        remedy = "`curation up` starts one; --address says where it is, --tls that it speaks TLS"
+        return f"no service answers: {one_line(error.details())}\n  {remedy}"
     lines = [f"{error.code().name}: {error.details()}"]
     for detail in status.details if status else ():
         info, precondition = error_details_pb2.ErrorInfo(), error_details_pb2.PreconditionFailure()

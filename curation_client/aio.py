@@ -6,10 +6,11 @@ import asyncio
 import random
 from collections.abc import AsyncGenerator
 from contextlib import suppress
+from time import monotonic
 from typing import Self, TypeVar, Unpack
 
 import grpc
-from grpc.aio import AioRpcError, Metadata, UnaryUnaryMultiCallable
+from grpc.aio import AioRpcError, Metadata, UnaryUnaryCall, UnaryUnaryMultiCallable
 
 from curation.v1 import curation_pb2 as pb
 from curation.v1 import curation_pb2_grpc as pb_grpc
@@ -22,7 +23,8 @@ from curation_client.requests import (
     status_request,
     watch_request,
 )
-from curation_client.watch import Backoff, Update, WatchState
+from curation_client.tls import HEALTH, handshake_failed
+from curation_client.watch import Backoff, Update, WatchState, code_of
 
 RequestT = TypeVar("RequestT")
 ResponseT = TypeVar("ResponseT")
@@ -39,6 +41,7 @@ class CurationClient:
         self,
         address: str,
         *,
+        credentials: grpc.ChannelCredentials | None = None,
         backoff: Backoff | None = None,
         timeout_s: float = 60.0,
         wait_for_ready: bool = True,
@@ -47,16 +50,22 @@ class CurationClient:
 
         Args:
             address: host and port of the service.
+            credentials: `tls()`, or others of gRPC's, to speak TLS; None for plain text.
             backoff: how a watch waits before it goes on after a lost connection.
             timeout_s: how long any call but a watch may take.
             wait_for_ready: whether calls wait so long for a service that is away; else they fail within seconds, as
                 does a watch that nobody has answered yet. Once a service has, a watch waits as long as it takes.
         """
-        self._channel = grpc.aio.insecure_channel(address, options=channel_options(wait_for_ready=wait_for_ready))
+        options = channel_options(wait_for_ready=wait_for_ready)
+        if credentials is None:
+            self._channel = grpc.aio.insecure_channel(address, options=options)
+        else:
+            self._channel = grpc.aio.secure_channel(address, credentials, options=options)
         self._stub = pb_grpc.CurationServiceStub(self._channel)
         self._backoff = backoff or Backoff()
         self._timeout_s = timeout_s
         self._wait_for_ready = wait_for_ready
+        self._greeted = credentials is None or not wait_for_ready
         self._closed = asyncio.Event()
 
     async def __aenter__(self) -> Self:
@@ -172,6 +181,7 @@ class CurationClient:
             call = self._stub.WatchStatus(state.request, wait_for_ready=state.wait_for_ready)
             error = None
             try:
+                await self._greet()
                 while (response := await _read(call)) is not None:
                     for update in state.received(response):
                         yield update
@@ -185,9 +195,28 @@ class CurationClient:
             delay_s = state.lost(error)
 
     async def _answer(self, method: UnaryUnaryMultiCallable[RequestT, ResponseT], request: RequestT) -> ResponseT:
+        deadline = monotonic() + self._timeout_s
+        await self._greet()
+        return await self._answer_of(method(request, timeout=deadline - monotonic()))
+
+    async def _greet(self) -> None:
+        """Raises why no TLS comes about. Who waits for a service waits then too, and would never learn why."""
+        if self._greeted:
+            return
+        greeting: UnaryUnaryMultiCallable[bytes, bytes] = self._channel.unary_unary(HEALTH)
+        try:
+            await self._answer_of(greeting(b"", timeout=self._timeout_s, wait_for_ready=False))
+        except AioRpcError as error:
+            if handshake_failed(error) or self._closed.is_set():
+                raise
+            self._greeted = code_of(error) is not grpc.StatusCode.UNAVAILABLE
+        else:
+            self._greeted = True
+
+    async def _answer_of(self, call: UnaryUnaryCall[RequestT, ResponseT]) -> ResponseT:
         """What a call is answered. Closing the client cancels the call, which is no cancelling of who waits for it."""
         try:
-            return await method(request, timeout=self._timeout_s)
+            return await call
         except asyncio.CancelledError:
             task = asyncio.current_task()
             if not self._closed.is_set() or task is None or task.cancelling():

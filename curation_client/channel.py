@@ -13,7 +13,7 @@ RECONNECT_MS = (100, 5_000)
 """The channel's own pause between two tries to connect: the first, and the longest."""
 
 DIRECT = ("grpc.enable_http_proxy", 0)
-"""Whatever `http_proxy` says: that is for what is outside, and the service has no TLS to go through it."""
+"""Whatever `http_proxy` says: that is for what is outside, as the service is not."""
 
 SERVICE = "curation.v1.CurationService"
 ATTEMPTS_MAX = 5

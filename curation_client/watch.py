@@ -13,6 +13,7 @@ from typing import TypeAlias
 import grpc
 
 from curation.v1 import curation_pb2 as pb
+from curation_client.tls import handshake_failed
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,11 +129,11 @@ class WatchState:
         self._held.clear()
         if error is None and self.request.end_when_done:
             return None
-        if error is not None and _code(error) is grpc.StatusCode.OUT_OF_RANGE and self.request.resume_token:
+        if error is not None and code_of(error) is grpc.StatusCode.OUT_OF_RANGE and self.request.resume_token:
             self.request.resume_token = ""
             self.request.skip_snapshot = False
             return 0.0
-        if error is not None and _code(error) is grpc.StatusCode.DEADLINE_EXCEEDED:
+        if error is not None and code_of(error) is grpc.StatusCode.DEADLINE_EXCEEDED:
             self._timeouts += 1
         if error is not None and not self._may_pass(error):
             raise error
@@ -140,9 +141,9 @@ class WatchState:
         return self._backoff.delay_s(self._failures, self._dice)
 
     def _may_pass(self, error: grpc.RpcError) -> bool:
-        match _code(error):
+        match code_of(error):
             case grpc.StatusCode.UNAVAILABLE:
-                return self.wait_for_ready
+                return self.wait_for_ready and not handshake_failed(error)
             case grpc.StatusCode.RESOURCE_EXHAUSTED:
                 return TOO_LARGE not in (error.details() or "")
             case grpc.StatusCode.DEADLINE_EXCEEDED:
@@ -154,7 +155,8 @@ class WatchState:
                 return code in LOST
 
 
-def _code(error: grpc.RpcError) -> grpc.StatusCode | None:
+def code_of(error: grpc.RpcError) -> grpc.StatusCode | None:
+    """The code of an error; the type of one has none."""
     return error.code() if isinstance(error, grpc.Call | grpc.aio.AioRpcError) else None
 
 

@@ -104,12 +104,29 @@ def test_a_wrong_setting_is_named(program: str, environment: dict[str, str], pro
         ("curation_service", {"CURATION_NATS_URL": "nats://a:1,s3cret"}, "CURATION_NATS_URL is no address of NATS"),
         ("curation_service", {"CURATION_NATS_URL": "nats://a:s3cret"}, "CURATION_NATS_URL is no address of NATS"),
         ("curation_service", {"CURATION_NATS_URL": "nats://"}, "CURATION_NATS_URL is no address of NATS"),
+        (
+            "curation_service",
+            {"CURATION_TLS_CERTIFICATE_FILE": "a"},
+            "CURATION_TLS_KEY_FILE=None must be set with CUR",
+        ),
+        ("curation_service", {"CURATION_TLS_KEY_FILE": "a"}, "CURATION_TLS_KEY_FILE='a' must be set with CURATION_TLS"),
+        (
+            "curation_service",
+            {"CURATION_TLS_CLIENT_CA_FILE": "a"},
+            "CURATION_TLS_CLIENT_CA_FILE='a' needs CURATION_TL",
+        ),
         ("enrichment_worker", {"CURATION_EXPIRY_S": "6"}, "CURATION_EXPIRY_S='6' must be at least twice"),
     ],
 )
 def test_so_is_one_of_a_single_program(program: str, environment: dict[str, str], problem: str, told: Told) -> None:
     code, line = told(program, DATABASE_URL=NOWHERE, **environment)
     assert (code, problem in line) == (SETTINGS_WRONG, True), line
+
+
+def test_a_certificate_that_is_not_there_is_named(told: Told) -> None:
+    files = {f"CURATION_TLS_{name}_FILE": "/no/such/certificate.key" for name in ("CERTIFICATE", "KEY")}
+    code, line = told("curation_service", DATABASE_URL=NOWHERE, **files)
+    assert (code, "CERTIFICATE_UNUSABLE: " in line, "/no/such/certificate.key" in line) == (FAILED, True, True), line
 
 
 @EVERY

@@ -114,6 +114,12 @@ def test_a_service_that_never_answered_is_waited_for_only_when_asked_to() -> Non
     assert watch.lost(error(grpc.StatusCode.UNAVAILABLE)) is not None
 
 
+def test_a_service_with_which_there_is_no_tls_is_not_waited_for() -> None:
+    with pytest.raises(grpc.RpcError):
+        state().lost(error(grpc.StatusCode.UNAVAILABLE, "Tls handshake failed (TSI_PROTOCOL_FAILURE): SSL_ERROR_SSL"))
+    assert state().lost(error(grpc.StatusCode.UNAVAILABLE, "Handshake read failed (Socket closed)")) is not None
+
+
 def test_a_stream_that_ends_in_order_ends_the_watch_only_when_that_was_asked_for() -> None:
     assert state(batch_id="1", end_when_done=True).lost(None) is None
     assert state().lost(None) is not None

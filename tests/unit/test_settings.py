@@ -5,7 +5,6 @@ from __future__ import annotations
 import pytest
 from pydantic import ValidationError
 
-from curation_service.settings import ServiceSettings
 from enrichment_worker.settings import WorkerSettings
 from shared.errors import SettingsInvalid
 from shared.settings import DatabaseSettings
@@ -46,20 +45,6 @@ def test_a_list_of_no_resource_is_not_taken_for_all_of_them(monkeypatch: pytest.
         WorkerSettings.from_environment()
     monkeypatch.setenv("CURATION_RESOURCES", "")
     assert WorkerSettings.from_environment().resources == ()
-
-
-@pytest.mark.parametrize(
-    ("given", "problem"),
-    [
-        ("CERTIFICATE", "CURATION_TLS_KEY_FILE=None must be set with CURATION_TLS_CERTIFICATE_FILE, and only with it"),
-        ("KEY", "CURATION_TLS_KEY_FILE='a.pem' must be set with CURATION_TLS_CERTIFICATE_FILE, and only with it"),
-        ("CLIENT_CA", "CURATION_TLS_CLIENT_CA_FILE='a.pem' needs CURATION_TLS_CERTIFICATE_FILE"),
-    ],
-)
-def test_a_part_of_tls_is_not_taken_for_none(given: str, problem: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv(f"CURATION_TLS_{given}_FILE", "a.pem")
-    with pytest.raises(SettingsInvalid, match=problem):
-        ServiceSettings.from_environment()
 
 
 def test_a_value_out_of_bounds_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
