@@ -13,7 +13,7 @@ import asyncio
 import itertools
 import statistics
 import time
-from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
 from typing import Any, NamedTuple
 
 import psycopg
@@ -126,20 +126,24 @@ async def _notifications(listening: psycopg.AsyncConnection[object]) -> AsyncGen
         yield (int(notice.payload),)
 
 
-async def _relayed(relay: pb_grpc.CurationServiceAsyncStub, url: str) -> AsyncGenerator[Sequence[int], None]:
-    call: Any = relay.WatchStatus(pb.WatchStatusRequest(resume_token=url))
-    await call.read()
-    yield ()
-    while True:
-        yield (int((await call.read()).resume_token),)
+def _relayed(relay: pb_grpc.CurationServiceAsyncStub, url: str) -> AsyncGenerator[Sequence[int], None]:
+    call = relay.WatchStatus(pb.WatchStatusRequest(resume_token=url))
+    return _received(call, lambda message: (int(message.resume_token),) if message.resume_token else ())
 
 
-async def _watched(service: pb_grpc.CurationServiceAsyncStub) -> AsyncGenerator[Sequence[int], None]:
-    call: Any = service.WatchStatus(pb.WatchStatusRequest(resource=RESOURCE, skip_snapshot=True))
-    await call.read()
-    yield ()
-    while True:
-        yield [event.attempt for event in (await call.read()).events.events]
+def _watched(service: pb_grpc.CurationServiceAsyncStub) -> AsyncGenerator[Sequence[int], None]:
+    call = service.WatchStatus(pb.WatchStatusRequest(resource=RESOURCE, skip_snapshot=True))
+    return _received(call, lambda message: [event.attempt for event in message.events.events])
+
+
+async def _received(
+    call: Any, numbers: Callable[[pb.WatchStatusResponse], Sequence[int]]
+) -> AsyncGenerator[Sequence[int], None]:
+    try:
+        while True:
+            yield numbers(await call.read())
+    finally:
+        call.cancel()  # or it would go on beside those of the next turns
 
 
 if __name__ == "__main__":
