@@ -48,15 +48,28 @@ async def test_an_older_transaction_that_commits_last_holds_back_the_newer_one(d
         assert await horizon.advance(reader) >= second
 
 
-async def test_an_idle_log_costs_no_transaction_ids(database_url: str) -> None:
-    async with await connect(database_url, name="reader") as reader:
+async def test_a_reader_costs_no_transaction_ids_also_while_others_write(database_url: str) -> None:
+    async with await connect(database_url, name="reader") as reader, await connect(database_url, name="one") as one:
         horizon = Horizon()
-        await horizon.advance(reader)
-        query = "SELECT pg_snapshot_xmax(pg_current_snapshot())::text"
+        query = "SELECT pg_snapshot_xmax(pg_current_snapshot())::text::bigint"
         before = await (await reader.execute(query)).fetchone()
         for _ in range(5):
-            await horizon.advance(reader)
-        assert await (await reader.execute(query)).fetchone() == before
+            position = await _draw(one)
+            assert await horizon.advance(reader) >= position
+        after = await (await reader.execute(query)).fetchone()
+    assert before is not None
+    assert after == (before[0] + 5,)
+
+
+async def test_readers_that_ask_at_the_same_time_do_not_wait_for_one_another(database_url: str) -> None:
+    async with (
+        await connect(database_url, name="writer") as writer,
+        await connect(database_url, name="asking", autocommit=False) as asking,
+        await connect(database_url, name="reader") as reader,
+    ):
+        position = await _draw(writer)
+        await Horizon().advance(asking)  # its transaction is still under way
+        assert await Horizon().advance(reader) >= position
 
 
 def test_all_that_ended_is_passed_at_once_and_the_oldest_that_has_not_says_since_when(
@@ -65,9 +78,9 @@ def test_all_that_ended_is_passed_at_once_and_the_oldest_that_has_not_says_since
     monkeypatch.setattr("shared.db.horizon.time", SimpleNamespace(monotonic=iter([10.0, 20.0, 30.0, 60.0]).__next__))
     horizon = Horizon()
     for position, bound in ((1, 100), (2, 200), (3, 300)):
-        horizon.noted(position, bound)
-    assert (horizon.position, horizon.newest, horizon.waiting_s) == (0, 3, 50.0)
-    horizon.learn(299)
-    assert (horizon.position, horizon.newest) == (2, 3)
-    horizon.learn(300)
-    assert (horizon.position, horizon.newest, horizon.waiting_s) == (3, 3, 0.0)
+        horizon.learn(position, bound, 99)
+    assert (horizon.position, horizon.waiting_s) == (0, 50.0)
+    horizon.learn(3, 400, 299)
+    assert horizon.position == 2
+    horizon.learn(3, 500, 300)
+    assert (horizon.position, horizon.waiting_s) == (3, 0.0)

@@ -26,10 +26,13 @@ from shared.db.curate_each import curate_each
 from shared.db.engine import PLANNED_ONCE, Connection, Database, connect
 from shared.db.failure_groups import list_failure_groups
 from shared.db.finish import Result, finish
+from shared.db.horizon import Horizon
 from shared.db.in_hand import own_items
-from shared.db.log import newest_position, read_history
+from shared.db.log import newest_position, read_history, read_log
+from shared.db.look import look
 from shared.db.queue import count_ahead, count_queue
 from shared.db.sessions import RESCUE_SIZE_MAX, rescue
+from shared.db.tail import PLANS
 from shared.machine import REQUEUE, curate_trigger
 from shared.table import transition_table
 from shared.workflow import Item
@@ -276,6 +279,16 @@ async def read_some_underway(connection: Connection) -> object:
     return underway
 
 
+async def look_at_some(connection: Connection) -> object:
+    after = await newest_position(connection) - 1_000
+    return await look(connection, Horizon(), after=after, limit=250)
+
+
+async def read_some_log(connection: Connection) -> object:
+    newest = await newest_position(connection)
+    return await read_log(connection, after=newest - 1_000, through=newest, limit=250)
+
+
 async def explained(database: Database, run: Run) -> list[dict[str, Any]]:
     """Runs it, and gives the nodes of all its plans; nothing of it stays."""
     async with database.transaction() as connection:
@@ -402,3 +415,25 @@ async def test_what_is_said_of_one_item_reads_little_of_the_log(database_url: st
                 node["Actual Loops"] * (node["Actual Rows"] + node.get("Rows Removed by Filter", 0)) for node in read
             )
             assert looked_at <= 1_000, f"statistics: {statistics}"
+
+
+@pytest.mark.parametrize("run", [look_at_some, read_some_log])
+async def test_a_tail_whose_plans_were_made_for_an_empty_log_reads_little_more_of_it_than_it_returns(
+    database_url: str, run: Run
+) -> None:
+    async with parcel_database(database_url) as database:
+        planner = await connect(database_url, name="tail", options=PLANS)
+        async with planner, planner.transaction():
+            await run(planner)
+            async with database.transaction() as connection:
+                await connection.execute(LOG)
+            plans = [await explained_on(planner, run)]
+            async with database.transaction() as connection:
+                await connection.execute("ANALYZE status_event")
+            plans.append(await explained_on(planner, run))
+    for plan in plans:
+        [cut] = [node for node in plan if node["Node Type"] == "Limit" and node["Actual Rows"] == 250]
+        read = [node for node in nodes(cut) if node.get("Relation Name", "").startswith("status_event_")]
+        assert (
+            sum(node["Actual Loops"] * node["Actual Rows"] for node in read) <= 250 + 2
+        )  # who looks whether more is of the last transaction
