@@ -15,9 +15,9 @@ from shared.workflow import Values, Workflow
 
 log = logging.getLogger(__name__)
 
-REFUSALS = frozenset({"42804", "42846", "428C9", "44000", "P0001"})
-"""Wrong type, no such cast, a generated column, a view's check, a trigger's own: the driver has them as
-`ProgrammingError`, but they are the row's fault."""
+REFUSALS = frozenset({"42804", "42846", "44000", "P0001"})
+"""Wrong type, no such cast, a view's check, a trigger's own: the driver has them as `ProgrammingError`, but they are
+the row's fault."""
 LIMITS = "54"
 """The class of what is beyond a limit, e.g. a key too long for its index: to the driver an `OperationalError`, but
 another try would not help."""

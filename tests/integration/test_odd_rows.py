@@ -63,11 +63,14 @@ async def test_results_wait_for_no_other_whose_row_somebody_holds(
 async def test_results_wait_for_no_other_whose_row_of_the_target_somebody_holds(world: World) -> None:
     async with world.transaction() as connection:
         await connection.execute("INSERT INTO gadget_details (code, label) VALUES ('held', 'earlier')")
+    gate = Gate(world, calls=3)
     await world.queue("one", "held", "two")
     async with world.worker(flush_age_s=1) as worker:
+        await worker.see(gate.asked.wait())
         async with world.transaction() as holder:
             aside, flushed = worker.probe.expect("set aside"), worker.probe.expect("flushed")
             await holder.execute("SELECT FROM gadget_details WHERE code = 'held' FOR UPDATE")
+            gate.open.set()
             assert len(await worker.see(aside)) == 1
             await worker.see(flushed)
             assert [row["lookup_status"] for row in await world.gadgets()] == ["completed", "processing", "completed"]
@@ -81,11 +84,14 @@ async def test_results_wait_for_no_other_whose_row_of_the_target_somebody_holds(
 async def test_results_wait_for_a_target_that_somebody_holds_and_the_log_says_so(
     world: World, mode: str, caplog: pytest.LogCaptureFixture
 ) -> None:
+    gate = Gate(world, calls=2)
     await world.queue("one", "two")
     async with world.worker() as worker:
+        await worker.see(gate.asked.wait())
         async with world.transaction() as holder:
             waiting = worker.probe.expect("waiting for the database", times=2)
             await holder.execute(f"LOCK TABLE gadget_details IN {mode} MODE".encode())
+            gate.open.set()
             await worker.see(waiting)
         rows = await world.ended(worker)
     assert [(row["lookup_status"], row["lookup_attempts"]) for row in rows] == [("completed", 1)] * 2
@@ -158,6 +164,7 @@ async def test_a_claim_that_a_trigger_does_not_allow_is_tried_again_and_other_wo
         assert [row["lookup_status"] for row in await world.items()] == ["queued", "queued", "completed"]
         assert {claim["resource"] for claim in await world.rows("worker_claim", "position")} <= {"widgets"}
         assert re.search(f"gadgets does not allow a claim: .*{message}", caplog.text)
+        assert "CONTEXT" not in caplog.text, "it is told in a line"
         assert await metric(worker, "curation_statements_refused_total") >= 2
         await allow(world)
         rows = await world.ended(worker)

@@ -26,7 +26,7 @@ CIRCLE: list[Any] = []
 CIRCLE.append(CIRCLE)
 REFUSED: Mapping[str, tuple[Mapping[str, Any], str]] = {
     "too long": ({"label": "x" * 21}, "value too long for type character varying(20) (see label)"),
-    "null": ({"label": None}, 'null value in column "label" of relation "strict" violates not-null constraint'),
+    "null": ({"label": None, "rating": "4.5"}, 'null value in column "label" of relation "strict" violates not-null constraint'),
     "nul": ({"label": "a\x00b"}, "PostgreSQL text fields cannot contain NUL (0x00) bytes (see label)"),
     "surrogate": ({"label": SURROGATE}, "surrogates not allowed (see label)"),
     "dict": ({"label": {"a": 1}}, "label takes no dict (see label)"),
@@ -125,6 +125,7 @@ async def test_of_a_batch_each_item_that_is_refused_fails_with_its_reason_and_al
     assert {name: error for name, error in errors.items() if name not in REFUSED} == {}
     unlike = {name: errors.get(name) for name, (_, words) in REFUSED.items() if words not in errors.get(name, "")}
     assert unlike == {}
+    assert errors["null"].endswith("not-null constraint"), "where PostgreSQL names a column, no other one is suspected"
     saved = {row["code"]: row for row in await strict_world.rows("strict", "code")}
     assert saved.keys() == {*TAKEN, *good}
     assert {name: saved[name][column] for name, (column, _, _) in TAKEN.items()} == {

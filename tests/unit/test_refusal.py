@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import psycopg
 import pytest
 
@@ -16,6 +18,7 @@ from tests.support.worker import GADGETS
         (psycopg.errors.NotNullViolation(), True),
         (psycopg.errors.CheckViolation(), True),
         (psycopg.errors.DatatypeMismatch(), True),
+        (psycopg.errors.WithCheckOptionViolation(), True),
         (psycopg.errors.RaiseException(), True),
         (psycopg.errors.ProgramLimitExceeded(), True),
         (psycopg.errors.ObjectNotInPrerequisiteState(), True),
@@ -24,12 +27,14 @@ from tests.support.worker import GADGETS
         (TypeError("not JSON serializable"), True),
         (UnicodeEncodeError("utf-8", "\ud800", 0, 1, "surrogate"), True),
         (psycopg.errors.UndefinedTable(), False),
+        (psycopg.errors.GeneratedAlways(), False),
         (psycopg.errors.InsufficientPrivilege(), False),
         (psycopg.errors.DeadlockDetected(), False),
         (psycopg.errors.AdminShutdown(), False),
         (psycopg.errors.LockNotAvailable(), False),
         (psycopg.errors.ReadOnlySqlTransaction(), False),
         (psycopg.OperationalError("the connection is lost"), False),
+        (psycopg.InterfaceError("the connection is closed"), False),
         (KeyError("our own mistake"), False),
     ],
 )
@@ -42,14 +47,14 @@ def test_a_row_is_blamed_only_for_what_its_values_can_cause(error: Exception, re
     [
         ({"code": "a", "label": "b"}, None),
         (
-            {"code": "a", "colour": 1, "bogus": 2},
-            "the enricher returned columns that gadget_details does not have: bogus, colour",
+            {"code": "a", "colour": 1, "bogus": 2, 7: 3},
+            "the enricher returned columns that gadget_details does not have: 7, bogus, colour",
         ),
         ({"label": "b"}, "the enricher returned no code, which names the row of gadget_details"),
         ({}, "the enricher returned no code, which names the row of gadget_details"),
     ],
 )
-def test_values_are_checked_against_the_columns_of_the_target(values: dict[str, object], problem: str | None) -> None:
+def test_values_are_checked_against_the_columns_of_the_target(values: dict[Any, object], problem: str | None) -> None:
     assert value_problem(GADGETS, values) == problem
 
 
