@@ -90,8 +90,5 @@ def _is_odd(column: Column[Any], value: Any) -> bool:
         return False
     if isinstance(value, str) and (_UNSTORABLE.search(value) or (length is not None and len(value) > length)):
         return True
-    try:
-        expected = column.type.python_type
-    except NotImplementedError:
-        return False
+    expected = column.type.python_type
     return not isinstance(value, expected) and not (expected is float and isinstance(value, int))

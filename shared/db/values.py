@@ -56,7 +56,8 @@ def _to_array(column: Column[Any], values: Sequence[Any]) -> Array:
         return JSONBS.array(values)
     if isinstance(column.type, JSON):
         return [None if value is None else Json(value) for value in values]
-    if {_python_type(column), NoneType}.issuperset(map(type, values)):
+    # Others are sent as text, for PostgreSQL to read.
+    if not _is_array(column) and {column.type.python_type, NoneType}.issuperset(map(type, values)):
         return array_of(column, values)
     return [None if value is None else _text(column, value) for value in values]
 
@@ -82,16 +83,6 @@ def _text(column: Column[Any], value: Any) -> str:
         raise TypeError(f"{column.name} takes no {type(value).__name__}") from error
     assert dumped is not None
     return bytes(dumped).decode()
-
-
-def _python_type(column: Column[Any]) -> type | None:
-    """The type of values that can be sent as they are; None where all are sent as text, for PostgreSQL to read."""
-    if _is_array(column):
-        return None
-    try:
-        return column.type.python_type
-    except NotImplementedError:
-        return None
 
 
 def _is_array(column: Column[Any]) -> bool:

@@ -25,8 +25,11 @@ for _ in range(20_000):
 CIRCLE: list[Any] = []
 CIRCLE.append(CIRCLE)
 REFUSED: Mapping[str, tuple[Mapping[str, Any], str]] = {
-    "too long": ({"label": "x" * 21}, "value too long for type character varying(20) (see label)"),
-    "null": ({"label": None, "rating": "4.5"}, 'null value in column "label" of relation "strict" violates not-null constraint'),
+    "too long": ({"label": "x" * 21, "rating": 4}, "value too long for type character varying(20) (see label)"),
+    "null": (
+        {"label": None, "rating": "4.5"},
+        'null value in column "label" of relation "strict" violates not-null constraint',
+    ),
     "nul": ({"label": "a\x00b"}, "PostgreSQL text fields cannot contain NUL (0x00) bytes (see label)"),
     "surrogate": ({"label": SURROGATE}, "surrogates not allowed (see label)"),
     "dict": ({"label": {"a": 1}}, "label takes no dict (see label)"),
@@ -50,6 +53,7 @@ REFUSED: Mapping[str, tuple[Mapping[str, Any], str]] = {
     "letters long": ({"letters": "abcd"}, "value too long for type character(3) (see letters)"),
     "bits long": ({"bits": "10101"}, "does not match type bit(4) (see bits)"),
     "host text": ({"host": "1.2.3.400"}, 'invalid input syntax for type inet: "1.2.3.400"'),
+    "spot text": ({"spot": "nowhere"}, 'invalid input syntax for type point: "nowhere"'),
     "tags mixed": ({"tags": ["a", 1]}, "cannot dump lists of mixed types"),
     "tags nul": ({"tags": ["\x00"]}, "cannot contain NUL"),
     "extra nul": ({"extra": {"a": "\x00"}}, "unsupported Unicode escape sequence"),
@@ -92,6 +96,7 @@ TAKEN: Mapping[str, tuple[str, Any, Any]] = {
     "letters": ("letters", "abc", "abc"),
     "bits": ("bits", "1010", "1010"),
     "host": ("host", "127.0.0.1", ip_address("127.0.0.1")),
+    "spot": ("spot", "(1,2)", "(1,2)"),
     "tags": ("tags", ["a", "b c"], ["a", "b c"]),
     "tags, one": ("tags", ["{,}"], ["{,}"]),
     "tags, none": ("tags", [], []),

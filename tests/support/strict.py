@@ -26,10 +26,20 @@ from sqlalchemy import (
     Uuid,
 )
 from sqlalchemy.dialects.postgresql import BIT, INET, INTERVAL, JSONB, REAL
+from sqlalchemy.types import UserDefinedType
 
 from shared.workflow import EnrichmentContext, Item, Values
 from tests.support.postgres import connected
 from tests.support.worker import GADGETS
+
+
+class Point(UserDefinedType[str]):
+    """A type that SQLAlchemy does not know."""
+
+    def get_col_spec(self, **_: Any) -> str:
+        """Its name."""
+        return "point"
+
 
 metadata = MetaData()
 strict = Table(
@@ -50,6 +60,7 @@ strict = Table(
     Column("letters", CHAR(3)),
     Column("bits", BIT(4)),
     Column("host", INET),
+    Column("spot", Point),
     Column("tags", ARRAY(Text)),
     Column("extra", JSONB),
     Column("slogan", Text, unique=True),

@@ -62,6 +62,7 @@ def test_values_are_checked_against_the_columns_of_the_target(values: dict[Any, 
     ("values", "hint"),
     [
         ({"code": "a", "label": "b" * 21, "size": 1}, " (see label)"),
+        ({"code": "a", "label": "b" * 20, "size": 1}, ""),
         ({"code": 1, "label": "half \ud800", "size": "large"}, " (see code, label, size)"),
         ({"code": "a", "label": None}, ""),
     ],
