@@ -102,7 +102,7 @@ class Watch:
     ) -> AsyncGenerator[bytes, None]:
         clock = asyncio.get_running_loop().time
         ends_at_s = clock() + self._age_max_s * self._dice.uniform(*AGES)
-        spoke_at_s = float("-inf")  # the first message, if only a heartbeat, brings a token at once
+        spoke_at_s = clock() if seen else float("-inf")  # a stream that may have a token brings one at once
         if turns is not None:
             turns.invalidate()  # what has changed before this, and is in the snapshot, comes as no event
         while True:
@@ -119,8 +119,8 @@ class Watch:
                 yield await self._states.part(watch.workflow) + with_token(self._token(changed, seen))
                 entries = [entry for entry in entries if entry.position > changed]
             token = self._token(position, seen)
-            if token:
-                seen = None  # all that the snapshot may contain has been passed
+            if seen and token:
+                seen, spoke_at_s = None, float("-inf")  # all that the snapshot may contain has been passed
             for message in event_messages(await self._chosen(watch, entries), token):
                 spoke_at_s = clock()
                 yield message
@@ -129,12 +129,11 @@ class Watch:
                 yield pb.WatchStatusResponse(progress=progress, resume_token=token).SerializeToString()
                 if progress.done and watch.end_when_done:
                     return
-            if token and clock() - spoke_at_s >= self._heartbeat_s:
+            if clock() - spoke_at_s >= self._heartbeat_s:
                 spoke_at_s = clock()
                 yield pb.WatchStatusResponse(heartbeat=pb.Heartbeat(), resume_token=token).SerializeToString()
             self._raise_if_ending(until_s=ends_at_s)
-            # Without a token there is no heartbeat to wait for.
-            due_at_s = min(ends_at_s, spoke_at_s + self._heartbeat_s) if token else ends_at_s
+            due_at_s = min(ends_at_s, spoke_at_s + self._heartbeat_s)
             position = await waiter.news(position, due_at_s if turns is None else min(due_at_s, turns.due_s))
 
     def _raise_if_ending(self, until_s: float = float("inf")) -> None:

@@ -486,6 +486,23 @@ async def test_heartbeats_bring_tokens_while_nothing_happens(database_url: str) 
         assert not stream.history
 
 
+async def test_a_stream_that_an_open_transaction_holds_back_is_seen_to_live_and_has_a_token_once_it_may(
+    database_url: str,
+) -> None:
+    async with running_service(database_url, heartbeat_s=0.02) as service:
+        await add_parcels(service.database, {}, {})
+        late = await connect(database_url, name="late", autocommit=False)
+        async with late:
+            await curate_in(late, "Selected", 1)
+            await update(service, "Selected", 2)  # in the snapshot, and not yet in the stream
+            async with watching(service) as stream:
+                assert [(await stream.part("heartbeat")).resume_token for _ in range(2)] == ["", ""]
+                await late.rollback()
+                while not (await stream.part("heartbeat")).resume_token:
+                    pass
+                assert not stream.history
+
+
 async def test_a_stopping_service_ends_streams_and_their_tokens_go_on_elsewhere(database_url: str) -> None:
     async with running_service(database_url, grace_s=20) as service:
         await add_parcels(service.database, {})
