@@ -28,6 +28,10 @@ certain, for PostgreSQL fetches a row before it computes what is selected of it,
 transaction first asks for an age. Nothing is written, and no id drawn: replicas that ask at the same time would wait
 for one another."""
 
+NOTES_MAX = 1_000
+"""Notes that are kept, beside a transaction that is open for hours and others that write: of more, the newest gives its
+place to the next, which lies behind it. A second's worth: what is held back for longer comes in one step fewer."""
+
 
 class Horizon:
     """The safe position, moved on by `advance`, or by whoever asks for `NOTE` together with something else."""
@@ -53,6 +57,8 @@ class Horizon:
     def learn(self, drawn: int, bound: int, oldest: int) -> None:
         """Moves on by the answer to `NOTE`."""
         if drawn > (self._noted[-1][0] if self._noted else self.position):
+            if len(self._noted) == NOTES_MAX:
+                self._noted.pop()
             self._noted.append((drawn, bound, time.monotonic()))
         while self._noted and oldest >= self._noted[0][1]:
             self.position = self._noted.popleft()[0]

@@ -8,7 +8,7 @@ import pytest
 from psycopg import AsyncConnection
 
 from shared.db.engine import connect
-from shared.db.horizon import Horizon
+from shared.db.horizon import NOTES_MAX, Horizon
 
 
 async def _draw(connection: AsyncConnection[object]) -> int:
@@ -84,3 +84,15 @@ def test_all_that_ended_is_passed_at_once_and_the_oldest_that_has_not_says_since
     assert horizon.position == 2
     horizon.learn(3, 500, 300)
     assert (horizon.position, horizon.waiting_s) == (3, 0.0)
+
+
+def test_notes_that_a_transaction_of_hours_holds_back_are_passed_by_fewer_steps_as_if_none_had_been_left_out() -> None:
+    horizon, last = Horizon(), NOTES_MAX + 100
+    for position in range(1, last + 1):
+        horizon.learn(position, bound=position + 1_000, oldest=1_000)
+    steps = []
+    for oldest in range(1_000, last + 1_001):
+        horizon.learn(last, bound=oldest, oldest=oldest)
+        steps.append(horizon.position)
+    assert steps == [*range(NOTES_MAX), *[NOTES_MAX - 1] * 100, last]
+    assert not horizon.waiting_s
