@@ -71,7 +71,7 @@ class ServiceSettings(DatabaseSettings):
         default=10.0,
         gt=0,
         le=300,
-        description="Seconds between two heartbeats, each with a token, on a stream where nothing happens.",
+        description="Seconds between two heartbeats on a stream where nothing happens.",
     )
     stream_age_max_s: float = Field(
         default=3600.0, gt=0, description="Seconds after which a stream is ended, with a token, so that load can move."

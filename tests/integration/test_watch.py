@@ -503,6 +503,19 @@ async def test_a_stream_that_an_open_transaction_holds_back_is_seen_to_live_and_
                 assert not stream.history
 
 
+async def test_a_stream_that_was_held_back_has_its_token_at_once_and_waits_for_no_heartbeat(database_url: str) -> None:
+    async with running_service(database_url, heartbeat_s=300) as service:
+        await add_parcels(service.database, {}, {})
+        late = await connect(database_url, name="late", autocommit=False)
+        async with late:
+            await curate_in(late, "Selected", 1)
+            await update(service, "Selected", 2)  # in the snapshot, and not yet in the stream
+            async with watching(service) as stream:
+                await late.rollback()
+                assert (await stream.part("heartbeat")).resume_token
+                assert not stream.history
+
+
 async def test_a_stopping_service_ends_streams_and_their_tokens_go_on_elsewhere(database_url: str) -> None:
     async with running_service(database_url, grace_s=20) as service:
         await add_parcels(service.database, {})
