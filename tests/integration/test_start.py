@@ -293,12 +293,24 @@ async def test_so_is_a_log_that_somebody_has_locked(
         await part.stop()
 
 
-async def test_who_waits_for_a_database_stops_when_asked(caplog: pytest.LogCaptureFixture) -> None:
-    part = ready(NOWHERE, 3600)
-    starting = asyncio.create_task(part.__aenter__())
-    await eventually(lambda: "waiting for the database" in caplog.text)
-    await part.stop()
-    await starting
+async def test_who_waits_for_a_database_says_so_once_and_stops_when_asked(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("shared.db.readiness.RETRY_S", 0.01)
+    attempts: list[asyncio.StreamWriter] = []
+
+    def hang_up(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        attempts.append(writer)
+        writer.close()
+
+    async with await asyncio.start_server(hang_up, "127.0.0.1", 0) as server:
+        address = f"127.0.0.1:{server.sockets[0].getsockname()[1]}"
+        part = ready(f"postgresql://u@{address}/x?sslmode=disable&gssencmode=disable", 3600)
+        starting = asyncio.create_task(part.__aenter__())
+        await eventually(lambda: len(attempts) > 3)
+        await part.stop()
+        await starting
+    assert caplog.text.count("waiting for the database") == 1
 
 
 async def test_a_database_is_not_waited_for_beyond_the_limit() -> None:
