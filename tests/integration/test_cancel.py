@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import threading
 from collections.abc import AsyncIterator
 from typing import Any
@@ -48,8 +49,10 @@ async def test_an_enricher_is_told_and_its_result_is_dropped_and_counted(
     service: RunningService,
     world: World,  # noqa: F811
     monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
     settings: dict[str, Any],
 ) -> None:
+    caplog.set_level(logging.INFO, "enrichment_worker")
     began, told = asyncio.Event(), asyncio.Event()
 
     async def enrich(item: Item, context: EnrichmentContext) -> Values | None:
@@ -78,6 +81,7 @@ async def test_an_enricher_is_told_and_its_result_is_dropped_and_counted(
         assert await metric(worker, "curation_items_held") == 0
     assert [(row["status"], row["lookup_status"]) for row in rows] == [("New", None), ("Wanted", "completed")]
     assert [row["code"] for row in await world.details()] == ["next"]
+    assert "gadgets: lost 1 items that were running" in caplog.text
 
 
 async def test_a_plain_function_is_told_by_a_flag(
@@ -109,7 +113,9 @@ async def test_a_plain_function_is_told_by_a_flag(
 async def test_what_was_claimed_ahead_and_is_taken_away_never_begins(
     service: RunningService,
     world: World,  # noqa: F811
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
+    caplog.set_level(logging.INFO, "enrichment_worker")
     gate = Gate(world)
     _, second = await world.queue("first", "second")
     async with world.worker(**DEAF) as worker:
@@ -124,6 +130,7 @@ async def test_what_was_claimed_ahead_and_is_taken_away_never_begins(
         assert (await worker.see(cancelled)).key == second
         await world.ended(worker)
     assert world.api.requests == ["first"]
+    assert "items that were running" not in caplog.text
 
 
 async def test_each_workflow_loses_its_own_items(world: World) -> None:  # noqa: F811
