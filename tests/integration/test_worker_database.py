@@ -175,9 +175,16 @@ END $$;
 CREATE TRIGGER hang_with_many AFTER INSERT ON gadget_details REFERENCING NEW TABLE AS saved
     FOR EACH STATEMENT EXECUTE FUNCTION hang_with_many()
 """
+NOTES_SIZES = """
+CREATE TABLE sizes (size bigint);
+CREATE OR REPLACE FUNCTION hang_with_many() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
+    INSERT INTO sizes SELECT count(*) FROM saved;
+    RETURN NULL;
+END $$
+"""
 
 
-async def test_results_that_cannot_be_saved_in_time_together_are_saved_in_smaller_commits(
+async def test_results_that_cannot_be_saved_in_time_together_are_saved_in_smaller_commits_until_they_can(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("enrichment_worker.app.ANSWER_S_MIN", 0.5)
@@ -192,7 +199,16 @@ async def test_results_that_cannot_be_saved_in_time_together_are_saved_in_smalle
         gate.open.set()
         await worker.see(waiting)
         rows = await world.ended(worker)
-    assert [(row["lookup_status"], row["lookup_attempts"]) for row in rows] == [("completed", 1)] * 40
+        assert [(row["lookup_status"], row["lookup_attempts"]) for row in rows] == [("completed", 1)] * 40
+        async with world.transaction() as connection:
+            await connection.execute(NOTES_SIZES)
+        for turn in range(4):
+            gate = Gate(world, calls=40)
+            await world.queue(*(f"h{turn}{n:02}" for n in range(40)))
+            await worker.see(gate.asked.wait())
+            gate.open.set()
+            await world.ended(worker)
+    assert max(row["size"] for row in await world.rows("sizes", "size")) > 16
 
 
 async def test_a_worker_is_connected_before_there_is_anything_to_commit(world: World) -> None:

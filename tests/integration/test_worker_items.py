@@ -10,6 +10,7 @@ from hashlib import sha256
 import pytest
 
 from curation.v1 import curation_pb2 as pb
+from enrichment_worker.completer import FlushLimits
 from shared.db.claim import claim
 from shared.db.engine import connect
 from shared.db.finish import Result, finish
@@ -49,6 +50,31 @@ async def test_more_results_than_a_commit_takes_are_saved_by_several(world: Worl
     assert {row["lookup_status"] for row in rows} == {"completed"}
     assert [row["code"] for row in await world.details()] == names
     assert len(world.api.requests) == len(names), "none was lost and asked for again"
+
+
+@pytest.mark.parametrize(("flush_size", "besides"), [(2, ["slow"]), (2000, [])], ids=["full", "last"])
+async def test_results_wait_for_no_others_once_they_fill_a_commit_or_none_will_come(
+    world: World, monkeypatch: pytest.MonkeyPatch, flush_size: int, besides: list[str]
+) -> None:
+    patient = {"age_s": 3600.0}  # beyond what a setting may be
+    monkeypatch.setattr("enrichment_worker.app.FlushLimits", lambda **limits: FlushLimits(**{**limits, **patient}))
+    slow = asyncio.Event()
+
+    async def answer(name: str) -> Reply:
+        if name == "slow":
+            await slow.wait()
+        if name == "second":
+            await world.gadgets()  # the first is waited for by then
+        return await details(name)
+
+    world.api.answer = answer
+    async with world.worker(flush_size=flush_size) as worker:
+        flushed = worker.probe.expect("flushed")
+        await world.queue("first", "second", *besides)
+        assert len(await worker.see(flushed)) == 2
+        slow.set()
+        rows = await world.ended(worker)
+    assert {row["lookup_status"] for row in rows} == {"completed"}
 
 
 async def test_items_queued_later_are_claimed_without_waiting_for_the_poll(world: World) -> None:
