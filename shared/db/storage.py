@@ -33,8 +33,7 @@ INDEX_SETTINGS: Mapping[str, str] = {
 _UNSET = text(
     """WITH part AS (
         SELECT c.oid, c.reloptions
-        FROM (SELECT relid FROM pg_partition_tree(to_regclass(:name)) WHERE isleaf
-              UNION SELECT to_regclass(:name)) tree
+        FROM (SELECT relid FROM pg_partition_tree(to_regclass(:name)) UNION SELECT to_regclass(:name)) tree
         JOIN pg_class c ON c.oid = tree.relid AND c.relkind = 'r' AND pg_has_role(c.relowner, 'USAGE')
     ), kept AS (
         SELECT 'TABLE' AS kind, oid, reloptions FROM part

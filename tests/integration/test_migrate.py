@@ -192,10 +192,14 @@ def test_a_table_with_more_columns_than_declared_is_left_as_it_is(empty_database
     assert columns(empty_database_url, "shop_scan") == {"shop_id", "found", "note"}
 
 
-def test_a_source_is_vacuumed_early_and_has_room_on_its_pages(empty_database_url: str) -> None:
-    migrate(empty_database_url, Registry(shops()))
-    assert storage(empty_database_url, "shop") == TABLE_SETTINGS
-    assert storage(empty_database_url, "shop_scan") == {}
+@pytest.mark.parametrize(("schema", "prefix"), [(None, ""), ("an author's", '"an author\'s".')])
+def test_a_source_is_vacuumed_early_and_has_room_on_its_pages(
+    empty_database_url: str, schema: str | None, prefix: str
+) -> None:
+    execute(empty_database_url, 'CREATE SCHEMA "an author\'s"')
+    migrate(empty_database_url, Registry(shops(schema)))
+    assert storage(empty_database_url, f"{prefix}shop") == TABLE_SETTINGS
+    assert storage(empty_database_url, f"{prefix}shop_scan") == {}
 
 
 def test_indexes_over_all_rows_of_a_source_have_room_on_their_pages(empty_database_url: str) -> None:
