@@ -94,7 +94,7 @@ async def test_a_request_that_comes_slowly_is_answered_while_the_service_stops(s
         await stopping
 
 
-async def test_who_watches_the_health_does_not_keep_the_service_until_the_grace_ends(
+async def test_neither_who_watches_the_health_nor_an_answered_call_keeps_the_service_until_the_grace_ends(
     service: RunningService, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(Server, "stop_timeout_s", 15)
@@ -105,6 +105,7 @@ async def test_who_watches_the_health_does_not_keep_the_service_until_the_grace_
         stub: Any = health_pb2_grpc.HealthStub(channel)
         watch = stub.Watch(health_pb2.HealthCheckRequest(service=SERVICE))
         assert (await watch.read()).status == health_pb2.HealthCheckResponse.SERVING
+        await pb_grpc.CurationServiceStub(channel).ListBatches(pb.ListBatchesRequest())
         await server.stop()
         assert (await watch.read()).status == health_pb2.HealthCheckResponse.NOT_SERVING
     assert "did not stop" not in caplog.text
@@ -143,7 +144,8 @@ async def test_an_unexpected_error_reaches_the_caller_as_a_reference(
     refusal = await refused(service.stub.ListItems(pb.ListItemsRequest(resource="parcels")))
     assert (refusal.code, refusal.reason) == (grpc.StatusCode.INTERNAL, "INTERNAL")
     assert "parcels" not in refusal.message
-    assert any(refusal.metadata["reference"] in record.getMessage() for record in caplog.records)
+    (told,) = [each.getMessage() for each in caplog.records if refusal.metadata["reference"] in each.getMessage()]
+    assert "ListItems" in told
 
 
 async def test_the_largest_error_passes_a_client_with_the_usual_limits(service: RunningService) -> None:
