@@ -252,6 +252,27 @@ async def test_a_snapshot_that_finds_no_room_is_put_off_and_gives_back_what_it_t
                 assert snapshot.item_count == CHUNK_SIZE
 
 
+async def test_so_does_one_that_nobody_waits_for_any_more(database_url: str) -> None:
+    count = 20 * CHUNK_SIZE
+    async with parcel_database(database_url) as database, Errands(at_once=1) as errands:
+        await add_many(database, count)
+        request = pb.WatchStatusRequest(resource="parcels")
+        watch = read_watch(request, Registry(PARCELS), log=uuid.UUID(int=0), items_max=10)
+        snapshots = Snapshots(database=database, errands=errands, room_bytes=count * 400)
+
+        async def take() -> None:
+            async with snapshots.taken(watch):
+                await asyncio.Event().wait()
+
+        for _ in range(3):
+            taking = asyncio.create_task(take())
+            await eventually(lambda: snapshots._taken_bytes > 0)
+            taking.cancel()
+            await eventually(lambda: snapshots._taken_bytes == 0)
+        async with snapshots.taken(watch) as snapshot:
+            assert snapshot.item_count == count
+
+
 @contextmanager
 def full_disk(size: int) -> Iterator[None]:
     """Files cannot be longer than so many bytes."""
