@@ -21,7 +21,7 @@ from shared.db.errors import in_a_line
 from shared.db.horizon import Horizon
 from shared.db.libpq import Ear
 from shared.db.log import Mark, check_contains, log_identity, newest_mark
-from shared.db.look import look
+from shared.db.look import Look
 from shared.db.partitions import day_start
 from shared.db.ring import Reading
 from shared.db.tail import ANSWER_S, ITEMS_MAX, PLANS, READ_SIZE, Tail, read_part
@@ -67,9 +67,11 @@ class DatabaseTail(Tail):
             try:
                 async with await self._connect() as connection:
                     await self._start(connection)
-                    ear = Ear(connection)
+                    look, ear = Look(connection, self._horizon), Ear(connection)
+                    async with asyncio.timeout(ANSWER_S):
+                        await look.prepare()
                     while True:
-                        await self._step(connection)
+                        await self._step(connection, look)
                         self._stepped_s, self._failures = time.monotonic(), 0
                         await asyncio.sleep(LOOK_PAUSE_S)
                         await ear.hear(self._pause_s())
@@ -108,11 +110,11 @@ class DatabaseTail(Tail):
         self._looked = self.position
         self.ready()
 
-    async def _step(self, connection: Connection) -> None:
+    async def _step(self, connection: Connection, look: Look) -> None:
         """Reads what is new and learns how much of it is safe by one look; while something is held back, asks first."""
         if not self._horizon.waiting_s:
             async with asyncio.timeout(ANSWER_S):
-                entries = await look(connection, self._horizon, after=self._looked, limit=READ_SIZE)
+                entries = await look.take(after=self._looked, limit=READ_SIZE)
             safe = [entry for entry in entries if entry.position <= self._horizon.position]
             whole = len(safe) < len(entries) or not safe
             self._pass_on(Reading(safe, self._horizon.position if whole else safe[-1].position))

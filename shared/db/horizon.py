@@ -17,16 +17,13 @@ from collections import deque
 
 from shared.db.engine import Connection
 
-NOTE = """SELECT last_value AS drawn,
-       pg_snapshot_xmax(pg_current_snapshot())::text::bigint
-           + age(pg_snapshot_xmax(pg_current_snapshot())::xid) AS next_id,
-       pg_snapshot_xmin(pg_current_snapshot())::text::bigint AS oldest
+NOTE = """SELECT last_value, pg_snapshot_xmax(pg_current_snapshot())::text::bigint
+                   + age(pg_snapshot_xmax(pg_current_snapshot())::xid)
 FROM status_event_position"""
-"""Reads the highest position drawn so far, then the id that is next, and of the statement's own snapshot the oldest
-transaction under way: where it is that id, all that drew up to there had ended before the statement began. The order is
-certain, for PostgreSQL fetches a row before it computes what is selected of it, and looks at the counter when a
-transaction first asks for an age. Nothing is written, and no id drawn: replicas that ask at the same time would wait
-for one another."""
+"""Reads the highest position drawn so far, and then the id that is next. The order is certain, for PostgreSQL fetches a
+row before it computes what is selected of it, and looks at the counter when a transaction first asks for an age.
+Nothing is written, and no id drawn: replicas that ask at the same time would wait for one another."""
+_OLDEST = "SELECT pg_snapshot_xmin(pg_current_snapshot())::text::bigint"
 
 NOTES_MAX = 1_000
 """Notes that are kept, beside a transaction that is open for hours and others that write: of more, the newest gives its
@@ -49,13 +46,15 @@ class Horizon:
 
     async def advance(self, connection: Connection) -> int:
         """Asks the database, on a connection in autocommit, and returns the safe position."""
-        row = await (await connection.execute(NOTE)).fetchone()
-        assert row is not None
-        self.learn(*row)
+        noted = await (await connection.execute(NOTE)).fetchone()
+        oldest = await (await connection.execute(_OLDEST)).fetchone()
+        assert noted is not None
+        assert oldest is not None
+        self.learn(*noted, *oldest)
         return self.position
 
     def learn(self, drawn: int, bound: int, oldest: int) -> None:
-        """Moves on by the answer to `NOTE`."""
+        """Moves on by the answer to `NOTE`, and the oldest transaction under way, asked for after it."""
         if drawn > (self._noted[-1][0] if self._noted else self.position):
             if len(self._noted) == NOTES_MAX:
                 self._noted.pop()

@@ -36,14 +36,17 @@ _COLUMNS = """e.position, e.xid::text::bigint, e.at, e.resource, e.kind, e.from_
 
 # The sum runs along the primary key and stops with the limit. The size of what is stored is known without reading it,
 # so an entry of 100,000 items that is left out costs as little as one of a single item.
-READ = f"""/* read_log */
-SELECT {_COLUMNS} FROM (
-    SELECT *, sum(pg_column_size(items)) OVER (ORDER BY position) AS size,
-           first_value(position) OVER (ORDER BY position) AS first
-    FROM status_event WHERE position > %(after)s AND position <= %(through)s
-    ORDER BY position FETCH FIRST %(limit)s ROWS WITH TIES
-) e WHERE e.size <= {READ_BYTES} OR e.position = e.first ORDER BY e.position, e.part"""  # noqa: S608 # our own names
-"""What `read_log` reads; its columns are those of an `Entry`."""
+LOOK = f"""/* read_log */
+SELECT pg_snapshot_xmin(pg_current_snapshot())::text::bigint, l.* FROM (VALUES (true)) one LEFT JOIN (
+    SELECT {_COLUMNS} FROM (
+        SELECT *, sum(pg_column_size(items)) OVER (ORDER BY position) AS size,
+               first_value(position) OVER (ORDER BY position) AS first
+        FROM status_event WHERE position > {{after}} AND position <= {{through}}
+        ORDER BY position FETCH FIRST {{limit}} ROWS WITH TIES
+    ) e WHERE e.size <= {READ_BYTES} OR e.position = e.first ORDER BY e.position, e.part
+) l ON true"""  # noqa: S608 # our own names
+"""What `read_log` reads, and the oldest transaction under way: whatever earlier ones have committed is seen."""
+_READ = LOOK.format(after="%(after)s", through="%(through)s", limit="%(limit)s")
 
 
 Mark: TypeAlias = tuple[int, int]
@@ -153,8 +156,13 @@ async def read_log(connection: Connection, *, after: int, through: int, limit: i
 
     Fewer when they are large: no more than `READ_BYTES` of keys, as the table holds them, or one transaction.
     """
-    cursor = await connection.execute(READ, {"after": after, "through": through, "limit": limit})
-    return [Entry(*row) for row in await cursor.fetchall()]
+    cursor = await connection.execute(_READ, {"after": after, "through": through, "limit": limit})
+    return looked_up(await cursor.fetchall())[1]
+
+
+def looked_up(rows: Sequence[Sequence[Any]]) -> tuple[int, list[Entry]]:
+    """What `LOOK` found: the oldest transaction under way, and the entries."""
+    return rows[0][0], [Entry(*row[1:]) for row in rows if row[1] is not None]
 
 
 async def read_history(connection: Connection, key: str, *, last: int | None, limit: int) -> list[tuple[Entry, int]]:

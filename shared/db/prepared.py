@@ -1,4 +1,4 @@
-"""Statements of hot paths: numbered once for all, prepared once on a connection, and run in few steps."""
+"""The worker's statements: numbered once for all, prepared once on a connection, and run in few steps."""
 
 from __future__ import annotations
 

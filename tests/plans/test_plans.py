@@ -29,7 +29,7 @@ from shared.db.finish import Result, finish
 from shared.db.horizon import Horizon
 from shared.db.in_hand import own_items
 from shared.db.log import newest_position, read_history, read_log
-from shared.db.look import look
+from shared.db.look import Look
 from shared.db.queue import count_ahead, count_queue
 from shared.db.sessions import RESCUE_SIZE_MAX, rescue
 from shared.db.tail import PLANS
@@ -281,7 +281,10 @@ async def read_some_underway(connection: Connection) -> object:
 
 async def look_at_some(connection: Connection) -> object:
     after = await newest_position(connection) - 1_000
-    return await look(connection, Horizon(), after=after, limit=250)
+    look = Look(connection, Horizon())
+    if not await (await connection.execute("SELECT 1 FROM pg_prepared_statements WHERE name = 'look'")).fetchone():
+        await look.prepare()
+    return await look.take(after=after, limit=250)
 
 
 async def read_some_log(connection: Connection) -> object:
