@@ -16,7 +16,7 @@ from curation.v1 import curation_pb2 as pb
 from curation_service.snapshot import CHUNK_SIZE, PAGE_SIZE, Snapshot, Snapshots
 from curation_service.watch_request import WatchRequest
 from shared.db.claim import claim
-from shared.db.engine import connect
+from shared.db.engine import Connection, connect
 from shared.db.finish import Result, finish
 from shared.db.log import append_state, log_identity
 from shared.db.sessions import open_session
@@ -486,34 +486,32 @@ async def test_heartbeats_bring_tokens_while_nothing_happens(database_url: str) 
         assert not stream.history
 
 
+@asynccontextmanager
+async def held_back(service: RunningService) -> AsyncIterator[tuple[Stream, Connection]]:
+    """A stream whose snapshot has a change that it is yet to pass, and the open transaction that holds it back."""
+    await add_parcels(service.database, {}, {})
+    async with await connect(service.database.url, name="late", autocommit=False) as late:
+        await curate_in(late, "Selected", 1)
+        await update(service, "Selected", 2)
+        async with watching(service) as stream:
+            yield stream, late
+            assert not stream.history
+
+
 async def test_a_stream_that_an_open_transaction_holds_back_is_seen_to_live_and_has_a_token_once_it_may(
     database_url: str,
 ) -> None:
-    async with running_service(database_url, heartbeat_s=0.02) as service:
-        await add_parcels(service.database, {}, {})
-        late = await connect(database_url, name="late", autocommit=False)
-        async with late:
-            await curate_in(late, "Selected", 1)
-            await update(service, "Selected", 2)  # in the snapshot, and not yet in the stream
-            async with watching(service) as stream:
-                assert [(await stream.part("heartbeat")).resume_token for _ in range(2)] == ["", ""]
-                await late.rollback()
-                while not (await stream.part("heartbeat")).resume_token:
-                    pass
-                assert not stream.history
+    async with running_service(database_url, heartbeat_s=0.02) as service, held_back(service) as (stream, late):
+        assert [(await stream.part("heartbeat")).resume_token for _ in range(2)] == ["", ""]
+        await late.rollback()
+        while not (await stream.part("heartbeat")).resume_token:
+            pass
 
 
 async def test_a_stream_that_was_held_back_has_its_token_at_once_and_waits_for_no_heartbeat(database_url: str) -> None:
-    async with running_service(database_url, heartbeat_s=300) as service:
-        await add_parcels(service.database, {}, {})
-        late = await connect(database_url, name="late", autocommit=False)
-        async with late:
-            await curate_in(late, "Selected", 1)
-            await update(service, "Selected", 2)  # in the snapshot, and not yet in the stream
-            async with watching(service) as stream:
-                await late.rollback()
-                assert (await stream.part("heartbeat")).resume_token
-                assert not stream.history
+    async with running_service(database_url, heartbeat_s=300) as service, held_back(service) as (stream, late):
+        await late.rollback()
+        assert (await stream.part("heartbeat")).resume_token
 
 
 async def test_a_stopping_service_ends_streams_and_their_tokens_go_on_elsewhere(database_url: str) -> None:
