@@ -12,26 +12,24 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Iterator, Sequence
-from contextlib import asynccontextmanager, suppress
+from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Sequence
+from contextlib import aclosing, asynccontextmanager, suppress
 from dataclasses import dataclass
 from tempfile import SpooledTemporaryFile
 from typing import Any
 
-from sqlalchemy import ARRAY, ColumnElement, Row, any_, bindparam, cast, func, or_, select, true
+from sqlalchemy import Row
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from curation.v1 import curation_pb2 as pb
 from curation_service.event_frames import MESSAGE_BYTES
-from curation_service.fields import item_table
 from curation_service.messages import item_reader
+from curation_service.selected_rows import read_pages
 from curation_service.watch_request import WatchRequest
 from shared.db.engine import Database, driver_connection
 from shared.db.log import newest_position
-from shared.db.models import status_event
 from shared.errands import Errands
 from shared.errors import DatabaseUnavailable
-from shared.workflow import Workflow
 
 log = logging.getLogger(__name__)
 
@@ -57,6 +55,8 @@ class Visible:
     """In between it sees all but these, which had not ended."""
     through: int
     """No entry that it sees has a position above this."""
+    lacks_batch: bool
+    """The log has dropped how the batch began that was asked for."""
 
     def __contains__(self, xid: object) -> bool:
         return isinstance(xid, int) and (xid < self.oldest or (xid < self.next and xid not in self.under_way))
@@ -126,29 +126,25 @@ class Snapshots:
         snapshot.reading = True
         try:
             async with self._database.core(isolation="REPEATABLE READ") as connection:
-                snapshot.visible = await visible(connection)
-                await self._fill(connection, watch, snapshot)
+                snapshot.visible = seen = await visible(connection, watch.batch)
+                pages = read_pages(connection, watch, size=PAGE_SIZE, lacks_batch=seen.lacks_batch)
+                async with aclosing(pages):
+                    await self._fill(pages, watch, snapshot)
         finally:
             snapshot.reading = False
             if snapshot.abandoned:
                 self._close(snapshot)
 
-    async def _fill(self, connection: AsyncConnection, watch: WatchRequest, snapshot: Snapshot) -> None:
-        """By pages in order of key, all in the one transaction, so that they show the same moment."""
-        items, read = item_table(watch.workflow), item_reader(watch.workflow)
-        key = items.fields["id"].column
-        page = select(items.source).where(_wanted(watch)).order_by(key).limit(PAGE_SIZE)
-        rows: Sequence[Row[Any]] = (await connection.execute(page)).all()
-        while rows and not snapshot.abandoned:
+    async def _fill(self, pages: AsyncGenerator[Sequence[Row[Any]]], watch: WatchRequest, snapshot: Snapshot) -> None:
+        read = item_reader(watch.workflow)
+        async for rows in pages:
+            if snapshot.abandoned:
+                return
             for chunk in (rows[start : start + CHUNK_SIZE] for start in range(0, len(rows), CHUNK_SIZE)):
                 for part in _parts([read(row._asdict()) for row in chunk]):
                     message = pb.WatchStatusResponse(snapshot=part).SerializeToString()
                     self._add(snapshot, message, len(part.items))
                 await asyncio.sleep(0)
-            if len(rows) < PAGE_SIZE:
-                return
-            last = rows[-1]._mapping[watch.workflow.key.name]
-            rows = (await connection.execute(page.where(key > last))).all()
 
     def _add(self, snapshot: Snapshot, message: bytes, items: int) -> None:
         if self._taken_bytes + len(message) > self._room_bytes:
@@ -179,31 +175,16 @@ def _parts(items: Sequence[pb.Item]) -> Iterator[pb.ItemsSnapshot]:
         yield part
 
 
-async def visible(connection: AsyncConnection) -> Visible:
-    """What this REPEATABLE READ transaction sees; its first statement must be this one."""
+async def visible(connection: AsyncConnection, batch: int | None) -> Visible:
+    """What this REPEATABLE READ transaction sees, of a batch too; its first statement must be this one."""
     driver = await driver_connection(connection)
-    row = await (await driver.execute("SELECT pg_current_snapshot()::text")).fetchone()
+    row = await (await driver.execute(_BEGIN, [batch])).fetchone()
     assert row is not None
     newest = await newest_position(driver)
-    oldest, next_, under_way = row[0].split(":")
-    return Visible(int(oldest), int(next_), frozenset(map(int, filter(None, under_way.split(",")))), newest)
+    oldest, next_, between = row[0].split(":")
+    under_way = frozenset(map(int, filter(None, between.split(","))))
+    return Visible(int(oldest), int(next_), under_way, newest, bool(row[1]))
 
 
-def _wanted(watch: WatchRequest) -> ColumnElement[bool]:
-    workflow = watch.workflow
-    key = item_table(workflow).fields["id"].column
-    if watch.keys is not None:
-        # As one array: as parameters of their own they may be more than a statement can have.
-        return key == any_(bindparam("keys", watch.keys, type_=ARRAY(workflow.key.type)))
-    if watch.condition is not None:
-        return watch.condition
-    if watch.batch is not None:
-        return key.in_(_keys_of_batch(workflow, watch.batch))
-    return true()
-
-
-def _keys_of_batch(workflow: Workflow, batch: int) -> Any:
-    log = status_event.c
-    item = cast(func.unnest(log["items"]), workflow.key.type)
-    concerned = or_(log.batch == batch, log.cause == batch, log.left_batch == batch)
-    return select(item).where(concerned)
+_BEGIN = """/* begin_snapshot */ SELECT pg_current_snapshot()::text,
+    (SELECT position FROM status_batch WHERE id = %s) <= (SELECT pruned_through FROM event_log)"""
