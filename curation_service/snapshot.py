@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from tempfile import SpooledTemporaryFile
 from typing import Any
 
+from psycopg import sql
 from sqlalchemy import Row
 from sqlalchemy.ext.asyncio import AsyncConnection
 
@@ -175,16 +176,23 @@ def _parts(items: Sequence[pb.Item]) -> Iterator[pb.ItemsSnapshot]:
         yield part
 
 
+# The lock comes before the moment that the transaction shows, and keeps whoever drops a part of the log away. A moment
+# from before would know nothing of what the dropped part left in the rows of batches, and its entries would be gone.
+_BEGIN = sql.SQL(
+    """LOCK TABLE ONLY status_event IN ACCESS SHARE MODE;
+/* begin_snapshot */ SELECT pg_current_snapshot()::text,
+    (SELECT position FROM status_batch WHERE id = {batch}) <= (SELECT pruned_through FROM event_log)"""
+)
+
+
 async def visible(connection: AsyncConnection, batch: int | None) -> Visible:
     """What this REPEATABLE READ transaction sees, of a batch too; its first statement must be this one."""
     driver = await driver_connection(connection)
-    row = await (await driver.execute(_BEGIN, [batch])).fetchone()
+    cursor = await driver.execute(_BEGIN.format(batch=sql.Literal(batch)), prepare=False)
+    cursor.nextset()
+    row = await cursor.fetchone()
     assert row is not None
     newest = await newest_position(driver)
     oldest, next_, between = row[0].split(":")
     under_way = frozenset(map(int, filter(None, between.split(","))))
     return Visible(int(oldest), int(next_), under_way, newest, bool(row[1]))
-
-
-_BEGIN = """/* begin_snapshot */ SELECT pg_current_snapshot()::text,
-    (SELECT position FROM status_batch WHERE id = %s) <= (SELECT pruned_through FROM event_log)"""

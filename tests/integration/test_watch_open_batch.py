@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 
@@ -12,9 +13,12 @@ from sqlalchemy import text
 from curation.v1 import curation_pb2 as pb
 from curation_service import snapshot
 from curation_service.selected_rows import read_pages
-from curation_service.watch_request import read_watch
-from shared.db.engine import Database, driver_connection
+from curation_service.snapshot import Snapshots
+from curation_service.watch_request import WatchRequest, read_watch
+from shared.db.engine import Database
 from shared.db.log import append_progress, log_identity
+from shared.db.partitions import keep_partitions
+from shared.errands import Errands
 from shared.registry import Registry
 from tests.integration import test_old_batches
 from tests.integration.test_old_batches import end, make_batch, take
@@ -22,7 +26,7 @@ from tests.integration.test_partitions import keep
 from tests.integration.test_watch import watching
 from tests.support.batches import parcel_id
 from tests.support.parcels import PARCELS
-from tests.support.service import RunningService, running_service
+from tests.support.service import RunningService, running_service, somebody_waits_for_a_lock
 
 pytestmark = pytest.mark.postgres_versions
 database = test_old_batches.database
@@ -56,6 +60,13 @@ async def left(database: Database) -> AsyncIterator[Left]:
         yield Left(service, str(batch))
 
 
+async def watch_of(database: Database, batch: str) -> WatchRequest:
+    async with database.transaction() as connection:
+        log = (await log_identity(connection)).id
+    request = pb.WatchStatusRequest(resource="parcels", batch_id=batch)
+    return read_watch(request, Registry(PARCELS), log=log, items_max=1)
+
+
 @pytest.mark.parametrize("page_size", [2, snapshot.PAGE_SIZE])
 async def test_the_snapshot_of_an_open_batch_has_what_waits_or_is_under_way_though_the_log_dropped_it(
     left: Left, page_size: int, monkeypatch: pytest.MonkeyPatch
@@ -69,11 +80,25 @@ async def test_the_snapshot_of_an_open_batch_has_what_waits_or_is_under_way_thou
         assert [kind for _, _, kind in await stream.events(1)] == ["claim"]
 
 
+async def test_a_snapshot_that_begins_while_the_log_is_being_dropped_lacks_nothing(database: Database) -> None:
+    watch = await watch_of(database, str(await make_batch(database, "Scan", 1, 2)))
+    async with Errands(at_once=1) as errands:
+        snapshots = Snapshots(database=database, errands=errands)
+
+        async def count() -> int:
+            async with snapshots.taken(watch) as snapshot:
+                return snapshot.item_count
+
+        with psycopg.connect(database.url) as keeper:
+            assert keep_partitions(keeper, retention_days=1).dropped == 1
+            counting = asyncio.create_task(count())
+            await somebody_waits_for_a_lock(database, relation="status_event")
+        assert await counting == 2
+
+
 async def test_who_leaves_amid_such_a_snapshot_leaves_no_cursor_behind(left: Left) -> None:
     async with left.service.database.core(isolation="REPEATABLE READ") as connection:
-        log = (await log_identity(await driver_connection(connection))).id
-        request = pb.WatchStatusRequest(resource="parcels", batch_id=left.batch)
-        watch = read_watch(request, Registry(PARCELS), log=log, items_max=1)
+        watch = await watch_of(left.service.database, left.batch)
         pages = read_pages(connection, watch, size=2, lacks_batch=True)
         assert len(await anext(pages)) == 2
         await pages.aclose()
