@@ -228,16 +228,17 @@ def worker_parts(settings: WorkerSettings, workflows: Sequence[Workflow], means:
         switch,
         canceller,
         *(Teller(lane=lane, session=session, pinned=errands) for lane in lanes),
-        *(_claimer(lane, session, settings, means) for lane in lanes),
+        *(_claimer(lane, r, session, settings, means) for lane, r in zip(lanes, runners, strict=True)),
     ]
 
 
-def _claimer(lane: Lane, session: Session, settings: WorkerSettings, means: Means) -> Claimer:
+def _claimer(lane: Lane, runner: Runner, session: Session, settings: WorkerSettings, means: Means) -> Claimer:
     return Claimer(
         lane=lane,
         session=session,
         pinned=means.claims,
         shared_pinned=means.errands,
+        end_doubt=runner.end_doubt,
         poll_s=settings.poll_s,
         random=random,
         probe=means.probe,

@@ -24,12 +24,13 @@ class Armed:
         self._error: psycopg.Error | None = None
 
     async def wait(self, bell: Bell, seconds: float, take: Callable[[Claimed], None]) -> bool:
-        """Waits for the bell, so many seconds at most. Says whether it was sent; then `take` was given what it got, by
-        the event loop: its items begin before this returns.
+        """Waits for the bell, so many seconds at most. Says whether it was sent; then it is committed, and `take` was
+        given what it got before that, by the event loop: its items begin while the commit waits for the disk.
 
         Raises:
-            DatabaseUnavailable: the connection is lost. Whether it got anything is then unknown.
-            psycopg.Error: the source does not allow it.
+            DatabaseUnavailable: the connection is lost. Whether it got anything is then unknown, and if `take` was
+                called, whether it was committed.
+            psycopg.Error: the source does not allow it, maybe at the commit, when `take` was called.
         """
         try:
             await bell.wait(seconds, self._send)
@@ -49,7 +50,7 @@ class Armed:
             return False
         self._is_sent = True
         try:
-            self._ready.bound.send()
+            self._ready.bound.send_ahead()
         except psycopg.Error as error:
             self._error = error
         return True

@@ -43,8 +43,9 @@ class Canceller(Patrol):
                 await self._rest()
                 everything, self._is_told = self._is_told, False
                 for n, lane in enumerate(self._lanes):
-                    asked = set(lane.held) if everything else seen[n] & lane.held.keys()
-                    seen[n] = set(lane.held)
+                    held = lane.held.keys() - lane.in_doubt  # who claimed these asks for them
+                    asked = held if everything else seen[n] & held
+                    seen[n] = held
                     if asked:
                         await self._look(lane, self._runners[n], asked)
             except DatabaseUnavailable:

@@ -8,12 +8,13 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable
+from collections.abc import Set as AbstractSet
 from math import inf
 
 import psycopg
 
 from enrichment_worker.armed import Armed
-from enrichment_worker.lane import Lane
+from enrichment_worker.lane import Hold, Lane
 from enrichment_worker.pinned import Pinned
 from enrichment_worker.quota import Portion, Quota
 from enrichment_worker.refusal import note_refusal
@@ -21,6 +22,7 @@ from enrichment_worker.session import Session
 from enrichment_worker.strays import release_strays
 from shared.db.api_states import begin_probe, may_probe
 from shared.db.claim import Claimed, claim, ready_claim
+from shared.db.in_hand import own_items
 from shared.errors import DatabaseUnavailable
 from shared.lifecycle import Part
 from shared.probe import Probe
@@ -52,13 +54,17 @@ class Claimer(Part):
         session: Session,
         pinned: Pinned,
         shared_pinned: Pinned,
+        end_doubt: Callable[[AbstractSet[Hold]], None],
         poll_s: float,
         random: Callable[[], float],
         probe: Probe | None = None,
     ) -> None:
-        """`pinned` plans claims once; those with something around them are made over `shared_pinned`."""
+        """`pinned` plans claims once; those with something around them are made over `shared_pinned`. `end_doubt` is
+        told which items of a claim in doubt were not claimed.
+        """
         super().__init__()
         self._lane, self._session, self._pinned, self._shared_pinned = lane, session, pinned, shared_pinned
+        self._end_doubt = end_doubt
         self._poll_s, self._random, self._probe = poll_s, random, probe or Probe()
         self._quota = Quota(lane)
         self._look_at_s = inf
@@ -83,8 +89,16 @@ class Claimer(Part):
 
     async def _run(self) -> None:
         self.ready()
+        try:
+            await self._claim_on()
+        finally:
+            self._end_doubt(self._lane.in_doubt.copy())  # nobody would ask any more
+
+    async def _claim_on(self) -> None:
         while not self.stopping.is_set():
             try:
+                if self._lane.in_doubt:
+                    await self._resolve()
                 await self._step()
             except DatabaseUnavailable:
                 # The claim may have been committed all the same, and its answer lost.
@@ -132,12 +146,25 @@ class Claimer(Part):
             return session == self._session.id and loop.time() < self._look_at_s
 
         def take(claimed: Claimed) -> None:
-            self._take(portion, claimed, from_front=True)
+            self._take(portion, claimed, from_front=True, in_doubt=True)
             if claimed.items:
                 self._probe.mark("claimed by a ring", claimed.items)
 
         self._probe.mark("armed")
-        await Armed(ready, self._pinned, may_be_sent).wait(self._lane.work, wait_s, take)
+        if await Armed(ready, self._pinned, may_be_sent).wait(self._lane.work, wait_s, take):
+            self._end_doubt(frozenset())
+
+    async def _resolve(self) -> None:
+        """Items have begun whose claim may not be committed: asks the database, and has those end that are not ours."""
+        async with self._shared_pinned.autocommit() as connection:
+            own = await own_items(connection, self._lane.workflow, self._session.id)
+        lost = self._lane.in_doubt - {(item.key, item.version) for item in own}
+        self._end_doubt(lost)
+        if lost:
+            log.warning("%s: a claim of %s items that had begun was not committed", self.name, len(lost))
+            self._probe.mark("not committed", lost)
+        while lost & self._lane.held.keys() and not self.stopping.is_set():
+            await self._lane.work.wait(self._poll_s)  # the next claim may get the same ones, under the same versions
 
     async def _wait_for_api(self) -> None:
         """One item, of all workers, is tried while the API is down; no other one is claimed."""
@@ -187,7 +214,9 @@ class Claimer(Part):
         self._take(portion, claimed, from_front=from_front, probe=probe)
         return portion.rest_s
 
-    def _take(self, portion: Portion, claimed: Claimed, *, from_front: bool, probe: bool = False) -> None:
+    def _take(
+        self, portion: Portion, claimed: Claimed, *, from_front: bool, probe: bool = False, in_doubt: bool = False
+    ) -> None:
         items, terms = claimed.items, self._quota.terms(portion, len(claimed.items))
         if not probe:
             self._turn, self._has_emptied = claimed.turn, len(items) < portion.count
@@ -197,5 +226,6 @@ class Claimer(Part):
             self._lane.upstream.begin_probe(items[0])
             terms = None  # it is the only call
         more = 0 < len(items) == portion.count
-        self._lane.take(items, claimed.position, now_s=asyncio.get_running_loop().time(), more=more, terms=terms)
+        now_s = asyncio.get_running_loop().time()
+        self._lane.take(items, claimed.position, now_s=now_s, more=more, terms=terms, in_doubt=in_doubt)
         self._probe.mark("claimed", items)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 
 from enrichment_worker.bell import Bell
@@ -22,6 +23,8 @@ AHEAD_S = 0.2
 """Items for so many seconds of work are claimed ahead: enough to hide a claim, too little to hoard slow items."""
 SAMPLE_S = 0.2
 """How often the rate of work is measured."""
+NOWHERE = -1
+"""No position in the log: that of a claim which was not committed may be given to another one."""
 
 Hold = tuple[ItemKey, int]
 """An item as it was claimed: key and version. A key may be held twice, when a user took it away and queued it again."""
@@ -36,7 +39,7 @@ class Taken:
     """One claim."""
 
     position: int
-    """Its position in the log, by which the database knows it."""
+    """Its position in the log, by which the database knows it; `NOWHERE` if it was not committed."""
     left: int
     """How many of its items are held."""
 
@@ -52,6 +55,8 @@ class Lane:
         self.concurrency = workflow.limits.concurrency
         self.held: dict[Hold, Taken] = {}
         """Items whose results are not yet committed, and the claim that each came with."""
+        self.in_doubt: set[Hold] = set()
+        """Items that have begun before it is known whether their claim was committed. Nothing is written of them."""
         self.settled: list[int] = []
         """Claims of which nothing is held any more, by position; after the next one the database forgets them."""
         self.claimed = Bell()
@@ -118,6 +123,7 @@ class Lane:
         now_s: float,
         more: bool = False,
         terms: Sequence[Term] | None = None,
+        in_doubt: bool = False,
     ) -> None:
         """Holds what was claimed, and hands it to the runner at once or by `terms`; the queue may have `more`."""
         if more and self.items.empty():
@@ -130,14 +136,24 @@ class Lane:
             # A database that lost its last commits may give the same once more.
             self.lost.difference_update(holds)
         self.held.update(dict.fromkeys(holds, Taken(position, len(items))))
+        if in_doubt:
+            self.in_doubt.update(holds)
         if terms is not None:
             self._terms.extend(zip(terms, items, strict=True))
             self.pace.ring()
         else:
             for item in items:
                 self.items.put_nowait(item)
-        if items:  # last, so that the items begin first
+        if items and not in_doubt:  # last, so that the items begin first
             self.claimed.ring()
+
+    def end_doubt(self, lost: AbstractSet[Hold]) -> None:
+        """It is known what became of the claim in doubt: these of its items were never claimed, the others were."""
+        for hold in lost:
+            self.held[hold].position = NOWHERE
+        if self.in_doubt - lost:
+            self.claimed.ring()
+        self.in_doubt.clear()
 
     def hand_out(self, now_s: float) -> tuple[list[Item], float | None]:
         """Hands the runner the items that are due. Returns those whose time has passed, and when the next is due."""
@@ -184,7 +200,7 @@ class Lane:
             if taken is None:
                 continue  # held once more, and settled before
             taken.left -= 1
-            if not taken.left:
+            if not taken.left and taken.position != NOWHERE:
                 self.settled.append(taken.position)
             if self.lost:
                 self.lost.discard(hold)
@@ -200,6 +216,8 @@ class Lane:
 
     def take_reports(self) -> list[Report]:
         """The latest progress of each item that has made some since the last call."""
+        if self.in_doubt:
+            return []
         reports, self._reports = self._reports, {}
         return [(key, version, *report) for (key, version), report in reports.items()]
 

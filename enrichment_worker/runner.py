@@ -101,6 +101,8 @@ class Runner(Part):
         self._probe = probe or Probe()
         self._places: list[_Place] = []
         self._stuck: set[asyncio.Task[None]] = set()
+        self._withheld: list[Result] = []
+        """Results of items whose claim may not be committed."""
 
     @property
     def name(self) -> str:
@@ -133,6 +135,25 @@ class Runner(Part):
             place.until_s = min(place.until_s, asyncio.get_running_loop().time() + MERCY_S)
             place.task.cancel()
         return len(cancelled)
+
+    def end_doubt(self, lost: AbstractSet[Hold]) -> None:
+        """It is known what became of the claim in doubt: these of its items were never claimed, the others were.
+
+        What those brought is saved; attempts at the lost ones are ended, and what they brought is dropped.
+        """
+        self._lane.end_doubt(lost)
+        self.cancel_lost(lost)
+        for item in self._lane.take_back() if lost else ():
+            if (item.key, item.version) in lost:
+                self._drop(item)
+            else:
+                self._lane.items.put_nowait(item)
+        results, self._withheld = self._withheld, []
+        for result in results:
+            if (result.item.key, result.item.version) in lost:
+                self._drop(result.item)
+            else:
+                self._completer.add(result)
 
     async def _run(self) -> None:
         self._slices = Slices(asyncio.get_running_loop())
@@ -244,7 +265,12 @@ class Runner(Part):
         self._lane.end(item)
         outcome = self._lane.saw(item, outcome)
         told = (outcome.trigger, outcome.error, outcome.failure, outcome.delay_s, outcome.values)
-        self._completer.add(Result(item, *told))
+        result = Result(item, *told)
+        if self._lane.in_doubt and (item.key, item.version) in self._lane.in_doubt:
+            self._withheld.append(result)
+            self._probe.mark("withheld", item)
+        else:
+            self._completer.add(result)
 
     def _drop(self, item: Item) -> None:
         """The item is lost: nothing of it could be saved, so nothing is sent."""

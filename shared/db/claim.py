@@ -113,17 +113,19 @@ async def claim(
 
 @dataclass(frozen=True, slots=True)
 class ReadyClaim:
-    """A claim from the front of the queue that has only to be sent."""
+    """A claim from the front of the queue that has only to be sent (`bound.send_ahead`)."""
 
     bound: Bound
     limit: int
     _places: Sequence[tuple[int, str]]
 
     async def tell(self, take: Callable[[Claimed], None]) -> None:
-        """Waits for the answer to a claim that was sent; `take` is given what it got before any task gets to run.
+        """Waits until the claim that was sent is committed; `take` is given what it got before that.
+
+        No task has to run for it.
 
         Raises:
-            psycopg.Error: it failed, or the connection is lost.
+            psycopg.Error: it failed, or the connection is lost. If `take` was called, what became of it is unknown.
         """
         await self.bound.tell(lambda rows: take(_claimed(self._places, rows, -inf)))
 

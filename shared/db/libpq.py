@@ -15,7 +15,7 @@ import psycopg
 from psycopg import abc
 from psycopg.adapt import PyFormat, Transformer
 from psycopg.errors import error_from_result
-from psycopg.pq import ExecStatus
+from psycopg.pq import ConnStatus, ExecStatus
 from psycopg.pq.abc import PGresult
 
 from shared.db.engine import Connection
@@ -24,13 +24,10 @@ CANCEL_S = 5.0
 """So long may it take to tell the server that nobody waits any more."""
 
 
-async def answer(
-    connection: Connection, tell: Callable[[list[PGresult]], None] = lambda results: None
-) -> list[PGresult]:
+async def answer(connection: Connection) -> list[PGresult]:
     """The results of what was just sent over `connection.pgconn`, one for each statement.
 
     Nobody else may use the connection meanwhile. Whoever stops waiting has the server stop, and loses the connection.
-    `tell` is given them first, by the event loop at once, before any task gets to run.
 
     Raises:
         psycopg.Error: a statement failed, or the connection is lost.
@@ -41,12 +38,54 @@ async def answer(
     def take() -> bool:
         while not libpq.is_busy():
             if (result := libpq.get_result()) is None:
-                if failure := _failure(results):
-                    raise failure
-                tell(results)
                 return True
             results.append(result)
         return False
+
+    await _receive(connection, take, results)
+    if failure := _failure(results):
+        raise failure
+    return results
+
+
+async def answer_before_commit(connection: Connection, tell: Callable[[PGresult], None]) -> None:
+    """The same of one statement that was sent in a pipeline with a flush behind it; returns once it is committed.
+
+    `tell` is given its result before, by the event loop at once: no task has to run for that.
+
+    Raises:
+        psycopg.Error: it failed, or its commit did, or the connection is lost, and it may be committed all the same.
+    """
+    libpq = connection.pgconn
+    results: list[PGresult] = []
+
+    def take() -> bool:
+        while not libpq.is_busy():
+            result = libpq.get_result()
+            if result is None:  # the statement has no more, or the connection has none any more
+                if libpq.status == ConnStatus.BAD:
+                    raise psycopg.OperationalError("the connection is lost")
+            elif result.status == ExecStatus.PIPELINE_SYNC:
+                return True
+            else:
+                results.append(result)
+                if result.status == ExecStatus.TUPLES_OK:
+                    tell(result)
+        return False
+
+    try:
+        await _receive(connection, take, results)
+        libpq.exit_pipeline_mode()
+    except BaseException:
+        await connection.close()  # or the next one would find it in the pipeline
+        raise
+    if failure := _failure(results):
+        raise failure
+
+
+async def _receive(connection: Connection, take: Callable[[], bool], results: Sequence[PGresult]) -> None:
+    """Has `take` take `results` out of libpq as they come, until it says that it has all."""
+    libpq = connection.pgconn
 
     def read() -> bool:
         libpq.consume_input()
@@ -70,7 +109,6 @@ async def answer(
         raise
     except psycopg.Error as error:
         raise _failure(results) or error from None  # before it went, the server has said why
-    return results
 
 
 def _failure(results: Sequence[PGresult]) -> psycopg.Error | None:

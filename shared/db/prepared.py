@@ -13,7 +13,7 @@ from weakref import WeakKeyDictionary
 from psycopg.pq import TransactionStatus
 
 from shared.db.engine import Connection
-from shared.db.libpq import Adapter, answer
+from shared.db.libpq import Adapter, answer, answer_before_commit
 
 _PLACEHOLDER = re.compile(rb"%(?:%|\((\w+)\)[sb])")
 _NUMBERS = count()
@@ -107,6 +107,20 @@ class Bound:
         [result] = await answer(self.connection)
         return self._adapter.rows(result)
 
+    def send_ahead(self) -> None:
+        """Sends it so that its rows come before its commit; like `send`."""
+        libpq = self.connection.pgconn
+        libpq.enter_pipeline_mode()
+        self.send()
+        libpq.send_flush_request()
+        libpq.pipeline_sync()
+
     async def tell(self, take: Callable[[Rows], None]) -> None:
-        """The same, but `take` is given the rows, by the event loop as soon as they are there: no task has to run."""
-        await answer(self.connection, lambda results: take(self._adapter.rows(results[0])))
+        """Gives `take` the rows of what was sent ahead, as soon as they are there: no task has to run for that.
+
+        Returns once it is committed.
+
+        Raises:
+            psycopg.Error: it failed, or its commit did, or the connection is lost; then it may be committed.
+        """
+        await answer_before_commit(self.connection, lambda result: take(self._adapter.rows(result)))

@@ -66,6 +66,7 @@ async def idle(world: World) -> AsyncIterator[Idle]:
             session=await stack.enter_async_context(session),
             pinned=await stack.enter_async_context(pinned(CLAIMS, PLANNED_ONCE)),
             shared_pinned=errands,
+            end_doubt=lane.end_doubt,
             poll_s=2 * DEADLINE_S,
             random=lambda: 1.0,
             probe=probe,

@@ -56,7 +56,7 @@ async def test_what_failed_is_raised_and_not_told(connection: Connection) -> Non
         bound = await Prepared.of(b"SELECT %(value)s::text::int FROM generate_series(1, 2)").bind(
             connection, {"value": value}
         )
-        bound.send()
+        bound.send_ahead()
         with nullcontext() if value.isdigit() else pytest.raises(psycopg.errors.InvalidTextRepresentation):
             await bound.tell(told.append)
     assert told == [[(1,), (1,)], [(2,), (2,)]]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 
@@ -47,6 +48,7 @@ def signaled(function: str, names: Sequence[str]) -> ReplicaFault:
     """All connections of one name, as the server calls them."""
 
     async def fault(site: Replicas, _: Replica, dice: random.Random) -> None:
+        site.cuts_s.append(time.time())
         who = f"FROM pg_stat_activity WHERE application_name = '{dice.choice(names)}'"
         await done(f"SELECT {function}(pid) {who}")(site, _, dice)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+import time
 import uuid
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -50,6 +51,8 @@ class Replicas:
     def __init__(self, folder: Path, **settings: str) -> None:
         """`settings` are variables of the services' environment."""
         self.replicas: list[Replica] = []
+        self.cuts_s: list[float] = []
+        """When transactions were ended amid their commit, perhaps: since 1970."""
         self._folder, self._settings = folder, settings
         self._postgres = EmbeddedPostgres(folder / "postgres", settings=SETTINGS)
         self._runs, self._starts = False, 0
@@ -122,6 +125,7 @@ class Replicas:
 
     async def kill_postgres(self) -> None:
         """Kills PostgreSQL as its machine would."""
+        self.cuts_s.append(time.time())
         os.kill(int((self._folder / "postgres" / "data" / "postmaster.pid").read_text().split()[0]), signal.SIGKILL)
         await self.stop_postgres()
 

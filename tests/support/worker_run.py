@@ -129,7 +129,10 @@ async def run_workers(folder: Path, load: WorkerLoad) -> WorkerOutcome:
         await crew.stop()
         ledger = Ledger(workflow.curation.initial, attempts_max=workflow.limits.attempts_max)
         async with await connect(site.url, name="audit") as connection:
-            wrong = [*await audit(connection, workflow, ledger), *await unreceipted(connection, crew.api, ledger)]
+            wrong = [
+                *await audit(connection, workflow, ledger),
+                *await unreceipted(connection, crew.api, ledger, site.cuts_s),
+            ]
             cursor = await connection.execute(_REASONS)
             reasons = {f"{kind}, {message}": count for kind, message, count in await cursor.fetchall()}
         log = await site.log()

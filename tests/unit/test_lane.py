@@ -116,3 +116,25 @@ async def test_only_the_latest_progress_of_a_running_item_is_kept() -> None:
     one.report(second, "a thread past its time", 1.0)
     assert one.take_reports() == [(first.key, first.version, "nearly", 0.9)]
     assert one.take_reports() == []
+
+
+async def test_progress_in_doubt_is_kept_until_it_is_none() -> None:
+    one, (first,) = lane(), items(1)
+    one.take([first], 7, now_s=0.0, in_doubt=True)
+    one.begin(first)
+    one.report(first, "half", 0.5)
+    assert one.take_reports() == []
+    one.end_doubt(frozenset())
+    assert one.take_reports() == [(first.key, first.version, "half", 0.5)]
+
+
+async def test_a_claim_that_was_not_committed_is_never_named_again() -> None:
+    one, (first, second) = lane(), items(2)
+    one.take([first], 7, now_s=0.0, in_doubt=True)
+    one.end_doubt({(first.key, first.version)})
+    one.settle([first], now_s=0.0)
+    one.take([second], 7, now_s=0.0, in_doubt=True)
+    one.end_doubt(frozenset())
+    assert one.settled == []
+    one.settle([second], now_s=0.0)
+    assert one.settled == [7]

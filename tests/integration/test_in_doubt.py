@@ -1,0 +1,207 @@
+"""Items begin while the claim of an idle worker is being committed; what becomes of them when it is not.
+
+A trigger of the source holds up the commit, for as long as a test holds a lock.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import psycopg
+
+from enrichment_worker.canceller import Canceller
+from shared.db.writer import WATCH_CHANNEL
+from tests.support.eventually import DEADLINE_S, eventually_async
+from tests.support.proxy import proxied
+from tests.support.worker import Gate, Reply, RunningWorker, World
+
+LOCK = 7
+HELD_UP = f"""
+CREATE FUNCTION hold_up() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN PERFORM pg_advisory_xact_lock_shared({LOCK}); RETURN NULL; END $$;
+CREATE CONSTRAINT TRIGGER hold_up AFTER UPDATE ON gadgets DEFERRABLE INITIALLY DEFERRED
+FOR EACH ROW WHEN (NEW.lookup_status = 'processing') EXECUTE FUNCTION hold_up();
+"""
+REFUSED = """
+CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RAISE 'not today'; END $$;
+CREATE CONSTRAINT TRIGGER refuse AFTER UPDATE ON gadgets DEFERRABLE INITIALLY DEFERRED
+FOR EACH ROW WHEN (NEW.lookup_status = 'processing') EXECUTE FUNCTION refuse();
+"""
+ENDED = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'curation worker, claiming'"
+
+
+@dataclass(frozen=True, slots=True)
+class HeldUp:
+    """An idle worker, whose next claim is held up at its commit."""
+
+    world: World
+    worker: RunningWorker
+    lock: psycopg.AsyncConnection[Any]
+
+    async def let_commit(self) -> None:
+        """Whoever waits to commit a claim does, and nobody waits from now on."""
+        await self.lock.execute("SELECT pg_advisory_unlock_all()")
+
+    async def end_claims(self) -> None:
+        """Ends the connection over which claims are made, before it has committed."""
+        await self.lock.execute(ENDED)
+
+
+@asynccontextmanager
+async def held_up(world: World, **settings: Any) -> AsyncIterator[HeldUp]:
+    async with AsyncExitStack() as stack:
+        lock = await stack.enter_async_context(await psycopg.AsyncConnection.connect(world.url, autocommit=True))
+        await lock.execute(HELD_UP)
+        await lock.execute("SELECT pg_advisory_lock(%s)", [LOCK])
+        stack.push_async_callback(lock.execute, "SELECT pg_advisory_unlock_all()")  # or the worker waits as it stops
+        worker = await stack.enter_async_context(world.worker(poll_s=60, **settings))
+        await worker.see(worker.listening)
+        yield HeldUp(world, worker, lock)
+
+
+async def statuses(world: World) -> list[str]:
+    return [row["lookup_status"] for row in await world.gadgets()]
+
+
+async def test_an_item_begins_while_its_claim_is_committed_and_is_saved_after_it(world: World) -> None:
+    async with held_up(world) as held:
+        withheld = held.worker.probe.expect("withheld")
+        aside, dropped = held.worker.probe.expect("set aside"), held.worker.probe.expect("dropped")
+        await world.queue("one")
+        await held.worker.see(withheld)
+        assert await statuses(world) == ["queued"]
+        await held.let_commit()
+        (row,) = await world.ended(held.worker)
+        assert not aside.done()
+        assert not dropped.done()
+    assert (row["lookup_status"], row["lookup_attempts"], world.api.requests) == ("completed", 1, ["one"])
+    assert [detail["code"] for detail in await world.details()] == ["one"]
+
+
+async def test_watchers_are_told_of_the_claim_once_it_is_committed(world: World) -> None:
+    gate = Gate(world)
+
+    async def when_told() -> list[str]:
+        async for _ in watcher.notifies(timeout=DEADLINE_S, stop_after=1):
+            return await statuses(world)
+        raise TimeoutError("nobody was told")
+
+    async with held_up(world) as held, await psycopg.AsyncConnection.connect(world.url, autocommit=True) as watcher:
+        await watcher.execute(f"LISTEN {WATCH_CHANNEL}".encode())
+        told = asyncio.create_task(when_told())
+        await world.queue("one")
+        await held.worker.see(gate.asked.wait())
+        assert not told.done()
+        await held.let_commit()
+        assert await told == ["processing"]
+        gate.open.set()
+        await world.ended(held.worker)
+
+
+async def test_a_claim_whose_answer_was_lost_and_that_was_committed_is_known_by_asking(world: World) -> None:
+    gate = Gate(world)
+    async with proxied(world.url) as (proxy, url), held_up(world, database_url=url) as held:
+        lost = held.worker.probe.expect("not committed")
+        await world.queue("one")
+        await held.worker.see(gate.asked.wait())
+        proxy.refuse()
+        await held.let_commit()
+        await eventually_async(lambda: has_status(world, "one", "processing"))
+        gate.open.set()
+        await proxy.accept()
+        (row,) = await world.ended(held.worker)
+        assert not lost.done()
+    assert (row["lookup_status"], row["lookup_attempts"], world.api.requests) == ("completed", 1, ["one"])
+
+
+async def test_an_item_whose_claim_was_not_committed_is_ended_and_then_claimed_as_if_it_had_never_been(
+    world: World,
+) -> None:
+    gate = Gate(world)
+    async with held_up(world) as held:
+        lost, cancelled = held.worker.probe.expect("not committed"), held.worker.probe.expect("cancelled")
+        await world.queue("one")
+        await held.worker.see(gate.asked.wait())
+        await held.end_claims()
+        await held.worker.see(lost)
+        await held.worker.see(cancelled)
+        gate.open.set()
+        await held.let_commit()
+        (row,) = await world.ended(held.worker)
+    assert (row["lookup_status"], row["lookup_attempts"], world.api.requests) == ("completed", 1, ["one", "one"])
+    assert (await events(world)) == ["claim", "complete"]
+
+
+async def test_what_was_brought_under_a_claim_that_was_not_committed_is_dropped(world: World) -> None:
+    replies = iter(["before", "after"])
+
+    async def answer(name: str) -> Reply:
+        return Reply({"code": name, "label": next(replies), "size": 1})
+
+    world.api.answer = answer
+    async with held_up(world) as held:
+        withheld = held.worker.probe.expect("withheld")
+        await world.queue("one")
+        await held.worker.see(withheld)
+        await held.end_claims()
+        await held.let_commit()
+        await world.ended(held.worker)
+    assert [detail["label"] for detail in await world.details()] == ["after"]
+
+
+async def test_a_source_that_refuses_every_claim_at_its_commit_costs_one_call(world: World) -> None:
+    async with world.worker(poll_s=0.01) as worker:
+        await worker.see(worker.probe.expect("armed"))
+        async with world.transaction() as other:
+            await other.execute(REFUSED)
+        lost = worker.probe.expect("not committed")
+        await world.queue("one")
+        await worker.see(lost)
+        for _ in range(3):
+            await worker.see(worker.probe.expect("refused"))
+        assert await statuses(world) == ["queued"]
+    assert world.api.requests in ([], ["one"]), "its claim may have failed before it could begin"
+
+
+async def test_who_looks_for_lost_items_leaves_out_those_in_doubt(world: World) -> None:
+    gate = Gate(world, calls=2)
+    async with held_up(world) as held:
+        await held.let_commit()
+        armed = held.worker.probe.expect("claimed by a ring")
+        await world.queue("one")
+        await held.worker.see(armed)
+        await held.worker.see(held.worker.probe.expect("armed"))
+        await held.lock.execute("SELECT pg_advisory_lock(%s)", [LOCK])
+        await world.queue("two")
+        await held.worker.see(gate.asked.wait())
+        async with world.transaction() as other:
+            await other.execute("UPDATE gadgets SET lookup_version = lookup_version + 1 WHERE name = 'one'")
+        (canceller,) = (part for part in held.worker.parts if isinstance(part, Canceller))
+        lost = held.worker.probe.expect("lost")
+        canceller.ring()
+        assert {key for key, _ in await held.worker.see(lost)} == {1}
+        gate.open.set()
+        await held.let_commit()
+        await eventually_async(lambda: has_status(world, "two", "completed"))
+
+
+async def test_a_worker_that_stops_in_doubt_leaves_an_item_as_its_claim_left_it(world: World) -> None:
+    gate = Gate(world)
+    async with held_up(world) as held:
+        await world.queue("one")
+        await held.worker.see(gate.asked.wait())
+        await held.end_claims()
+    assert await statuses(world) == ["queued"]
+    assert world.api.requests == ["one"]
+
+
+async def events(world: World) -> list[str]:
+    return [row["kind"] for row in await world.rows("status_event", "position")]
+
+
+async def has_status(world: World, name: str, status: str) -> bool:
+    return (name, status) in [(row["name"], row["lookup_status"]) for row in await world.gadgets()]
