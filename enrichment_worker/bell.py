@@ -13,6 +13,11 @@ class Bell:
         self._is_rung = False
         self._waiting: dict[asyncio.Future[bool], Callable[[], bool] | None] = {}
 
+    @property
+    def is_rung(self) -> bool:
+        """Whether the next wait ends at once."""
+        return self._is_rung
+
     def ring(self) -> None:
         """Ends the waits that are under way, or the next one."""
         self._is_rung = True

@@ -112,6 +112,7 @@ class Claimer(Part):
 
     async def _back_off(self) -> None:
         self._failures += 1
+        self._is_idle, self._turn = False, -inf  # what a claim got that was not committed is in the queue still
         await self.pause(backoff(self._failures, self._random))
 
     async def _step(self) -> None:
@@ -150,7 +151,7 @@ class Claimer(Part):
             if claimed.items:
                 self._probe.mark("claimed by a ring", claimed.items)
 
-        self._probe.mark("armed")
+        self._probe.mark("armed", not self._lane.work.is_rung)
         if await Armed(ready, self._pinned, may_be_sent).wait(self._lane.work, wait_s, take):
             self._end_doubt(frozenset())
 

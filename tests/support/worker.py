@@ -241,6 +241,15 @@ class World:
         """The target rows."""
         return await self.rows("gadget_details", "code")
 
+    async def idle(self, worker: RunningWorker) -> None:
+        """Waits until the worker has a claim ready that is sent by the next ring. Nobody else may ring meanwhile."""
+        await worker.see(worker.listening)
+        armed = worker.probe.expect("armed")
+        async with self.transaction() as connection:
+            await connection.execute("SELECT pg_notify('curation', 'gadgets')")
+        while not await worker.see(armed):
+            armed = worker.probe.expect("armed")
+
     async def ended(self, worker: RunningWorker) -> list[dict[str, Any]]:
         """Waits until nothing is queued or processing; gives the source rows."""
         while True:
