@@ -139,15 +139,10 @@ class Runner(Part):
     def end_doubt(self, lost: AbstractSet[Hold]) -> None:
         """It is known what became of the claim in doubt: these of its items were never claimed, the others were.
 
-        What those brought is saved; attempts at the lost ones are ended, and what they brought is dropped.
+        What those brought is saved; attempts at the lost ones are ended or never begin, what they brought is dropped.
         """
         self._lane.end_doubt(lost)
         self.cancel_lost(lost)
-        for item in self._lane.take_back() if lost else ():
-            if (item.key, item.version) in lost:
-                self._drop(item)
-            else:
-                self._lane.items.put_nowait(item)
         results, self._withheld = self._withheld, []
         for result in results:
             if (result.item.key, result.item.version) in lost:

@@ -5,7 +5,6 @@ A trigger of the source holds up the commit, for as long as a test holds a lock.
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
@@ -14,8 +13,7 @@ from typing import Any
 import psycopg
 
 from enrichment_worker.canceller import Canceller
-from shared.db.writer import WATCH_CHANNEL
-from tests.support.eventually import DEADLINE_S, eventually_async
+from tests.support.eventually import eventually_async
 from tests.support.proxy import proxied
 from tests.support.worker import Gate, Reply, RunningWorker, World
 
@@ -82,26 +80,6 @@ async def test_an_item_begins_while_its_claim_is_committed_and_is_saved_after_it
     assert [detail["code"] for detail in await world.details()] == ["one"]
 
 
-async def test_watchers_are_told_of_the_claim_once_it_is_committed(world: World) -> None:
-    gate = Gate(world)
-
-    async def when_told() -> list[str]:
-        async for _ in watcher.notifies(timeout=DEADLINE_S, stop_after=1):
-            return await statuses(world)
-        raise TimeoutError("nobody was told")
-
-    async with held_up(world) as held, await psycopg.AsyncConnection.connect(world.url, autocommit=True) as watcher:
-        await watcher.execute(f"LISTEN {WATCH_CHANNEL}".encode())
-        told = asyncio.create_task(when_told())
-        await world.queue("one")
-        await held.worker.see(gate.asked.wait())
-        assert not told.done()
-        await held.let_commit()
-        assert await told == ["processing"]
-        gate.open.set()
-        await world.ended(held.worker)
-
-
 async def test_a_claim_whose_answer_was_lost_and_that_was_committed_is_known_by_asking(world: World) -> None:
     gate = Gate(world)
     async with proxied(world.url) as (proxy, url), held_up(world, database_url=url) as held:
@@ -144,12 +122,15 @@ async def test_what_was_brought_under_a_claim_that_was_not_committed_is_dropped(
 
     world.api.answer = answer
     async with held_up(world) as held:
-        withheld = held.worker.probe.expect("withheld")
+        withheld, cancelled = held.worker.probe.expect("withheld"), held.worker.probe.expect("cancelled")
+        dropped = held.worker.probe.expect("dropped")
         await world.queue("one")
         await held.worker.see(withheld)
         await held.end_claims()
+        await held.worker.see(cancelled)
         await held.let_commit()
         await world.ended(held.worker)
+        assert not dropped.done(), "it was sent, and the database had to refuse it"
     assert [detail["label"] for detail in await world.details()] == ["after"]
 
 

@@ -128,6 +128,17 @@ async def test_progress_in_doubt_is_kept_until_it_is_none() -> None:
     assert one.take_reports() == [(first.key, first.version, "half", 0.5)]
 
 
+async def test_watchers_are_told_of_a_claim_once_it_is_committed() -> None:
+    one, (first, second) = lane(), items(2)
+    one.take([first], 7, now_s=0.0, in_doubt=True)
+    assert not await one.claimed.wait(0)
+    one.end_doubt({(first.key, first.version)})
+    assert not await one.claimed.wait(0)
+    one.take([second], 8, now_s=0.0, in_doubt=True)
+    one.end_doubt(frozenset())
+    assert await one.claimed.wait(0)
+
+
 async def test_a_claim_that_was_not_committed_is_never_named_again() -> None:
     one, (first, second) = lane(), items(2)
     one.take([first], 7, now_s=0.0, in_doubt=True)
