@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
 from enrichment_worker import quota
 from enrichment_worker.lane import Lane
 from enrichment_worker.quota import REST_S_MIN, SLOT_S, Portion, Quota
+from enrichment_worker.upstream import Upstream
 from shared.db.engine import Connection, Database
 from shared.db.limits import WHOLE, Ask, Grant, interval_s, late_s, lease, postpone, reserve
 from shared.db.sessions import open_session
@@ -35,10 +37,10 @@ def _far_horizon(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(quota, "HORIZON_S", 10 * HOUR_S)
 
 
-def lane(held: int = 0, **limits: Rate | int) -> Lane:
+def lane(held: int = 0, upstream: Upstream | None = None, **limits: Rate | int) -> Lane:
     """One of gadgets, that holds some."""
     workflow = replace(GADGETS, limits=Limits(**limits))  # type: ignore[arg-type]
-    one = Lane(workflow, transition_table(workflow), ahead_max=0)
+    one = Lane(workflow, transition_table(workflow), ahead_max=0, upstream=upstream)
     one.take([Item(key, 1, 1, {}) for key in range(held)], 1, now_s=0.0)
     return one
 
@@ -68,6 +70,7 @@ async def test_of_what_was_reserved_only_what_was_taken_is_kept(database: Databa
         await lease(connection, one.workflow.api, theirs, {WHOLE: (3, 0)}, slots_max=7)
         portion = await Quota(one).reserve(connection, 5, session=mine)
         assert portion.count == 2
+        assert portion.rest_s > SLOT_S, "it is the rate that has nothing near"
         assert await said(connection, mine) == (5, 4)
         await Quota(one).settle(connection, portion, taken, session=mine)
         assert await said(connection, mine) == (taken, 2 + taken)
@@ -81,6 +84,26 @@ async def test_who_finds_no_slot_asks_again_after_a_while(database: Database) ->
         for count, rest_s in ((1, 0.0), (2, SLOT_S)):
             portion = await Quota(one).reserve(connection, count, session=mine)
             assert (portion.count, portion.rest_s) == (1, rest_s)
+
+
+async def test_slots_in_use_stay_though_others_have_been_given_them(database: Database) -> None:
+    """As to a worker that was taken for dead, and goes on."""
+    one = lane(held=2, concurrency_total=4)
+    async with database.transaction() as connection:
+        mine, theirs = await session(connection), await session(connection)
+        await lease(connection, one.workflow.api, theirs, {WHOLE: (3, 0)}, slots_max=4)
+        assert (await Quota(one).reserve(connection, 5, session=mine)).count == 0
+        assert await said(connection, mine) == (0, 2)
+
+
+async def test_slots_in_use_are_those_of_all_workflows_that_call_the_api(database: Database) -> None:
+    one = lane(held=1, upstream=lane(held=2).upstream, concurrency_total=6)
+    async with database.transaction() as connection:
+        mine = await session(connection)
+        portion = await Quota(one).reserve(connection, 9, session=mine)
+        assert (portion.count, await said(connection, mine)) == (3, (0, 6))
+        await Quota(one).settle(connection, portion, 1, session=mine)
+        assert await said(connection, mine) == (0, 4)
 
 
 async def test_who_has_reserved_far_ahead_rests_until_there_is_something_near(database: Database) -> None:
@@ -119,6 +142,22 @@ async def test_times_are_counted_from_when_the_schedule_was_had_not_from_when_it
             await connection.execute("SELECT")
     earliest_s, latest_s = await asking
     assert waits_s <= earliest_s <= latest_s
+
+
+async def test_the_time_at_which_the_clock_was_read_is_no_later_than_the_later_of_the_two(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    known_s: list[float] = []
+
+    async def known(*args: Any, **named: Any) -> Mapping[str, Grant]:
+        grants = await reserve(*args, **named)
+        known_s.append(asyncio.get_running_loop().time())
+        return grants
+
+    monkeypatch.setattr(quota, "reserve", known)
+    async with database.transaction() as connection:
+        earliest_s, latest_s = (await Quota(lane(rate=HOURLY)).reserve(connection, 1, session=1)).clock_s
+    assert earliest_s <= known_s[0] <= latest_s
 
 
 def test_no_call_begins_before_its_time_nor_later_than_it_may() -> None:
