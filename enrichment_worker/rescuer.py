@@ -58,6 +58,5 @@ class Rescuer(Part):
             return 0
         if rescued:
             log.warning("rescued %s items of %s from dead workers", rescued, lane.workflow.resource)
-            lane.work.ring()
         self._probe.mark("rescued", rescued)
         return rescued

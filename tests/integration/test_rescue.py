@@ -2,12 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
 import pytest
 
+from enrichment_worker.lane import Lane
+from enrichment_worker.pinned import Pinned
+from enrichment_worker.rescuer import Rescuer
 from shared.db.claim import claim
 from shared.db.finish import Result, finish
 from shared.db.sessions import close_session, open_session, rescue
+from shared.probe import Probe
 from shared.workflow import Item
+from tests.support.eventually import DEADLINE_S, eventually
+from tests.support.proxy import proxied
 from tests.support.worker import World
 
 
@@ -120,3 +129,43 @@ async def test_whose_attempts_are_used_up_is_seen_among_the_failures_when_it_was
         seen.append((group["first_seen_at"], group["last_seen_at"]))
     assert seen[0][0] == seen[1][0]
     assert seen[0][1] < seen[1][1]
+
+
+@asynccontextmanager
+async def rescuer(world: World, url: str, probe: Probe) -> AsyncIterator[Pinned]:
+    """One that looks once an hour; and the connection that it shares with others."""
+    lane = Lane(world.workflow, world.table, ahead_max=0)
+    async with (
+        Pinned(url, name="a test", random=lambda: 0.0, timeout_s=DEADLINE_S) as pinned,
+        Rescuer(lanes=[lane], pinned=pinned, expiry_s=4 * 3600, random=lambda: 0.0, probe=probe),
+    ):
+        yield pinned
+
+
+async def test_who_finds_no_database_rescues_nothing_before_all_had_time_to_beat(
+    world: World, caplog: pytest.LogCaptureFixture
+) -> None:
+    await world.queue("one")
+    await claimed(world, 1, expiry_s=0)
+    async with proxied(world.url) as (proxy, url):
+        proxy.refuse()
+        async with rescuer(world, url, Probe()) as pinned:
+            await eventually(lambda: "no database" in caplog.text)
+            await proxy.accept()
+            for _ in range(5):  # so often it could have looked
+                async with pinned.transaction() as connection:
+                    await connection.execute("SELECT")
+    assert [row["lookup_status"] for row in await world.gadgets()] == ["processing"]
+    assert await rescued(world) == 1
+
+
+async def test_who_is_told_to_stop_leaves_the_rest_to_others(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("shared.db.sessions.RESCUE_SIZE_MAX", 1)
+    await world.queue(*(f"g{n}" for n in range(9)))
+    session, _ = await claimed(world, 9)
+    await close(world, session)
+    probe = Probe()
+    seen = probe.expect("rescued")
+    async with rescuer(world, world.url, probe):
+        await seen
+    assert {row["lookup_status"] for row in await world.gadgets()} == {"queued", "processing"}
