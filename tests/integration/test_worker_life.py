@@ -164,7 +164,7 @@ async def test_a_worker_taken_for_dead_drops_what_it_had_and_begins_a_new_sessio
 
 
 async def test_what_a_worker_taken_for_dead_is_at_ends_with_its_session(
-    world: World, monkeypatch: pytest.MonkeyPatch
+    world: World, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr("enrichment_worker.patrol.about", lambda *_: 3600.0)  # not by a poll
     gate = Gate(world)
@@ -177,6 +177,7 @@ async def test_what_a_worker_taken_for_dead_is_at_ends_with_its_session(
             await connection.execute("UPDATE worker_session SET expiry_s = 0")
             assert await rescue(connection, world.workflow, world.table) == 1
         await worker.see(cancelled)
+    assert "did not stop" not in caplog.text, "the next poll is an hour away"
 
 
 async def test_draining_completes_what_is_in_flight_and_releases_the_rest(world: World) -> None:
