@@ -44,29 +44,26 @@ class GoneRows(Part):
         self.ready()
         clock = asyncio.get_running_loop().time
         rest_s = INTERVAL_S
-        while True:
+        while not self.stopping.is_set():
             await self.pause(rest_s)
-            if self.stopping.is_set():
-                return
             began_s = clock()
             await self._look()
             rest_s = max(INTERVAL_S, (clock() - began_s) / SHARE)
 
     async def _look(self) -> None:
         batches, self._open = self._open, set()
-        if not batches:
-            return
-        try:
-            # A server that says nothing keeps no process from ending.
-            await in_own_thread(partial(self._count, sorted(batches)), name="gone rows")
-        except psycopg.Error as error:
-            log.warning("whether rows are gone is left for later: %s", in_a_line(error))
+        for workflow in self._workflows if batches else ():
+            if self.stopping.is_set():
+                return
+            try:
+                # A server that says nothing keeps no process from ending.
+                await in_own_thread(partial(self._count, workflow, sorted(batches)), name="gone rows")
+            except psycopg.Error as error:
+                log.warning("%s: whether rows are gone is left for later: %s", workflow.resource, in_a_line(error))
 
-    def _count(self, batches: Sequence[int]) -> None:
+    def _count(self, workflow: Workflow, batches: Sequence[int]) -> None:
         options = session_options(self._url)
         with psycopg.connect(self._url, application_name="curation gone rows", options=options, **REACH) as connection:
-            for workflow in self._workflows:
-                count = count_gone(connection, workflow, batches)
-                connection.commit()
-                if count:
-                    log.info("%s: rows of %s open batches are gone", workflow.resource, count)
+            count = count_gone(connection, workflow, batches)
+        if count:
+            log.info("%s: rows of %s open batches are gone", workflow.resource, count)

@@ -59,7 +59,11 @@ class LogKeeper(Part):
             if kept.created or kept.dropped:
                 log.info("partitions of the log: %s created, %s dropped", kept.created, kept.dropped)
             for workflow in self._workflows if kept.created else ():
-                self._look_through(connection, workflow)
+                try:
+                    self._look_through(connection, workflow)
+                except psycopg.Error as error:
+                    connection.rollback()
+                    log.warning("%s is not looked through before tomorrow: %s", workflow.resource, in_a_line(error))
             if self._batch_retention_days is not None:
                 self._drop_batches(connection, self._batch_retention_days, look=bool(kept.created))
 

@@ -13,6 +13,7 @@ from psycopg.errors import LockNotAvailable
 
 from curation.v1 import curation_pb2 as pb
 from curation_service import gone_rows, progress
+from curation_service.gone_rows import GoneRows
 from shared.db.batches import Progress, read_progress
 from shared.db.claim import claim
 from shared.db.engine import Database
@@ -26,6 +27,7 @@ from tests.support.eventually import DEADLINE_S, eventually_async
 from tests.support.parcels import PARCELS
 from tests.support.service import add_many, parcel_database, running_service
 from tests.support.shops import not_waiting
+from tests.support.worker import GADGETS
 
 Connection = psycopg.Connection[Any]
 COUNT = 300
@@ -166,6 +168,43 @@ async def test_nothing_is_taken_for_gone_while_workers_are_busy(database: Databa
     workers = asyncio.gather(*map(work, range(3)))
     assert await look_on(workers) > 1
     await workers
+
+
+async def test_only_batches_that_somebody_was_told_of_since_are_looked_at(
+    database: Database, connection: Connection
+) -> None:
+    batch = await make_batch(database, "Scan", 1)
+    looks = GoneRows(url=database.url, workflows=[PARCELS])
+    looks.told(batch, await progress_of(database, batch))
+    await looks._look()
+    delete(connection, 1)
+    await looks._look()
+    assert not (await progress_of(database, batch)).done
+    looks.told(batch, await progress_of(database, batch))
+    await looks._look()
+    assert (await progress_of(database, batch)).done
+
+
+async def test_who_is_told_to_stop_looks_at_nothing_more(database: Database, connection: Connection) -> None:
+    batch = await make_batch(database, "Scan", 1)
+    delete(connection, 1)
+    looks = GoneRows(url=database.url, workflows=[PARCELS])
+    looks.told(batch, await progress_of(database, batch))
+    await looks.stop()
+    await looks._look()
+    assert not (await progress_of(database, batch)).done
+
+
+async def test_a_workflow_that_cannot_be_looked_at_is_left_for_later_and_others_are_not(
+    database: Database, connection: Connection, caplog: pytest.LogCaptureFixture
+) -> None:
+    batch = await make_batch(database, "Scan", 1)
+    delete(connection, 1)
+    looks = GoneRows(url=database.url, workflows=[GADGETS, PARCELS])  # no gadgets here
+    looks.told(batch, await progress_of(database, batch))
+    await looks._look()
+    assert "gadgets: whether rows are gone is left for later" in caplog.text
+    assert (await progress_of(database, batch)).done
 
 
 @pytest.mark.parametrize("watched", [True, False])

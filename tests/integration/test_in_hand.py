@@ -25,6 +25,7 @@ from tests.integration.test_partitions import LATER_DAYS, go_back_to, keep, name
 from tests.support.eventually import eventually_async
 from tests.support.parcels import PARCELS
 from tests.support.service import add_many, parcel_database
+from tests.support.worker import GADGETS
 
 TABLE = transition_table(PARCELS)
 pytestmark = pytest.mark.postgres_versions
@@ -162,7 +163,9 @@ async def test_an_item_whose_key_was_changed_while_a_worker_had_it_is_found_with
         await follow_up(connection, PARCELS, session=session, settled=[taken.position])
     with psycopg.connect(database.url, autocommit=True) as other:
         other.execute(f"DROP TABLE {name_of(today(other) + timedelta(days=1))}")
-    async with LogKeeper(url=database.url, retention_days=LATER_DAYS, batch_retention_days=None, workflows=[PARCELS]):
+    # Whichever others cannot be looked through: here are no gadgets.
+    workflows = [GADGETS, PARCELS, GADGETS]
+    async with LogKeeper(url=database.url, retention_days=LATER_DAYS, batch_retention_days=None, workflows=workflows):
 
         async def is_found() -> bool:
             return len(await claims(database)) == 2

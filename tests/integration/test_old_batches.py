@@ -260,6 +260,17 @@ async def test_the_keeper_goes_on_behind_a_batch_that_stays_until_there_are_no_m
     assert there(connection) == [(open_one, 0)]
 
 
+async def test_a_keeper_that_is_told_to_stop_leaves_old_batches_for_later(
+    database: Database, connection: Connection
+) -> None:
+    batch = await make_batch(database, "Selected", 1)
+    connection.execute(AGE)
+    keeper = LogKeeper(url=database.url, retention_days=1, batch_retention_days=RETENTION_DAYS, workflows=[])
+    await keeper.stop()
+    keeper._keep()
+    assert there(connection) == [(batch, 0)]
+
+
 @pytest.mark.parametrize("done", [0, 1])
 async def test_a_keeper_that_comes_to_grief_keeps_what_it_has_done(
     database: Database, connection: Connection, done: int, monkeypatch: pytest.MonkeyPatch
