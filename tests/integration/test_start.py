@@ -228,12 +228,12 @@ async def test_a_standby_is_refused(tmp_path: Path) -> None:
 
 
 @asynccontextmanager
-async def old_server() -> AsyncIterator[str]:
-    """Greets as PostgreSQL 13 would."""
+async def server_of(version: str) -> AsyncIterator[str]:
+    """Greets as such a PostgreSQL would, and says no more."""
 
     async def greet(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.read(1024)
-        status = b"server_version\x0013.23\x00"
+        status = b"server_version\x00" + version.encode() + b"\x00"
         writer.write(b"R\x00\x00\x00\x08\x00\x00\x00\x00")
         writer.write(b"S" + (len(status) + 4).to_bytes(4) + status)
         writer.write(b"Z\x00\x00\x00\x05I")
@@ -246,9 +246,14 @@ async def old_server() -> AsyncIterator[str]:
     server.close()
 
 
-async def test_a_server_that_is_too_old_is_refused() -> None:
-    async with old_server() as url:
-        with pytest.raises(DatabaseUnfit, match="PostgreSQL 13 is too old: 14 or newer"):
+@pytest.mark.parametrize(
+    ("version", "problem"),
+    [("13.23", "PostgreSQL 13 is too old: 14 or newer"), ("14.0", "keeps text as None")],
+    ids=["too old", "old enough"],
+)
+async def test_a_server_that_is_too_old_is_refused_and_of_others_more_is_asked(version: str, problem: str) -> None:
+    async with server_of(version) as url:
+        with pytest.raises(DatabaseUnfit, match=problem):
             await asyncio.to_thread(connect_checked, url)
 
 
