@@ -117,13 +117,31 @@ def _made(entry: Entry, start: int, end: int) -> bytes:
     # What all of an entry's events have in common is serialised once; the order of fields means nothing to protobuf.
     shared = shared_part(entry).SerializeToString()
     made = bytearray()
-    for index in range(start, end):
-        event = item_part(entry, index).SerializeToString()
+    for event in _item_parts(entry, start, end):
         size = len(event) + len(shared)
         made += _HEADS[size] if size < len(_HEADS) else _head(_EVENTS_FIELD, size)
         made += event
         made += shared
     return bytes(made)
+
+
+def _item_parts(entry: Entry, start: int, end: int) -> Iterator[bytes]:
+    """What each event says of its item."""
+    if entry.errors or entry.run_ats or entry.steps or entry.fractions:
+        for index in range(start, end):
+            yield item_part(entry, index).SerializeToString()
+        return
+    # As nearly all entries are. By a message each it would take three times as long.
+    for item, version, attempt in zip(
+        entry.items[start:end], entry.versions[start:end], entry.attempts[start:end], strict=True
+    ):
+        name = item.encode()
+        head = _NAME_HEADS[len(name)] if len(name) < len(_NAME_HEADS) else _head(_NAME_FIELD, len(name))
+        yield b"%b%b%b%b%b%b" % (head, name, _VERSION_TAG, _number(version), _ATTEMPT_TAG, _number(attempt))
+
+
+def _number(number: int) -> bytes:
+    return _VARINTS[number] if number < len(_VARINTS) else _varint(number)
 
 
 def _response(frames: Sequence[bytes]) -> bytes:
@@ -147,5 +165,11 @@ def _varint(number: int) -> bytes:
 
 _EVENTS_FIELD: int = pb.StatusEvents.DESCRIPTOR.fields_by_name["events"].number
 _RESPONSE_FIELD: int = pb.WatchStatusResponse.DESCRIPTOR.fields_by_name["events"].number
+_NAME_FIELD, _VERSION_FIELD, _ATTEMPT_FIELD = (
+    pb.StatusEvent.DESCRIPTOR.fields_by_name[name].number for name in ("item_id", "version", "attempt")
+)
+_VERSION_TAG, _ATTEMPT_TAG = _varint(_VERSION_FIELD << 3), _varint(_ATTEMPT_FIELD << 3)
+_VARINTS = [_varint(number) for number in range(1024)]
 _HEADS = [_head(_EVENTS_FIELD, size) for size in range(1024)]
 """The heads of events of the usual sizes: to make them each time would take a third of the time that an event takes."""
+_NAME_HEADS = [_head(_NAME_FIELD, size) for size in range(256)]

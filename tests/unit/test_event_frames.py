@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tracemalloc
+from dataclasses import replace
 
 import pytest
 
@@ -27,6 +28,21 @@ def test_all_events_of_entries_arrive_as_their_messages(full: bool, count: int) 
         responses = read(list(event_messages(frames.all_of(entries), "token")))
         events = [event for response in responses for event in response.events.events]
         assert events == [event_message(e, index) for e in entries for index in range(len(e.items))]
+
+
+@pytest.mark.parametrize("name", ["errors", "run_ats", "steps", "fractions"])
+def test_what_an_entry_has_for_each_item_is_told_where_it_has_nothing_else(name: str) -> None:
+    one = replace(entry(1, 3), **{name: getattr(entry(1, 3, full=True), name)})
+    (response,) = read(list(event_messages(EventFrames().all_of([one]), "token")))
+    assert list(response.events.events) == [event_message(one, index) for index in range(3)]
+
+
+def test_names_and_numbers_of_every_size_arrive() -> None:
+    sizes, versions = (1, 127, 128, 255, 256, 20_000), (0, 127, 128, 1023, 1024, 2**63 - 1)
+    items = ["ä" * (size // 2) + "x" * (size % 2) for size in sizes]
+    one = replace(entry(1, 6), items=items, versions=versions, attempts=[version % 2**31 for version in versions])
+    (response,) = read(list(event_messages(EventFrames().all_of([one]), "token")))
+    assert list(response.events.events) == [event_message(one, index) for index in range(6)]
 
 
 @pytest.mark.parametrize("count", [3, 200])
