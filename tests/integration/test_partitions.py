@@ -141,6 +141,17 @@ def test_events_go_to_the_partition_of_the_day_that_they_were_written_on(connect
     assert [name for (name,) in rows] == [name_of(day - timedelta(days=LATER_DAYS)), name_of(day)]
 
 
+def test_no_statistics_are_taken_of_what_nothing_is_looked_for_by(connection: Connection) -> None:
+    append(connection, 1, *MOVES)
+    partition = name_of(today(connection))
+    connection.execute(f"ANALYZE {partition}")
+    query = "SELECT attname::text FROM pg_stats WHERE tablename = %s"
+    known = {name for (name,) in connection.execute(query, [partition])}
+    arrays = "SELECT attname::text FROM pg_attribute WHERE attrelid = 'status_event'::regclass AND attndims > 0"
+    assert known >= {"position", "kind"}
+    assert not known & {name for (name,) in connection.execute(arrays)}
+
+
 def test_the_sequence_only_moves_forward(connection: Connection) -> None:
     keep(connection)
     ahead = number(today(connection)) * DAY_SIZE + 1_000_000
