@@ -43,7 +43,8 @@ class Canceller(Patrol):
                 await self._rest()
                 everything, self._is_told = self._is_told, False
                 for n, lane in enumerate(self._lanes):
-                    held = lane.held.keys() - lane.in_doubt  # who claimed these asks for them
+                    # Who claimed those in doubt asks for them; those that are lost may be had once more meanwhile.
+                    held = lane.held.keys() - lane.in_doubt - lane.lost
                     asked = held if everything else seen[n] & held
                     seen[n] = held
                     if asked:

@@ -99,7 +99,8 @@ class Claimer(Part):
             try:
                 if self._lane.in_doubt:
                     await self._resolve()
-                await self._step()
+                else:
+                    await self._step()
             except DatabaseUnavailable:
                 # The claim may have been committed all the same, and its answer lost.
                 self._look_at_s = -inf

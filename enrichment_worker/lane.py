@@ -219,7 +219,7 @@ class Lane:
         if self.in_doubt:
             return []
         reports, self._reports = self._reports, {}
-        return [(key, version, *report) for (key, version), report in reports.items()]
+        return [(*hold, *report) for hold, report in reports.items() if hold not in self.lost]
 
     def _measure(self, now_s: float) -> None:
         elapsed_s = now_s - self._sampled_at

@@ -122,9 +122,12 @@ class Runner(Part):
         return len(items)
 
     def release(self, items: Sequence[Item]) -> None:
-        """Gives items back that were never begun."""
+        """Gives items back that were never begun, but for those that are no longer this worker's."""
         for item in items:
-            self._finish(item, RELEASED)
+            if (item.key, item.version) in self._lane.lost:
+                self._drop(item)
+            else:
+                self._finish(item, RELEASED)
 
     def cancel_lost(self, lost: AbstractSet[Hold]) -> int:
         """Ends the attempts at items that are no longer this worker's, and begins none. Returns how many it ended."""

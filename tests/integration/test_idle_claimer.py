@@ -7,6 +7,7 @@ from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from typing import Any
 
+import psycopg
 import pytest
 
 from enrichment_worker.claimer import Claimer
@@ -16,6 +17,7 @@ from enrichment_worker.session import Session
 from shared.db.engine import PLANNED_ONCE
 from shared.probe import Probe
 from tests.support.eventually import DEADLINE_S
+from tests.support.held_up import HELD_UP, LOCK
 from tests.support.worker import World
 
 CLAIMS = "claims"
@@ -126,3 +128,17 @@ async def test_who_is_in_doubt_looks_for_strays_before_a_claim(idle: Idle, monke
     looked = idle.probe.expect("looked for strays")
     assert len(await idle.ring_for("one")) == 1
     assert looked.done()
+
+
+async def test_who_waits_for_items_that_were_not_claimed_claims_nothing_when_it_stops(idle: Idle) -> None:
+    async with await psycopg.AsyncConnection.connect(idle.world.url, autocommit=True) as lock:
+        await lock.execute(HELD_UP)
+        await lock.execute("SELECT pg_advisory_lock(%s)", [LOCK])
+        lost = idle.probe.expect("not committed")
+        await idle.ring_for("one")
+        await lock.execute(
+            f"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = '{CLAIMS}'"
+        )
+        await lost
+    await idle.claimer.stop()
+    assert await statuses(idle.world) == ["queued"]
