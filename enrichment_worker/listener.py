@@ -85,6 +85,7 @@ class Listener(Part):
     def _call(self, channel: str, payload: str) -> None:
         if (call := self._calls.get((channel, payload))) is not None:
             call()
+        self._probe.mark("heard")
 
 
 async def _ask(connection: Connection, statement: sql.SQL | sql.Composed) -> None:

@@ -244,9 +244,11 @@ class World:
     async def idle(self, worker: RunningWorker) -> None:
         """Waits until the worker has a claim ready that is sent by the next ring. Nobody else may ring meanwhile."""
         await worker.see(worker.listening)
-        armed = worker.probe.expect("armed")
+        heard = worker.probe.expect("heard")
         async with self.transaction() as connection:
             await connection.execute("SELECT pg_notify('curation', 'gadgets')")
+        await worker.see(heard)  # a claim that was ready before is sent now
+        armed = worker.probe.expect("armed")
         while not await worker.see(armed):
             armed = worker.probe.expect("armed")
 
