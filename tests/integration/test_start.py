@@ -324,6 +324,15 @@ async def test_a_database_is_not_waited_for_beyond_the_limit() -> None:
             pass
 
 
+async def test_a_server_that_does_not_answer_is_given_up(database_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("shared.db.readiness.CONNECT_TIMEOUT_S", 2)  # libpq takes nothing less
+    async with proxied(database_url) as (proxy, url):
+        proxy.stall()
+        with pytest.raises(DatabaseUnavailable, match="timeout"):
+            async with ready(url, 0):
+                pass
+
+
 @EVERY
 def test_the_exit_code_is_that_of_the_process(program: str) -> None:
     environment = {"PATH": os.environ["PATH"], "PYTHONPATH": str(Path(__file__).resolve().parents[2])}

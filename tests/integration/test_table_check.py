@@ -163,6 +163,16 @@ async def test_a_process_does_not_start_on_such_a_table(
             pass
 
 
+@pytest.mark.parametrize(("table", "column"), [("shop", "name"), ("shop_scan", "found"), ("worker_claim", "items")])
+async def test_nor_where_a_column_is_lacking_of_source_target_or_machinery(
+    table: str, column: str, migrated_url: str
+) -> None:
+    await asyncio.to_thread(execute, migrated_url, f"ALTER TABLE {table} DROP {column}")
+    with pytest.raises(DatabaseUnfit, match=f'the database lacks "{table}".{column}: run'):
+        async with DatabaseReady(url=migrated_url, workflows=[named_shops()], access=SERVICE, timeout_s=0):
+            pass
+
+
 @pytest.mark.parametrize(
     ("meanwhile", "error"),
     [
