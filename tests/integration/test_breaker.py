@@ -17,7 +17,7 @@ from shared.metrics import MetricsServer
 from tests.integration.test_limits import all_ended, workers
 from tests.support.calls import Calls
 from tests.support.service import RunningService, running_service
-from tests.support.worker import Reply, RunningWorker, World, details, world  # noqa: F401 - a fixture
+from tests.support.worker import Gate, Reply, RunningWorker, World, details, world  # noqa: F401 - a fixture
 
 DOWN = Reply(status=503)
 FAILURES = 4
@@ -107,6 +107,29 @@ async def test_what_was_claimed_when_the_api_asks_to_wait_is_given_back(world: W
             await looked([worker], times=1)
         assert await outcomes(world) == {("queued", 1), ("queued", 0)}
     assert len(calls.times) == 1
+
+
+async def test_so_is_what_waits_behind_a_call_that_goes_on_when_another_worker_was_asked_to_wait(
+    world: World,  # noqa: F811
+) -> None:
+    async def processing() -> int:
+        return [row["lookup_status"] for row in await world.gadgets()].count("processing")
+
+    gate = Gate(world)
+    world.limit(concurrency=1)
+    await world.queue("called", "behind", "last")
+    async with world.worker(claim_ahead_max=5) as worker:
+        await worker.see(gate.asked.wait())
+        while await processing() < 2:
+            await looked([worker], times=1)
+        await execute(
+            world, "INSERT INTO api_state (api, held_until) VALUES ('gadgets API', now() + interval '1 hour')"
+        )
+        while await processing() > 1:
+            await looked([worker], times=1)
+        gate.open.set()
+    rows = [(row["lookup_status"], row["lookup_attempts"]) for row in await world.gadgets()]
+    assert rows == [("completed", 1), ("queued", 0), ("queued", 0)]
 
 
 async def test_an_api_that_is_down_costs_no_attempts_and_one_call_at_a_time_until_it_answers(
