@@ -60,7 +60,7 @@ class Claimer(Part):
         probe: Probe | None = None,
     ) -> None:
         """`pinned` plans claims once; those with something around them are made over `shared_pinned`. `end_doubt` is
-        told which items of a claim in doubt were not claimed.
+        told which items of a claim in doubt are not this worker's.
         """
         super().__init__()
         self._lane, self._session, self._pinned, self._shared_pinned = lane, session, pinned, shared_pinned

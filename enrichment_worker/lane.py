@@ -148,11 +148,15 @@ class Lane:
             self.claimed.ring()
 
     def end_doubt(self, lost: AbstractSet[Hold]) -> None:
-        """It is known what became of the claim in doubt: these of its items were never claimed, the others were."""
-        for hold in lost:
-            self.held[hold].position = NOWHERE
+        """It is known what became of the claim in doubt: these of its items are not this worker's, the others are.
+
+        Where some are, it was committed: the others were taken away since.
+        """
         if self.in_doubt - lost:
             self.claimed.ring()
+        else:
+            for hold in lost:
+                self.held[hold].position = NOWHERE
         self.in_doubt.clear()
 
     def hand_out(self, now_s: float) -> tuple[list[Item], float | None]:

@@ -140,7 +140,7 @@ class Runner(Part):
         return len(cancelled)
 
     def end_doubt(self, lost: AbstractSet[Hold]) -> None:
-        """It is known what became of the claim in doubt: these of its items were never claimed, the others were.
+        """It is known what became of the claim in doubt: these of its items are not this worker's, the others are.
 
         What those brought is saved; attempts at the lost ones are ended or never begin, what they brought is dropped.
         """

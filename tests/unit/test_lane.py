@@ -149,3 +149,11 @@ async def test_a_claim_that_was_not_committed_is_never_named_again() -> None:
     assert one.settled == []
     one.settle([second], now_s=0.0)
     assert one.settled == [7]
+
+
+async def test_a_claim_of_which_one_item_is_known_to_be_ours_was_committed_and_is_settled() -> None:
+    one, (first, second) = lane(), items(2)
+    one.take([first, second], 7, now_s=0.0, in_doubt=True)
+    one.end_doubt({(second.key, second.version)})  # a user took it away since
+    one.settle([first, second], now_s=0.0)
+    assert one.settled == [7]
