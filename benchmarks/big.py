@@ -78,6 +78,8 @@ def _create_days(url: str, days: int) -> None:
     with psycopg.connect(url) as connection:
         for day in range(today - days, today):
             create_partition(connection, day)
+        # The log says how far back it reaches, and is not read before that.
+        connection.execute("UPDATE event_log SET pruned_through = %s", [(today - days) * DAY_SIZE - 1])
 
 
 @asynccontextmanager
