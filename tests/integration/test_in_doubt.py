@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import pytest
 
-from enrichment_worker.canceller import Canceller
 from tests.support.eventually import eventually_async
 from tests.support.held_up import LOCK, held_up
 from tests.support.proxy import proxied
@@ -140,10 +139,7 @@ async def test_who_looks_for_lost_items_leaves_out_those_in_doubt(world: World) 
         await held.worker.see(gate.asked.wait())
         async with world.transaction() as other:
             await other.execute("UPDATE gadgets SET version = version + 1 WHERE name = 'one'")
-        (canceller,) = (part for part in held.worker.parts if isinstance(part, Canceller))
-        lost = held.worker.probe.expect("lost")
-        canceller.ring()
-        assert {key for key, _ in await held.worker.see(lost)} == {1}
+        assert await held.found_lost() == {1}
         gate.open.set()
         await held.let_commit()
         await eventually_async(lambda: has_status(world, "two", "completed"))

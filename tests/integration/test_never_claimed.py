@@ -11,7 +11,6 @@ from contextlib import asynccontextmanager, suppress
 
 import pytest
 
-from enrichment_worker.canceller import Canceller
 from shared.db.claim import claim
 from shared.db.sessions import open_session
 from shared.workflow import EnrichmentContext, Item, Values
@@ -93,7 +92,4 @@ async def test_nobody_asks_whether_it_is_lost(world: World, stubborn: Stubborn) 
     async with never_claimed(world, stubborn.begun) as held:
         async with world.transaction() as other:
             await other.execute("UPDATE gadgets SET version = version + 1")
-        (canceller,) = (part for part in held.worker.parts if isinstance(part, Canceller))
-        lost = held.worker.probe.expect("lost")
-        canceller.ring()
-        assert {key for key, _ in await held.worker.see(lost)} == {1}
+        assert await held.found_lost() == {1}

@@ -9,6 +9,7 @@ from typing import Any
 
 import psycopg
 
+from enrichment_worker.canceller import Canceller
 from tests.support.worker import RunningWorker, World
 
 LOCK = 7
@@ -36,6 +37,13 @@ class HeldUp:
     async def end_claims(self) -> None:
         """Ends the connection over which claims are made, before it has committed."""
         await self.lock.execute(ENDED)
+
+    async def found_lost(self) -> set[object]:
+        """Has the worker look for items that are lost; gives the keys of those that it finds."""
+        (canceller,) = (part for part in self.worker.parts if isinstance(part, Canceller))
+        lost = self.worker.probe.expect("lost")
+        canceller.ring()
+        return {key for key, _ in await self.worker.see(lost)}
 
 
 @asynccontextmanager
